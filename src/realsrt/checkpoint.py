@@ -1,0 +1,183 @@
+"""Weight files: safetensors with a JSON header; strict loads, atomic writes, no code ever run from a file.
+
+The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``config`` and ``provenance``.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from realsrt.config import ModelConfig, from_dict, to_dict
+from realsrt.errors import CheckpointError
+from realsrt.model import CheckpointInfo, RealSRT
+
+FORMAT_VERSION = 1
+HUB_FILE = "realsrt.safetensors"
+PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
+
+
+def embedded() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(f.name.removesuffix(".safetensors") for f in files("realsrt.weights").iterdir() if f.name.endswith(".safetensors"))
+
+
+def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> RealSRT:
+    """A model in eval mode, float32, from an embedded name ("small"), a ``.safetensors`` path, the authors' ``.pth``,
+    or "hf:org/repo[@revision]" (a file named realsrt.safetensors there).
+
+    Raises CheckpointError with one line on what is wrong: missing, truncated, of another kind, wrong key or shape.
+    """
+    name = os.fspath(source)
+    if name.startswith("hf:"):
+        path, shown = _from_hub(name), name
+    elif name in embedded():
+        with as_file(files("realsrt.weights") / f"{name}.safetensors") as path:
+            return _load_file(path, name).to(device)
+    else:
+        path, shown = Path(name), name
+    if not path.is_file():
+        raise CheckpointError(
+            f"no model {shown!r}: neither a file nor one of the embedded models ({', '.join(embedded()) or 'none'})"
+        )
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        from realsrt.convert import load_official
+
+        return load_official(path).to(device)
+    return _load_file(path, shown).to(device)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The ``realsrt`` header of a weight file. Raises CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file ({_line(error)}); download it again") from None
+    if "realsrt" not in metadata:
+        raise CheckpointError(f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry")
+    try:
+        header = json.loads(metadata["realsrt"])
+        version = header["format"]
+        header["config"]
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"{path} has a damaged 'realsrt' header; download it again") from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT_VERSION}; update realsrt")
+    return header
+
+
+def _load_file(path: Path, shown: str) -> RealSRT:
+    header = read_header(path)
+    config = from_dict(header["config"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({_line(error)}); download it again") from None
+    info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
+    return from_state(config, state, info, str(path))
+
+
+def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: CheckpointInfo, where: str) -> RealSRT:
+    """A model of ``config`` holding exactly ``state`` (as float32). Raises CheckpointError naming the first key that
+    is missing, unexpected or of the wrong shape."""
+    try:
+        with torch.device("meta"):
+            model = RealSRT(config, info)
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(f"{where} describes a model that can't be built: {_line(error)}") from None
+    check_state(state, {k: tuple(v.shape) for k, v in model.state_dict().items()}, where)
+    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
+    return model.eval()
+
+
+def check_state(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise CheckpointError unless ``state`` has exactly these keys and shapes and only floating tensors."""
+    if missing := [k for k in shapes if k not in state]:
+        raise CheckpointError(f"{where} lacks {missing[0]!r} ({len(missing)} keys missing of {len(shapes)})")
+    if extra := [k for k in state if k not in shapes]:
+        raise CheckpointError(f"{where} holds {extra[0]!r}, which this model does not have ({len(extra)} such keys)")
+    for key, shape in shapes.items():
+        if tuple(state[key].shape) != shape:
+            raise CheckpointError(f"{where}: {key!r} has shape {tuple(state[key].shape)}, {shape} was expected")
+        if not state[key].is_floating_point():
+            raise CheckpointError(f"{where}: {key!r} holds {state[key].dtype}, floating point was expected")
+
+
+def save_model(
+    model: RealSRT,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model's weights (as ``dtype``), config and ``provenance`` (plain JSON types; default: the model's own)
+    atomically: afterwards ``path`` is whole, or as it was. Raises CheckpointError when it can't be written."""
+    provenance = model.info.provenance if provenance is None else dict(provenance)
+    header = {
+        "format": FORMAT_VERSION,
+        "preset": model.config.preset,
+        "config": to_dict(model.config),
+        "provenance": provenance,
+    }
+    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
+    write_atomically(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write to a temporary name beside ``path``, fsync, rename. Raises CheckpointError; leaves nothing behind."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise CheckpointError(f"can't write {path}: {error.strerror}") from None
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise CheckpointError(f"can't write {path}: {error.strerror}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _from_hub(name: str) -> Path:
+    """Fetch "hf:org/repo[@revision]" through huggingface_hub's cache."""
+    repo, _, revision = name.removeprefix("hf:").partition("@")
+    if repo.count("/") != 1:
+        raise CheckpointError(f"{name!r} is not of the form hf:org/repo[@revision]")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, HUB_FILE, revision=revision or None))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise CheckpointError(f"can't fetch {HUB_FILE} of {name}: {_line(error)}") from None
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+

@@ -1,0 +1,119 @@
+"""The whole model's configuration, and its JSON form inside a checkpoint."""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from realsrt.errors import CheckpointError
+from realsrt.models.control import EncoderControlConfig, FeatureControlConfig
+from realsrt.models.guide import LQEncoderConfig
+from realsrt.models.quantizer import QuantizerConfig
+from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
+from realsrt.models.tokenizer import VQGANConfig
+from realsrt.models.transformer import TransformerConfig
+
+TokenizerConfig = VQGANConfig | ResidualTokenizerConfig
+ControlConfig = EncoderControlConfig | FeatureControlConfig
+ColorFix = Literal["adain", "wavelet", "none"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Parts of a model and the settings it is used with by default.
+
+    ``window``: side of a window in low-quality pixels. ``stride``: of windows, same unit. ``schedule``: a name of
+    ``sampling.SCHEDULES``.
+    """
+
+    preset: str
+    tokenizer: TokenizerConfig
+    generator: TransformerConfig
+    critic: TransformerConfig
+    control: ControlConfig
+    lq_encoder: LQEncoderConfig | None = None
+    scale: int = 4
+    window: int = 64
+    stride: int = 32
+    num_steps: int = 4
+    schedule: str = "sqrt"
+    color_fix: ColorFix = "adain"
+
+    @property
+    def token_size(self) -> int:
+        """Side of a token in output pixels."""
+        return self.tokenizer.downsampling
+
+    @property
+    def fold(self) -> int:
+        """Side of a token in low-quality pixels."""
+        return max(1, self.token_size // self.scale)
+
+
+_KINDS = (VQGANConfig, ResidualTokenizerConfig, EncoderControlConfig, FeatureControlConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON types; members of a union carry their class name as ``kind``."""
+    fields = {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return {"kind": type(config).__name__, **fields} if isinstance(config, _KINDS) else fields
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def from_dict(data: dict[str, Any]) -> ModelConfig:
+    """The config of :func:`to_dict`. Raises CheckpointError naming an unknown, missing or ill-typed entry."""
+    return _build(ModelConfig, data, "config")
+
+
+def _build(cls: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{where} should be a table, not {type(data).__name__}")
+    hints = typing.get_type_hints(cls)
+    names = {f.name for f in dataclasses.fields(cls)}
+    given = {k: v for k, v in data.items() if k != "kind"}
+    if unknown := sorted(set(given) - names):
+        raise CheckpointError(f"{where} has entries this version does not know: {', '.join(unknown)}; update realsrt")
+    values = {k: _value(hints[k], v, f"{where}.{k}") for k, v in given.items()}
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise CheckpointError(f"{where} is incomplete: {error}") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if isinstance(hint, types.UnionType):
+        if value is None and type(None) in hint.__args__:
+            return None
+        choices = {c.__name__: c for c in hint.__args__ if c is not type(None)}
+        kind = value.get("kind") if isinstance(value, dict) else None
+        if len(choices) > 1 and kind not in choices:
+            raise CheckpointError(f"{where}.kind is {kind!r}, not one of {', '.join(sorted(choices))}")
+        return _build(choices[kind] if len(choices) > 1 else next(iter(choices.values())), value, where)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise CheckpointError(f"{where} is {value!r}, not one of {', '.join(map(str, typing.get_args(hint)))}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list) or not all(isinstance(v, int) for v in value):
+            raise CheckpointError(f"{where} should be a list of whole numbers")
+        return tuple(value)
+    expected = {float: (int, float), int: int, str: str, bool: bool}[hint]
+    if not isinstance(value, expected) or (hint is int and isinstance(value, bool)):
+        raise CheckpointError(f"{where} should be a {hint.__name__}, not {value!r}")
+    return value
+
+
+__all__ = [
+    "ColorFix", "ControlConfig", "EncoderControlConfig", "FeatureControlConfig", "LQEncoderConfig", "ModelConfig",
+    "QuantizerConfig", "ResidualTokenizerConfig", "TokenizerConfig", "TransformerConfig", "VQGANConfig", "from_dict",
+    "to_dict",
+]

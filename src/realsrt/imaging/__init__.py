@@ -1,0 +1,1 @@
+"""Picture operations on tensors: resizing, colour, degradation parts, windows. No files here."""

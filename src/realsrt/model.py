@@ -1,0 +1,152 @@
+"""The assembled model: low-quality windows in, high-quality windows with their confidence out.
+
+Shapes: B batch of windows, H W low-quality pixels, s scale (4), N = h·w tokens, D latent channels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from realsrt.config import ModelConfig
+from realsrt.models.guide import Guide, enlarge, tokens_from_map
+from realsrt.models.heads import Critic, Generator
+from realsrt.models.transformer import Condition, Transformer
+from realsrt.sampling import SCHEDULES, Step, confidence_decode
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """Where weights came from: path or name, sha256 of the file, and what its header says of its making."""
+
+    source: str = "random weights"
+    sha256: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+class SuperResolved(NamedTuple):
+    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w); ``confidence``
+    (B,h,w) in [0,1] or None; every step."""
+
+    image: Tensor
+    ids: Tensor
+    confidence: Tensor | None
+    steps: tuple[Step, ...]
+
+
+class RealSRT(nn.Module):
+    """Tokenizer, generator, critic and control, and the iterative generation that joins them (paper, section 3)."""
+
+    def __init__(self, config: ModelConfig, info: CheckpointInfo | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.info = info or CheckpointInfo()
+        self.lq_encoder = config.lq_encoder.build() if config.lq_encoder else None
+        self.tokenizer = config.tokenizer.build()
+        self.generator = Generator(config.generator)
+        self.critic = Critic(config.critic)
+        self.control = config.control.build()
+        self.sync_codebook()
+
+    @torch.no_grad()
+    def sync_codebook(self) -> None:
+        """Give both transformers a copy of the tokenizer's codebook (done before training them)."""
+        for head in (self.generator, self.critic):
+            head.backbone.set_codebook(self.tokenizer.quantizer.weight)
+
+    @property
+    def needs_token_condition(self) -> bool:
+        return "tokens" in (self.config.generator.condition, self.config.critic.condition)
+
+    def guide(self, lq_BCHW: Tensor) -> Guide:
+        """Everything that is computed once from windows of the low-quality picture, RGB in [0,1]."""
+        up = enlarge(lq_BCHW, self.config.scale)
+        features = self.lq_encoder(lq_BCHW) if self.lq_encoder is not None else None
+        guide = Guide(lq_BCHW, up, features)
+        if not self.needs_token_condition:
+            return guide
+        return Guide(lq_BCHW, up, features, self.tokenizer.encode(up, guide).flatten(1))
+
+    def condition(self, backbone: Transformer, guide: Guide) -> Condition:
+        """The guide as ``backbone`` reads it."""
+        if backbone.config.condition == "tokens":
+            assert guide.ids is not None
+            return backbone.condition(guide.ids)
+        assert guide.features is not None
+        return backbone.condition(tokens_from_map(guide.features, self.config.fold))
+
+    def iterate(
+        self,
+        guide: Guide,
+        *,
+        num_steps: int = 4,
+        want_confidence: bool = True,
+        rng: torch.Generator | None = None,
+        temperature: float = 0.0,
+    ) -> Iterator[Step]:
+        """Generate the tokens of the guide's windows, yielding every step; confidences (B, N) in [0,1].
+
+        Deterministic at temperature 0. ``want_confidence=False`` saves the last pass of the critic.
+        """
+        generator_cond = self.condition(self.generator.backbone, guide)
+        critic_cond: list[Condition] = []
+
+        def score(ids_BN: Tensor) -> Tensor:
+            if not critic_cond:
+                critic_cond.append(self.condition(self.critic.backbone, guide))
+            return self.critic(ids_BN, critic_cond[0])
+
+        batch, _, height, width = guide.lq.shape
+        tokens = (height // self.config.fold) * (width // self.config.fold)
+        blank_BN = torch.full((batch, tokens), self.config.generator.codes, device=guide.lq.device)
+        steps = confidence_decode(
+            lambda ids, mask: self.generator(ids, generator_cond, mask),
+            score,
+            blank_BN,
+            num_steps=num_steps,
+            schedule=SCHEDULES[self.config.schedule],
+            rng=rng,
+            temperature=temperature,
+            last_confidence=want_confidence,
+        )
+        for step in steps:
+            yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
+
+    def grid(self, ids_BN: Tensor, guide: Guide) -> Tensor:
+        """A row of tokens (B, N) as the grid (B, h, w) of the guide's windows."""
+        return ids_BN.unflatten(1, (guide.lq.shape[-2] // self.config.fold, guide.lq.shape[-1] // self.config.fold))
+
+    def decode(self, ids_BN: Tensor, guide: Guide, *, fidelity: float = 1.0) -> Tensor:
+        """Pictures (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
+        (0 = tokens alone, 1 = the paper). Not clamped."""
+        return self.decode_latent(self.tokenizer.lookup(self.grid(ids_BN, guide)), guide, fidelity)
+
+    def decode_latent(self, z_BDhw: Tensor, guide: Guide, fidelity: float | Tensor = 1.0) -> Tensor:
+        """As :meth:`decode`, from latents; ``fidelity`` may be a tensor (B,1,1,1)."""
+        if isinstance(fidelity, Tensor) or fidelity != 0.0:
+            z_BDhw = z_BDhw + fidelity * self.control(z_BDhw, guide)
+        return self.tokenizer.decode(z_BDhw, guide)
+
+    def super_resolve(
+        self,
+        lq_BCHW: Tensor,
+        *,
+        num_steps: int = 4,
+        fidelity: float = 1.0,
+        want_confidence: bool = True,
+        rng: torch.Generator | None = None,
+        temperature: float = 0.0,
+    ) -> SuperResolved:
+        """One batch of windows (B,3,H,W), RGB in [0,1]: generate, then decode under control."""
+        guide = self.guide(lq_BCHW)
+        steps = tuple(
+            self.iterate(
+                guide, num_steps=num_steps, want_confidence=want_confidence, rng=rng, temperature=temperature
+            )
+        )
+        final = steps[-1]
+        confidence = None if final.confidence is None else self.grid(final.confidence, guide)
+        image = self.decode(final.ids, guide, fidelity=fidelity)
+        return SuperResolved(image, self.grid(final.ids, guide), confidence, steps)

@@ -1,0 +1,1 @@
+"""Networks, each beside its frozen config dataclass. A config's ``build()`` makes the module."""

@@ -1,0 +1,127 @@
+"""SqueezeNet 1.1 as a frozen feature extractor, and the perceptual distance measured on its activations.
+
+Shape suffixes: B batch, C channels, H W pixels.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from realsrt.errors import CheckpointError, UsageError
+
+TAPS = ("conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")
+"""Layers that can be tapped, shallow to deep: the ones LPIPS uses for this network."""
+
+_BGR_MEAN = (104.0, 117.0, 123.0)
+# name: (input channels, squeeze channels, channels of each of the two expansions)
+_FIRES = {
+    "fire2": (64, 16, 64),
+    "fire3": (128, 16, 64),
+    "fire4": (128, 32, 128),
+    "fire5": (256, 32, 128),
+    "fire6": (256, 48, 192),
+    "fire7": (384, 48, 192),
+    "fire8": (384, 64, 256),
+    "fire9": (512, 64, 256),
+}
+_POOL_BEFORE = ("fire2", "fire4", "fire6")
+
+
+class Fire(nn.Module):
+    """Squeeze to few channels with a 1x1, expand with a 1x1 and a 3x3 side by side (SqueezeNet, section 3.2)."""
+
+    def __init__(self, in_channels: int, squeeze_channels: int, expand_channels: int) -> None:
+        super().__init__()
+        self.squeeze1x1 = nn.Conv2d(in_channels, squeeze_channels, 1)
+        self.expand1x1 = nn.Conv2d(squeeze_channels, expand_channels, 1)
+        self.expand3x3 = nn.Conv2d(squeeze_channels, expand_channels, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        s_BCHW = F.relu(self.squeeze1x1(x_BCHW))
+        return torch.cat((F.relu(self.expand1x1(s_BCHW)), F.relu(self.expand3x3(s_BCHW))), dim=1)
+
+
+class SqueezeFeatures(nn.Module):
+    """The convolutions of SqueezeNet 1.1 (arXiv:1602.07360), frozen; gradients still flow to the input.
+
+    `SqueezeFeatures()` has random weights; `SqueezeFeatures.from_file(path)` the trained ones.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=2)
+        for name, channels in _FIRES.items():
+            self.add_module(name, Fire(*channels))
+        self.register_buffer("mean", torch.tensor(_BGR_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Load weights from a safetensors file with keys `conv1.*` and `fire2.*` … `fire9.*`, any float type.
+
+        Raises CheckpointError when the file is missing or unreadable, or its keys or shapes are others.
+        """
+        try:
+            state = load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot read SqueezeNet features ({error})") from error
+        features = cls()
+        own = features.state_dict()
+        if problems := sorted(own.keys() ^ state.keys()):
+            word = "missing" if problems[0] in own else "unexpected"
+            raise CheckpointError(f"{path}: not SqueezeNet 1.1 features: {word} key {problems[0]!r}")
+        for key, tensor in own.items():
+            if tensor.shape != state[key].shape:
+                raise CheckpointError(
+                    f"{path}: not SqueezeNet 1.1 features: {key!r} has shape {tuple(state[key].shape)}, "
+                    f"expected {tuple(tensor.shape)}"
+                )
+        features.load_state_dict({key: tensor.float() for key, tensor in state.items()})
+        return features
+
+    def forward(self, x_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:
+        """Activations of the named layers, in the order of `taps`; layers deeper than the deepest tap are not run.
+
+        x_BCHW: RGB in [0,1], sides of at least 17 px. Raises UsageError for a tap that does not exist.
+        """
+        if unknown := [tap for tap in taps if tap not in TAPS]:
+            raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
+        found: dict[str, Tensor] = {}
+        x_BCHW = F.relu(self.conv1(x_BCHW.flip(1) * 255.0 - self.mean))
+        if "conv1" in taps:
+            found["conv1"] = x_BCHW
+        for name in _FIRES:
+            if len(found) == len(set(taps)):
+                break
+            if name in _POOL_BEFORE:
+                x_BCHW = F.max_pool2d(x_BCHW, 3, 2, ceil_mode=True)
+            x_BCHW = self.get_submodule(name)(x_BCHW)
+            if name in taps:
+                found[name] = x_BCHW
+        return [found[tap] for tap in taps]
+
+
+def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> Tensor:
+    """Perceptual distance per sample, (B,), 0 when equal, at most 4 a tap; differentiable in both pictures.
+
+    At every position the feature vector is scaled to unit length; squared differences are summed over channels,
+    averaged over positions and summed over taps with equal weight. x, y: RGB in [0,1], same shape. The construction
+    is that of LPIPS (arXiv:1801.03924, section 3) without its learned weights: never report it as LPIPS.
+    """
+    distance_B = x_BCHW.new_zeros(x_BCHW.shape[0], dtype=torch.float32)
+    for fx_BCHW, fy_BCHW in zip(features(x_BCHW, taps), features(y_BCHW, taps), strict=True):
+        difference_BCHW = _unit(fx_BCHW) - _unit(fy_BCHW)
+        distance_B = distance_B + difference_BCHW.square().sum(1).mean((1, 2))
+    return distance_B
+
+
+def _unit(f_BCHW: Tensor) -> Tensor:
+    f_BCHW = f_BCHW.float()
+    # Activations are in the tens: the constant only keeps the gradient finite where everything is switched off.
+    return f_BCHW * torch.rsqrt(f_BCHW.square().sum(1, keepdim=True) + 1e-6)

@@ -1,0 +1,140 @@
+"""The token transformer: backbone of generator and critic (paper, "Masked transformer"; DESIGN §1.1).
+
+Shapes: B batch, N tokens in raster order, D width, V codes, C condition channels.
+"""
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from realsrt.nn.attention import Attention, FeedForward, KeyValue, LayerNorm
+from realsrt.nn.position import rope_2d, sincos_2d
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """``condition``: "tokens" (the paper: ids of the enlarged input) or "features" (C channels a token from the
+    low-quality encoder). ``injection``: "cross" (the paper: a condition stream read by cross-attention) or "add"
+    (condition and token share a position, so they are simply added). ``position``: "sincos" (the paper: a table for
+    one grid) or "rope" (any grid). ``masked_input``: whether positions may be masked (generator)."""
+
+    codes: int = 512
+    code_dim: int = 256
+    width: int = 512
+    heads: int = 8
+    head_dim: int = 64
+    depth: int = 16
+    condition_depth: int = 4
+    ff_mult: float = 4.0
+    grid: int = 32
+    condition: Literal["tokens", "features"] = "tokens"
+    condition_dim: int = 256
+    injection: Literal["cross", "add"] = "cross"
+    position: Literal["sincos", "rope"] = "sincos"
+    masked_input: bool = True
+
+    def build(self) -> "Transformer":
+        return Transformer(self)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a backbone keeps of the condition: keys/values a main block ("cross"), or a summand ("add")."""
+
+    context: tuple[KeyValue, ...] = ()
+    summand_BND: Tensor | None = None
+
+
+class ConditionBlock(nn.Module):
+    """x += SelfAttn(x); x += FF(x)."""
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(cfg.width, cfg.heads, cfg.head_dim)
+        self.feed_forward = FeedForward(cfg.width, cfg.ff_mult)
+
+    def forward(self, x_BND: Tensor, angles: Tensor | None) -> Tensor:
+        x_BND = x_BND + self.self_attn(x_BND, angles_Nd=angles)
+        return x_BND + self.feed_forward(x_BND)
+
+
+class MainBlock(nn.Module):
+    """x += SelfAttn(x); x += CrossAttn(x, condition); x += FF(x)."""
+
+    def __init__(self, cfg: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(cfg.width, cfg.heads, cfg.head_dim)
+        self.cross_attn = Attention(cfg.width, cfg.heads, cfg.head_dim) if cfg.injection == "cross" else None
+        self.feed_forward = FeedForward(cfg.width, cfg.ff_mult)
+
+    def forward(self, x_BND: Tensor, context: KeyValue | None, angles: Tensor | None) -> Tensor:
+        x_BND = x_BND + self.self_attn(x_BND, angles_Nd=angles)
+        if self.cross_attn is not None:
+            x_BND = x_BND + self.cross_attn(x_BND, context, angles)
+        return x_BND + self.feed_forward(x_BND)
+
+
+class Transformer(nn.Module):
+    """Tokens and a condition → features; the condition is worked out once and reused in every step."""
+
+    token_embedding: Tensor
+    position: Tensor
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        cfg = self.config = config
+        if cfg.position == "sincos":
+            self.register_buffer("position", sincos_2d(cfg.grid, cfg.grid, cfg.width))
+        self.register_buffer("token_embedding", torch.zeros(cfg.codes + 1, cfg.code_dim))
+        if cfg.masked_input:
+            self.mask_token = nn.Parameter(torch.randn(cfg.width) * 0.02)
+        self.embed_condition = nn.Linear(cfg.code_dim if cfg.condition == "tokens" else cfg.condition_dim, cfg.width)
+        self.condition_blocks = nn.ModuleList(ConditionBlock(cfg) for _ in range(cfg.condition_depth))
+        self.condition_norm = LayerNorm(cfg.width)
+        self.embed = nn.Linear(cfg.code_dim, cfg.width)
+        self.blocks = nn.ModuleList(MainBlock(cfg) for _ in range(cfg.depth))
+        self.norm = LayerNorm(cfg.width)
+
+    def set_codebook(self, weight_VD: Tensor) -> None:
+        """Take a frozen copy of a codebook (V+1, code_dim)."""
+        self.token_embedding.copy_(weight_VD)
+
+    def _positions(self, x_BND: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Tokens with their absolute position added, and rotation angles if positions are relative."""
+        tokens = x_BND.shape[1]
+        side = isqrt(tokens)
+        if side * side != tokens:
+            raise ValueError(f"a square token grid is needed, not {tokens} tokens")
+        if self.config.position == "sincos":
+            if side != self.config.grid:
+                raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {side}x{side}")
+            return x_BND + self.position.to(x_BND.dtype), None
+        return x_BND, rope_2d(side, side, self.config.head_dim).to(x_BND.device)
+
+    def condition(self, cond: Tensor) -> Condition:
+        """``cond``: ids (B, N) or features (B, N, C) → what every later call with the same condition reuses."""
+        if self.config.condition == "tokens":
+            cond = nn.functional.embedding(cond, self.token_embedding)
+        x_BND, angles = self._positions(self.embed_condition(cond))
+        for block in self.condition_blocks:
+            x_BND = block(x_BND, angles)
+        x_BND = self.condition_norm(x_BND)
+        if self.config.injection == "add":
+            return Condition(summand_BND=x_BND)
+        projected = (block.cross_attn.project(x_BND, angles) for block in self.blocks)  # pyright: ignore
+        return Condition(context=tuple(projected))
+
+    def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor | None = None) -> Tensor:
+        """Features (B, N, D). Positions where ``mask_BN`` is True are replaced by the learned mask vector."""
+        x_BND = self.embed(nn.functional.embedding(ids_BN, self.token_embedding))
+        if mask_BN is not None:
+            x_BND = torch.where(mask_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
+        x_BND, angles = self._positions(x_BND)
+        if cond.summand_BND is not None:
+            x_BND = x_BND + cond.summand_BND
+        for index, block in enumerate(self.blocks):
+            x_BND = block(x_BND, cond.context[index] if cond.context else None, angles)
+        return self.norm(x_BND)

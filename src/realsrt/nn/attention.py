@@ -1,0 +1,96 @@
+"""Attention and feed-forward of the token transformer (DESIGN of the paper's generator and critic).
+
+Shape suffixes: B batch, N query tokens, M context tokens, D width, H heads, d channels of a head.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from realsrt.nn.position import rotate
+
+LOGIT_SCALE = 8.0
+
+
+class KeyValue(NamedTuple):
+    """Projected keys and values of one attention layer, the learned null pair first: both (B, H, 1+M, d)."""
+
+    key: Tensor
+    value: Tensor
+
+
+class LayerNorm(nn.Module):
+    """Layer norm with a learned gain and a shift fixed at zero."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis; same shape and dtype out."""
+        return F.layer_norm(x, x.shape[-1:], self.gamma.to(x.dtype))
+
+
+class Attention(nn.Module):
+    """Cosine attention with one learned null key/value pair a head; pre-norm on the query stream only.
+
+    Queries and keys are l2-normalised, scaled by learned per-channel gains shared by all heads, and the logits
+    multiplied by 8. Keys and values come from one projection, so that a context can be projected once and reused.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads, self.head_dim = heads, head_dim
+        inner = heads * head_dim
+        self.norm = LayerNorm(width)
+        self.null_kv = nn.Parameter(torch.randn(2, heads, 1, head_dim))
+        self.q_scale = nn.Parameter(torch.ones(head_dim))
+        self.k_scale = nn.Parameter(torch.ones(head_dim))
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_kv = nn.Linear(width, inner * 2, bias=False)
+        self.to_out = nn.Linear(inner, width, bias=False)
+
+    def _heads(self, x_BNi: Tensor) -> Tensor:
+        return x_BNi.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
+
+    def project(self, context_BMD: Tensor, angles_Md: Tensor | None = None) -> KeyValue:
+        """Keys and values of a context (used as it is, not normed), null pair first."""
+        key, value = (self._heads(part) for part in self.to_kv(context_BMD).chunk(2, dim=-1))
+        null_key, null_value = (
+            part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in self.null_kv.unbind(0)
+        )
+        key = F.normalize(key, dim=-1)
+        if angles_Md is not None:
+            key = rotate(key, angles_Md)
+        key = torch.cat([F.normalize(null_key, dim=-1), key], dim=2) * self.k_scale.to(key.dtype)
+        return KeyValue(key, torch.cat([null_value, value], dim=2))
+
+    def forward(self, x_BND: Tensor, context: KeyValue | None = None, angles_Nd: Tensor | None = None) -> Tensor:
+        """Attend from ``x`` to a projected ``context``, or to ``x`` itself; the residual is the caller's."""
+        normed = self.norm(x_BND)
+        key, value = self.project(normed, angles_Nd) if context is None else context
+        query = F.normalize(self._heads(self.to_q(normed)), dim=-1)
+        if angles_Nd is not None:
+            query = rotate(query, angles_Nd)
+        query = query * self.q_scale.to(query.dtype)
+        out = F.scaled_dot_product_attention(query, key, value, scale=LOGIT_SCALE)
+        return self.to_out(out.transpose(1, 2).flatten(-2))
+
+
+class FeedForward(nn.Module):
+    """LN → linear → GEGLU (gate times gelu of value) → LN → linear, no biases; inner width int(D·mult·2/3)."""
+
+    def __init__(self, width: int, mult: float = 4.0) -> None:
+        super().__init__()
+        inner = int(width * mult * 2 / 3)
+        self.norm_in = LayerNorm(width)
+        self.expand = nn.Linear(width, inner * 2, bias=False)
+        self.norm_mid = LayerNorm(inner)
+        self.contract = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        """Same shape out; the residual is the caller's."""
+        value, gate = self.expand(self.norm_in(x_BND)).chunk(2, dim=-1)
+        return self.contract(self.norm_mid(gate * F.gelu(value)))

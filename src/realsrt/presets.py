@@ -1,0 +1,107 @@
+"""Presets: functions that make a config; a variant is a function that modifies another."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from realsrt.config import (
+    EncoderControlConfig,
+    FeatureControlConfig,
+    LQEncoderConfig,
+    ModelConfig,
+    QuantizerConfig,
+    ResidualTokenizerConfig,
+    TransformerConfig,
+    VQGANConfig,
+)
+from realsrt.errors import UsageError
+from realsrt.model import RealSRT
+
+
+def base() -> ModelConfig:
+    """The paper's model, exactly: 185.1 M parameters."""
+    tokenizer = VQGANConfig()
+    generator = TransformerConfig()
+    return ModelConfig(
+        preset="base",
+        tokenizer=tokenizer,
+        generator=generator,
+        critic=replace(generator, depth=12, masked_input=False),
+        control=EncoderControlConfig(tokenizer),
+    )
+
+
+def small() -> ModelConfig:
+    """The embedded model: continuous condition, tokens for what the input lacks, everything on the input's grid."""
+    features, dim = 48, 32
+    transformer = TransformerConfig(
+        codes=512,
+        code_dim=dim,
+        width=192,
+        heads=4,
+        head_dim=48,
+        depth=5,
+        condition_depth=0,
+        condition="features",
+        condition_dim=features * 4,
+        injection="add",
+        position="rope",
+    )
+    return ModelConfig(
+        preset="small",
+        tokenizer=ResidualTokenizerConfig(features=features),
+        generator=transformer,
+        critic=replace(transformer, depth=2, masked_input=False),
+        control=FeatureControlConfig(features=features),
+        lq_encoder=LQEncoderConfig(features, blocks=6),
+        stride=48,
+        color_fix="wavelet",
+    )
+
+
+def tiny() -> ModelConfig:
+    """``small`` shrunk until a test takes milliseconds."""
+    transformer = replace(
+        small().generator, codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=1, condition_dim=32
+    )
+    return replace(
+        small(),
+        preset="tiny",
+        tokenizer=ResidualTokenizerConfig(8, 16, 16, 16, 1, 1, 1, quantizer=QuantizerConfig(16, 8, normalize=True, decay=0.9, restart_below=0.3)),
+        generator=transformer,
+        critic=replace(transformer, masked_input=False),
+        control=FeatureControlConfig(features=8, latent=16, width=16, blocks=1),
+        lq_encoder=LQEncoderConfig(8, blocks=1),
+    )
+
+
+def tiny_paper() -> ModelConfig:
+    """``base`` shrunk: the paper's architecture at test size."""
+    tokenizer = VQGANConfig((16, 16, 16, 16), 1, QuantizerConfig(16, 16))
+    transformer = TransformerConfig(16, 16, 32, 2, 16, 1, 1)
+    return replace(
+        base(),
+        preset="tiny_paper",
+        tokenizer=tokenizer,
+        generator=transformer,
+        critic=replace(transformer, masked_input=False),
+        control=EncoderControlConfig(tokenizer),
+    )
+
+
+PRESETS: dict[str, Callable[[], ModelConfig]] = {"base": base, "small": small, "tiny": tiny, "tiny_paper": tiny_paper}
+
+
+def get(name: str) -> ModelConfig:
+    """The config of a preset. Raises UsageError for an unknown name."""
+    if name not in PRESETS:
+        raise UsageError(f"no preset is named {name!r}; there are {', '.join(PRESETS)}")
+    return PRESETS[name]()
+
+
+def build(name: str, seed: int = 0) -> RealSRT:
+    """A preset's model with random weights (for tests and training), in eval mode; the same seed, the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return RealSRT(get(name)).eval()

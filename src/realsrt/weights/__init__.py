@@ -1,0 +1,1 @@
+"""Weights of the embedded models, read through importlib.resources."""
