@@ -3,14 +3,11 @@
 Shape suffixes: B batch, C channels, H W pixels.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from realsrt.errors import CheckpointError, UsageError
@@ -50,8 +47,10 @@ class Fire(nn.Module):
 class SqueezeFeatures(nn.Module):
     """The convolutions of SqueezeNet 1.1 (arXiv:1602.07360), frozen; gradients still flow to the input.
 
-    `SqueezeFeatures()` has random weights; `SqueezeFeatures.from_file(path)` the trained ones.
+    `SqueezeFeatures()` has random weights; `losses.load_squeeze_features(path)` reads trained ones from a file.
     """
+
+    mean: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,24 +61,20 @@ class SqueezeFeatures(nn.Module):
         self.requires_grad_(False).eval()
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
-        """Load weights from a safetensors file with keys `conv1.*` and `fire2.*` … `fire9.*`, any float type.
+    def from_state(cls, state: Mapping[str, Tensor], source: str) -> Self:
+        """Build from trained weights with keys `conv1.*` and `fire2.*` … `fire9.*`, any float type, kept as float32.
 
-        Raises CheckpointError when the file is missing or unreadable, or its keys or shapes are others.
+        `source` names them in messages. Raises CheckpointError when keys or shapes are others.
         """
-        try:
-            state = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot read SqueezeNet features ({error})") from error
         features = cls()
         own = features.state_dict()
         if problems := sorted(own.keys() ^ state.keys()):
             word = "missing" if problems[0] in own else "unexpected"
-            raise CheckpointError(f"{path}: not SqueezeNet 1.1 features: {word} key {problems[0]!r}")
+            raise CheckpointError(f"{source}: not SqueezeNet 1.1 features: {word} key {problems[0]!r}")
         for key, tensor in own.items():
             if tensor.shape != state[key].shape:
                 raise CheckpointError(
-                    f"{path}: not SqueezeNet 1.1 features: {key!r} has shape {tuple(state[key].shape)}, "
+                    f"{source}: not SqueezeNet 1.1 features: {key!r} has shape {tuple(state[key].shape)}, "
                     f"expected {tuple(tensor.shape)}"
                 )
         features.load_state_dict({key: tensor.float() for key, tensor in state.items()})

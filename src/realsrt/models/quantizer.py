@@ -69,9 +69,10 @@ class Quantizer(nn.Module):
 
     def encode(self, z_BDhw: Tensor) -> Tensor:
         """Ids (B, h, w) of the nearest codes by squared Euclidean distance, computed in float32."""
-        flat_MD = self.prepare(z_BDhw.float()).permute(0, 2, 3, 1).reshape(-1, self.config.dim)
-        codes_VD = self.weight[:-1].float()
-        distance = flat_MD.square().sum(1, keepdim=True) + codes_VD.square().sum(1) - 2 * flat_MD @ codes_VD.T
+        with torch.autocast(z_BDhw.device.type, enabled=False):
+            flat_MD = self.prepare(z_BDhw.float()).permute(0, 2, 3, 1).reshape(-1, self.config.dim)
+            codes_VD = self.weight[:-1].float()
+            distance = flat_MD.square().sum(1, keepdim=True) + codes_VD.square().sum(1) - 2 * flat_MD @ codes_VD.T
         return distance.argmin(1).view(z_BDhw.shape[0], *z_BDhw.shape[2:])
 
     def lookup(self, ids_Bhw: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class ResidualDecoder(nn.Module):
         self.body = nn.Sequential(*(PlainResidualBlock(width) for _ in range(config.body_blocks)))
         half = max(width // 2, 16)
         self.to_half = nn.Conv2d(width, half * 4, 3, padding=1)
-        self.half = PlainResidualBlock(half)
+        self.refine = PlainResidualBlock(half)
         self.to_full = nn.Conv2d(half, 3 * 4, 3, padding=1)
         self.to_full.weight.data.mul_(0.1)
 
@@ -83,8 +83,8 @@ class ResidualDecoder(nn.Module):
         """(B,wide,h,w), (B,F,H/4,W/4) → (B,3,H,W), a residual around 0."""
         tokens = F.pixel_shuffle(self.up(self.token_blocks(z_BDhw)), 2)
         hidden = self.body(self.join(torch.cat([tokens, features_BFHW], dim=1)))
-        half = self.half(F.pixel_shuffle(self.to_half(hidden), 2))
-        return F.pixel_shuffle(self.to_full(F.silu(half)), 2)
+        refined = self.refine(F.pixel_shuffle(self.to_half(hidden), 2))
+        return F.pixel_shuffle(self.to_full(F.silu(refined)), 2)
 
 
 class ResidualTokenizer(nn.Module):

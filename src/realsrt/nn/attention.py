@@ -61,20 +61,20 @@ class Attention(nn.Module):
         null_key, null_value = (
             part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in self.null_kv.unbind(0)
         )
-        key = F.normalize(key, dim=-1)
+        scale = self.k_scale.to(key.dtype)
+        key, null_key = F.normalize(key, dim=-1) * scale, F.normalize(null_key, dim=-1) * scale
         if angles_Md is not None:
             key = rotate(key, angles_Md)
-        key = torch.cat([F.normalize(null_key, dim=-1), key], dim=2) * self.k_scale.to(key.dtype)
-        return KeyValue(key, torch.cat([null_value, value], dim=2))
+            null_key = torch.zeros_like(null_key)  # its logit must not depend on where the query stands
+        return KeyValue(torch.cat([null_key, key], dim=2), torch.cat([null_value, value], dim=2))
 
     def forward(self, x_BND: Tensor, context: KeyValue | None = None, angles_Nd: Tensor | None = None) -> Tensor:
         """Attend from ``x`` to a projected ``context``, or to ``x`` itself; the residual is the caller's."""
         normed = self.norm(x_BND)
         key, value = self.project(normed, angles_Nd) if context is None else context
-        query = F.normalize(self._heads(self.to_q(normed)), dim=-1)
+        query = F.normalize(self._heads(self.to_q(normed)), dim=-1) * self.q_scale.to(normed.dtype)
         if angles_Nd is not None:
             query = rotate(query, angles_Nd)
-        query = query * self.q_scale.to(query.dtype)
         out = F.scaled_dot_product_attention(query, key, value, scale=LOGIT_SCALE)
         return self.to_out(out.transpose(1, 2).flatten(-2))
 

@@ -1,0 +1,47 @@
+"""FLOPs of one 64x64 window, counted by torch's counter: `python benchmarks/flops.py [preset …]`.
+
+A multiply-add is two FLOPs. torch's counter has no formula for the fused attention of the CPU, so one is given here.
+"""
+
+import sys
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+from realsrt import presets
+from realsrt.model import RealSRT
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _counter() -> FlopCounterMode:
+    aten = torch.ops.aten
+    mapping = {aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
+    return FlopCounterMode(display=False, custom_mapping=mapping)
+
+
+def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidence: bool = False) -> dict[str, float]:
+    """GFLOP of one window by part, and in all ("total"), at ``num_steps`` (default: the preset's)."""
+    counter = _counter()
+    lq = torch.zeros(1, 3, model.config.window, model.config.window)
+    with torch.no_grad(), counter:
+        model.super_resolve(lq, num_steps=num_steps or model.config.num_steps, want_confidence=want_confidence)
+    counts = counter.get_flop_counts()
+    parts = {name: sum(counts.get(f"RealSRT.{name}", {}).values()) / 1e9 for name, _ in model.named_children()}
+    return parts | {"total": counter.get_total_flops() / 1e9}
+
+
+def main() -> None:
+    for name in sys.argv[1:] or ("base", "small"):
+        model = presets.build(name)
+        for steps in (1, 2, 4):
+            parts = window_flops(model, num_steps=steps)
+            shown = ", ".join(f"{part} {gflop:.1f}" for part, gflop in parts.items())
+            print(f"{name}, T={steps}, without the last confidence: {shown} GFLOP")
+
+
+if __name__ == "__main__":
+    main()

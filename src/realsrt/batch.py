@@ -1,0 +1,195 @@
+"""Planning a batch of pictures, and the report of what became of each. No pixels here."""
+
+import glob
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Self
+
+from realsrt.errors import ImageError, UsageError
+
+WRITABLE = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "avif", "jxl")
+PICTURES = (*WRITABLE, "jpe", "jfif", "gif", "heic", "heif", "bmp")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make: read `source`, write `target`."""
+
+    source: Path
+    target: Path
+
+    def beside(self, ending: str) -> Path:
+        """A companion of the target, named by its stem: beside("_confidence.png")."""
+        return self.target.with_name(self.target.stem + ending)
+
+    def is_done(self, companions: Sequence[str] = ()) -> bool:
+        """Whether the target and its companions exist and are no older than the source."""
+        try:
+            made = min(path.stat().st_mtime for path in (self.target, *map(self.beside, companions)))
+            return made >= self.source.stat().st_mtime
+        except OSError:
+            return False
+
+
+def plan_batch(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    suffix: str = "",
+    ext: str = "auto",
+    recursive: bool = False,
+    companions: Sequence[str] = (),
+) -> list[Job]:
+    """Which file becomes which: inputs are files, folders and globs; output a file (for one file) or a folder.
+
+    `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
+    inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
+    are the endings of files written beside each target, which must not collide either.
+    Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
+    """
+    output = Path(output)
+    ext = ext.lower().lstrip(".")
+    if ext != "auto" and ext not in WRITABLE:
+        raise UsageError(f"cannot write '.{ext}' files; --ext takes auto, {', '.join(WRITABLE)}")
+    if {"/", os.sep} & set(suffix):
+        raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
+    found = list(_find([os.fspath(text) for text in inputs], output, recursive))
+    if len(found) == 1 and found[0][1] is None and _is_picture(output) and not output.is_dir():
+        jobs = [Job(found[0][0], output)]
+    else:
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
+        if _is_picture(output) and not output.is_dir():
+            raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
+        jobs = [Job(source, output / (folder or Path()) / _name(source, suffix, ext)) for source, folder in found]
+    jobs = list(dict.fromkeys(jobs))
+    _refuse_collisions(jobs, companions)
+    return jobs
+
+
+def _name(source: Path, suffix: str, ext: str) -> str:
+    own = source.suffix.lower().lstrip(".")
+    chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
+    return source.stem + suffix + chosen
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower().lstrip(".") in PICTURES
+
+
+def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tuple[Path, Path | None]]:
+    """Every input file with its folder relative to the input folder it was found in (None: named itself)."""
+    if not inputs:
+        raise UsageError("no input: give files, folders or globs")
+    missing = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            files = list(_pictures_in(path, output, recursive))
+            if not files:
+                hint = "" if recursive else " (folders inside it are read with --recursive)"
+                raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(PICTURES)}")
+            yield from ((file, file.parent.relative_to(path)) for file in files)
+        elif os.path.lexists(path):
+            yield path, None
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(match)]
+            yield from ((match, Path()) for match in matches)
+            missing += [] if matches else [text]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UsageError(f"no such file or folder: {', '.join(missing[:5])}{more}")
+
+
+def _pictures_in(folder: Path, output: Path, recursive: bool) -> Iterator[Path]:
+    """Entries named like pictures, in order. A folder so named is entered when recursive, else left to fail by name."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise UsageError(f"{folder}: cannot be listed: {error.strerror}") from error
+    for path in entries:
+        if path.name.startswith("."):
+            continue
+        if recursive and path.is_dir():
+            if path.resolve() != output.resolve():  # results of an earlier run are no input
+                yield from _pictures_in(path, output, recursive)
+        elif _is_picture(path):
+            yield path
+
+
+def _refuse_collisions(jobs: Iterable[Job], companions: Sequence[str]) -> None:
+    jobs = list(jobs)
+    sources = {_identity(job.source): job.source for job in jobs}
+    made: dict[str, Path] = {}
+    for job in jobs:
+        for target in (job.target, *map(job.beside, companions)):
+            identity = _identity(target)
+            if identity in sources:
+                raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
+            if identity in made:
+                raise UsageError(
+                    f"{made[identity]} and {job.source} would both become {target}; rename one or run them apart"
+                )
+            made[identity] = job.source
+
+
+def _identity(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one picture. `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]."""
+
+    source: str
+    target: str
+    status: str
+    reason: str | None = None
+    width: int | None = None
+    height: int | None = None
+    out_width: int | None = None
+    out_height: int | None = None
+    seconds: float | None = None
+    confidence: float | None = None
+    notices: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """One line of JSON, without the fields that have nothing to say."""
+        return json.dumps(
+            {key: value for key, value in asdict(self).items() if value not in (None, ())}, ensure_ascii=False
+        )
+
+
+class Report:
+    """Writes one JSON line a picture, as it is done, to `streams` and to the file `path` (added to if `append`)."""
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, append: bool = False, streams: Sequence[IO[str]] = ()
+    ) -> None:
+        """Raises ImageError if the file cannot be opened."""
+        self.records: list[Record] = []
+        self._streams = list(streams)
+        self._file: IO[str] | None = None
+        if path is not None:
+            try:
+                self._file = open(path, "a" if append else "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+            except OSError as error:
+                raise ImageError(f"{path}: the report cannot be written: {error.strerror}") from error
+
+    def add(self, record: Record) -> None:
+        self.records.append(record)
+        for stream in (*self._streams, *([self._file] if self._file else [])):
+            print(record.line(), file=stream, flush=True)
+
+    def count(self, status: str) -> int:
+        return sum(record.status == status for record in self.records)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()

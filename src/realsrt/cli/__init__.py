@@ -1,0 +1,63 @@
+"""The command line. Nothing heavy is imported before a command needs it, so that --help answers at once.
+
+Exit status: 0 all done, 1 something failed (each failure named on stderr), 2 usage, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+import realsrt
+from realsrt.cli import degrade, tools, train, upscale
+from realsrt.cli.show import error, one_line
+from realsrt.errors import RealSRTError, UsageError
+
+
+def build_app(tokens: Sequence[str] = ()) -> App:
+    """The commands. Those of training are filled in only when `tokens` ask for it: their options live beside torch."""
+    app = App(
+        name="realsrt",
+        help="Real-world x4 super-resolution by confidence-based iterative generation.",
+        version=realsrt.__version__,
+        suppress_keyboard_interrupt=False,
+    )
+    app.command(upscale.upscale)
+    app.command(tools.convert)
+    app.command(degrade.degrade)
+    app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
+    app.command(tools.models)
+    app.command(tools.info)
+    return app
+
+
+def spelled(tokens: Sequence[str]) -> list[str]:
+    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b."""
+    end = tokens.index("--") if "--" in tokens else len(tokens)
+    out = []
+    for token in tokens[:end]:
+        name, equals, value = token.partition("=")
+        out.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
+    return out + list(tokens[end:])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status. Errors meant for people are one line on stderr."""
+    tokens = spelled(sys.argv[1:] if argv is None else list(argv))
+    try:
+        app = build_app(tokens)
+        status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        return status if isinstance(status, int) else 0
+    except CycloptsError as problem:
+        error(f"{one_line(str(problem))} See realsrt {' '.join(tokens[:1])} --help.".replace("realsrt -", "-"))
+        return 2
+    except RealSRTError as problem:
+        error(str(problem))
+        return 2 if isinstance(problem, UsageError) else 1
+    except KeyboardInterrupt:
+        error("interrupted; finished pictures are whole, and --resume goes on from them")
+        return 130
+    except BrokenPipeError:  # the reader of our stdout has gone, as in `realsrt ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1

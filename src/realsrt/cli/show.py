@@ -1,0 +1,104 @@
+"""What a person sees: errors and notes in one line on stderr, and the progress of a batch on a terminal."""
+
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import Any, Self
+
+from realsrt.batch import Record
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def error(message: str) -> None:
+    """One line on stderr; with REALSRT_DEBUG set, the traceback of the error being handled as well."""
+    if os.environ.get("REALSRT_DEBUG"):
+        traceback.print_exc()
+    print(f"realsrt: error: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def note(message: str) -> None:
+    print(f"realsrt: note: {one_line(message)}", file=sys.stderr, flush=True)
+
+
+def about(source: object, problem: BaseException) -> str:
+    """One line naming the file and what went wrong with it, whatever was raised."""
+    from realsrt.errors import RealSRTError
+
+    text = one_line(str(problem))
+    if isinstance(problem, MemoryError):
+        text = "there is not enough memory for this picture; close other programs or use a smaller one"
+    elif isinstance(problem, OSError):
+        text = one_line(f"{problem.filename or ''} {problem.strerror or problem}")
+    elif not isinstance(problem, RealSRTError):
+        text = f"unexpected {type(problem).__name__}: {text} (REALSRT_DEBUG=1 shows where)"
+    return text if str(source) in text else f"{source}: {text}"
+
+
+class Screen:
+    """Two bars on a terminal, pictures and the windows of the current one; silent when stdout is not a terminal."""
+
+    def __init__(self, total: int) -> None:
+        self.live = sys.stdout.isatty()
+        self._total, self._bars = total, None
+
+    def __enter__(self) -> Self:
+        if self.live:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._all = self._bars.add_task("pictures", total=self._total)
+            self._one = self._bars.add_task("", total=None, visible=False)
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def begin(self, name: str) -> None:
+        if self._bars:
+            self._bars.reset(self._one, description=name, total=None, visible=True)
+
+    def windows(self, done: int, total: int) -> None:
+        """Progress within the current picture, as the pipeline reports it."""
+        if self._bars:
+            self._bars.update(self._one, completed=done, total=total)
+
+    def end(self, record: Record) -> None:
+        if self._bars:
+            self._bars.advance(self._all)
+            if record.status != "failed":
+                print(summary(record))
+
+
+def summary(record: Record) -> str:
+    """One line for people on a finished picture."""
+    if record.status == "skipped":
+        return f"{record.target} is there already"
+    parts = [f"{record.source} ({record.width}x{record.height})", "to", f"{record.target}"]
+    parts += [f"({record.out_width}x{record.out_height})"] if record.out_width else []
+    parts += [f"in {record.seconds:.1f} s"] if record.seconds is not None else []
+    parts += [f"confidence {record.confidence:.2f}"] if record.confidence is not None else []
+    return " ".join(parts)
+
+
+def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
+    """A table on stdout: drawn on a terminal, tab-separated otherwise."""
+    if not sys.stdout.isatty():
+        print("\n".join("\t".join(str(cell) for cell in row) for row in [columns, *rows]))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    drawn = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        drawn.add_row(*(str(cell) for cell in row))
+    Console().print(drawn)

@@ -1,0 +1,137 @@
+"""The small commands: convert, models, info."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from realsrt.cli.show import table
+
+_EXTRAS = {
+    "train": ("accelerate", "tensorboard", "kornia", "PIL"),
+    "metrics": ("torchmetrics",),
+    "web": ("gradio",),
+    "serve": ("fastapi", "uvicorn"),
+    "bulk": ("ray",),
+    "video": ("av",),
+    "onnx": ("onnx", "onnxruntime"),
+}
+
+
+def convert(
+    source: Annotated[Path, Parameter(help="net_g_*.pth, or a weight file of this package.")],
+    target: Annotated[Path, Parameter(help="What to write; the suffixes say which way it goes.")],
+    /,
+) -> int:
+    """Convert the authors' checkpoint (.pth) to our .safetensors, or back. No code in the file is run."""
+    from realsrt.convert import convert_file
+
+    print(convert_file(source, target))
+    return 0
+
+
+def models(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False) -> int:
+    """List the models inside this package, with their hashes, and the presets that can be trained."""
+    import torch
+
+    from realsrt import checkpoint, presets
+    from realsrt.model import RealSRT
+
+    rows: list[dict[str, Any]] = []
+    for name in checkpoint.embedded():
+        path = _weights(name)
+        header = checkpoint.read_header(path)
+        rows.append(
+            {
+                "name": name,
+                "kind": "embedded",
+                "preset": header.get("preset"),
+                "parameters": _count(path),
+                "sha256": checkpoint.file_sha256(path),
+                "where": str(path),
+            }
+        )
+    for name in presets.PRESETS:
+        with torch.device("meta"):
+            state = RealSRT(presets.get(name)).state_dict()
+            count = sum(tensor.numel() for key, tensor in state.items() if _counts(key))
+        rows.append({"name": name, "kind": "preset", "parameters": count})
+    if json_:
+        print(json.dumps(rows, indent=2))
+        return 0
+    embedded = [
+        [row["name"], row["preset"], f"{row['parameters'] / 1e6:.2f} M", row["sha256"][:16], row["where"]]
+        for row in rows
+        if row["kind"] == "embedded"
+    ]
+    table("Inside this package (-n NAME)", ["name", "preset", "parameters", "sha256", "where"], embedded)
+    known = [[row["name"], f"{row['parameters'] / 1e6:.2f} M"] for row in rows if row["kind"] == "preset"]
+    table("Presets, for training (--preset NAME)", ["preset", "parameters"], known)
+    return 0
+
+
+def _weights(name: str) -> Path:
+    from realsrt import weights
+
+    return Path(next(iter(weights.__path__))) / f"{name}.safetensors"
+
+
+def _counts(key: str) -> bool:
+    return not key.endswith("_ema")  # the codebook's running sums serve training only
+
+
+def _count(path: Path) -> int:
+    """The model's numbers in a safetensors file."""
+    from math import prod
+
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return sum(prod(file.get_slice(key).get_shape()) for key in file.keys() if _counts(key))  # noqa: SIM118 - not a dict
+
+
+def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False) -> int:
+    """Versions, devices, picture formats and installed extras: what to put into a report of a problem."""
+    import pyvips
+    import torch
+
+    import realsrt
+    from realsrt.imageio import supported_formats
+
+    def installed(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "not installed"
+
+    formats = supported_formats()
+    facts = {
+        "realsrt": realsrt.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        "libvips": ".".join(str(pyvips.version(part)) for part in range(3)),
+        **{name: installed(name) for name in ("pyvips", "numpy", "safetensors", "huggingface_hub")},
+        "devices": _devices(),
+        "reads": formats["read"],
+        "writes": formats["write"],
+        "extras": [extra for extra, needs in _EXTRAS.items() if all(find_spec(name) for name in needs)],
+    }
+    if json_:
+        print(json.dumps(facts, indent=2))
+    else:
+        shown = [[name, ", ".join(fact) if isinstance(fact, list) else fact] for name, fact in facts.items()]
+        table("RealSRT", ["what", "here"], shown)
+    return 0
+
+
+def _devices() -> list[str]:
+    import torch
+
+    gpus = [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [f"cpu ({torch.get_num_threads()} threads)", *gpus, *mps]

@@ -1,0 +1,34 @@
+"""From a clean target to the low-quality input it could have come from: Real-ESRGAN's random pipeline, and milder ones.
+
+`draw_plan` decides what happens to one sample, `degrade` draws and does it.
+"""
+
+from realsrt.degradations.apply import degrade
+from realsrt.degradations.plans import (
+    BICUBIC,
+    LIGHT,
+    MIXED,
+    PROTOCOLS,
+    REALESRGAN,
+    DegradationConfig,
+    Mixture,
+    OrderConfig,
+    Plan,
+    draw_plan,
+    protocol,
+)
+
+__all__ = [
+    "BICUBIC",
+    "LIGHT",
+    "MIXED",
+    "PROTOCOLS",
+    "REALESRGAN",
+    "DegradationConfig",
+    "Mixture",
+    "OrderConfig",
+    "Plan",
+    "degrade",
+    "draw_plan",
+    "protocol",
+]

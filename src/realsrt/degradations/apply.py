@@ -1,0 +1,129 @@
+"""Plans carried out on pictures.
+
+Shape suffixes: B batch, C channels, H W pixels.
+"""
+
+import io
+import random
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsrt.degradations.plans import REALESRGAN, BlurPlan, DegradationConfig, Mixture, NoisePlan, Plan, draw_plan
+from realsrt.errors import UsageError
+from realsrt.imaging.blur import bell_kernels, filter_each, sinc_kernels
+from realsrt.imaging.jpeg import jpeg_each
+from realsrt.imaging.noise import add_gaussian_noise, add_poisson_noise
+from realsrt.imaging.resize import resize
+
+
+@torch.no_grad()
+def degrade(
+    gt_BCHW: Tensor, *, config: DegradationConfig | Mixture = REALESRGAN, rng: torch.Generator, scale: int = 4
+) -> Tensor:
+    """Low-quality inputs (B,3,H/scale,W/scale) for targets: RGB in [0,1], rounded to 8-bit levels, float32.
+
+    gt: RGB in [0,1] on any device, sides multiples of `scale`, meant for 64 px and more. `rng` is a CPU generator, one
+    number drawn from it for each sample; all else follows from that number, so a sample's result does not depend on its
+    batch (on a CPU to the bit; on a GPU, where samples are blurred and compressed together, up to rounding). It does
+    depend on the kind of device. Raises UsageError when a side is no multiple of `scale`.
+    """
+    batch, _, height, width = gt_BCHW.shape
+    if height % scale or width % scale:
+        raise UsageError(f"a target of {width}x{height} px cannot be divided by {scale}: crop it to a multiple")
+    gt_BCHW = gt_BCHW.float()
+    seeds = torch.randint(2**62, (batch,), generator=rng).tolist()
+    plans = [draw_plan(config, random.Random(seed)) for seed in seeds]
+    rngs = [torch.Generator(gt_BCHW.device).manual_seed(seed) for seed in seeds]
+    images = list(gt_BCHW.split(1))
+    together = 1 if gt_BCHW.device.type == "cpu" else max(batch, 1)
+    with torch.autocast(gt_BCHW.device.type, enabled=False):
+        parts = [slice(i, i + together) for i in range(0, batch, together)]
+        return torch.cat([lq for part in parts for lq in run_plans(images[part], plans[part], rngs[part], scale)])
+
+
+def run_plans(images: list[Tensor], plans: list[Plan], rngs: list[torch.Generator], scale: int) -> list[Tensor]:
+    """Every plan on its (1,3,H,W) picture; sizes drift apart on the way and meet again at the end."""
+    images, samples = images.copy(), range(len(images))
+    low_sizes = [(image.shape[2] // scale, image.shape[3] // scale) for image in images]
+    last_quality = [plan.orders[-1].quality if plan.orders else None for plan in plans]
+    for number in range(max((len(plan.orders) for plan in plans), default=0)):
+        orders = [plan.orders[number] if number < len(plan.orders) else None for plan in plans]
+        is_last = [number + 1 == len(plan.orders) for plan in plans]
+        images = _blur(images, [order.blur if order else None for order in orders])
+        for i, order in enumerate(orders):
+            if order is not None:
+                height, width = low_sizes[i] if is_last[i] else images[i].shape[2:]
+                size = (max(1, int(height * order.factor)), max(1, int(width * order.factor)))
+                images[i] = resize(images[i], size, order.filter, antialias=plans[i].antialias)
+                images[i] = _add_noise(images[i], order.noise, rngs[i])
+        images = _compress(
+            images, [order.quality if order and not last else None for order, last in zip(orders, is_last, strict=True)]
+        )
+    images = _compress(images, [last_quality[i] if plans[i].jpeg_first else None for i in samples])
+    images = [resize(images[i], low_sizes[i], plans[i].final_filter, antialias=plans[i].antialias) for i in samples]
+    images = _blur(images, [plan.final_sinc for plan in plans])
+    images = _compress(images, [None if plans[i].jpeg_first else last_quality[i] for i in samples])
+    return [(image.clamp(0, 1) * 255.0).round() / 255.0 for image in images]
+
+
+def _blur(images: list[Tensor], blurs: Sequence[BlurPlan | None]) -> list[Tensor]:
+    chosen = [i for i, blur in enumerate(blurs) if blur is not None]
+    if chosen:
+        kernels = make_kernels([blur for blur in blurs if blur is not None])
+        images = images.copy()
+        for i, image in zip(chosen, filter_each([images[i] for i in chosen], kernels), strict=True):
+            images[i] = image
+    return images
+
+
+def make_kernels(blurs: Sequence[BlurPlan]) -> Tensor:
+    """Kernels (n,21,21) on the CPU, in double precision."""
+
+    def column(name: str) -> Tensor:
+        return torch.tensor([getattr(blur, name) for blur in blurs], dtype=torch.float64)
+
+    plateau = torch.tensor([blur.kind.startswith("plateau") for blur in blurs])
+    bells = bell_kernels(column("size"), column("sigma_x"), column("sigma_y"), column("angle"), column("beta"), plateau)
+    is_sinc = torch.tensor([blur.kind == "sinc" for blur in blurs]).view(-1, 1, 1)
+    return torch.where(is_sinc, sinc_kernels(column("size"), column("cutoff")), bells)
+
+
+def _add_noise(image: Tensor, noise: NoisePlan | None, rng: torch.Generator) -> Tensor:
+    if noise is None:
+        return image
+    add = add_gaussian_noise if noise.kind == "gaussian" else add_poisson_noise
+    return add(image, noise.strength, noise.gray, rng)
+
+
+def _compress(images: list[Tensor], qualities: Sequence[float | None]) -> list[Tensor]:
+    chosen = {i: quality for i, quality in enumerate(qualities) if quality is not None}
+    if chosen:
+        inputs = [images[i] for i in chosen]
+        on_cpu = inputs[0].device.type == "cpu"
+        outputs = pillow_jpeg(inputs, chosen.values()) if on_cpu else jpeg_each(inputs, list(chosen.values()))
+        images = images.copy()
+        for i, image in zip(chosen, outputs, strict=True):
+            images[i] = image
+    return images
+
+
+def pillow_jpeg(images: Iterable[Tensor], qualities: Iterable[float]) -> list[Tensor]:
+    """Save and reopen pictures (1,3,H,W) on the CPU as real JPEG in memory, quality rounded.
+
+    Result on 8-bit levels in [0,1]. Raises UsageError when Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise UsageError("JPEG degradation on the CPU needs Pillow: pip install realsrt[train]") from error
+    decoded = []
+    for image, quality in zip(images, qualities, strict=True):
+        pixels_HWC = (image[0].clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).contiguous().numpy()
+        file = io.BytesIO()
+        Image.fromarray(pixels_HWC).save(file, "JPEG", quality=round(quality), subsampling="4:2:0")
+        levels_HWC = torch.from_numpy(np.array(Image.open(file)))
+        decoded.append(levels_HWC.permute(2, 0, 1).unsqueeze(0).to(image.dtype).contiguous() / 255.0)
+    return decoded

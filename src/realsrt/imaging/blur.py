@@ -1,0 +1,128 @@
+"""The blur kernels of Real-ESRGAN, filtering with one kernel a sample, and unsharp masking.
+
+Shape suffixes: B batch, C channels, H W pixels, k kernel side. Source of the kernel family: Real-ESRGAN
+(arXiv:2107.10833, section 3.1 and appendix) and BSRGAN (arXiv:2103.14006).
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realsrt.imaging.tiling import mirror_index
+
+KERNEL_SIZE = 21
+"""Side of every kernel array; smaller kernels are centred in it, zero around."""
+
+
+def bell_kernels(
+    size_B: Tensor, sigma_x_B: Tensor, sigma_y_B: Tensor, angle_B: Tensor, beta_B: Tensor, plateau_B: Tensor
+) -> Tensor:
+    """Bell-shaped kernels (B,21,21), non-negative, each summing to 1.
+
+    With q the squared Mahalanobis distance from the centre: exp(-q^beta / 2), a Gaussian when beta is 1, or
+    1 / (1 + q^beta) where `plateau_B` is True. size: odd side in pixels, up to 21; sigma in pixels, along axes turned
+    by `angle` radians (equal sigmas give an isotropic kernel).
+    """
+    y_kk, x_kk = _grid(sigma_x_B)
+    size_B11, sigma_x_B11, sigma_y_B11, angle_B11, beta_B11, plateau_B11 = (
+        value.view(-1, 1, 1) for value in (size_B, sigma_x_B, sigma_y_B, angle_B, beta_B, plateau_B)
+    )
+    along_Bkk = x_kk * angle_B11.cos() + y_kk * angle_B11.sin()
+    across_Bkk = y_kk * angle_B11.cos() - x_kk * angle_B11.sin()
+    q_Bkk = ((along_Bkk / sigma_x_B11).square() + (across_Bkk / sigma_y_B11).square()).pow(beta_B11)
+    kernel_Bkk = torch.where(plateau_B11, 1 / (1 + q_Bkk), torch.exp(-0.5 * q_Bkk))
+    return _crop_and_normalise(kernel_Bkk, x_kk, y_kk, size_B11)
+
+
+def sinc_kernels(size_B: Tensor, cutoff_B: Tensor) -> Tensor:
+    """Circular low-pass kernels (B,21,21), each summing to 1, with negative lobes (they ring, on purpose).
+
+    size: odd side in pixels, up to 21; cutoff in radians a pixel, in (0, pi]. The ideal filter's impulse response
+    cutoff * J1(cutoff * r) / (2 pi r), cut to the square.
+    """
+    y_kk, x_kk = _grid(cutoff_B)
+    size_B11, cutoff_B11 = size_B.view(-1, 1, 1), cutoff_B.view(-1, 1, 1)
+    radius_kk = torch.hypot(x_kk, y_kk)
+    safe_kk = radius_kk.clamp(min=0.5)
+    kernel_Bkk = cutoff_B11 * torch.special.bessel_j1(cutoff_B11 * safe_kk) / (2 * math.pi * safe_kk)
+    kernel_Bkk = torch.where(radius_kk == 0, cutoff_B11.square() / (4 * math.pi), kernel_Bkk)
+    return _crop_and_normalise(kernel_Bkk, x_kk, y_kk, size_B11)
+
+
+def _grid(like: Tensor) -> tuple[Tensor, Tensor]:
+    axis_k = torch.arange(KERNEL_SIZE, device=like.device, dtype=like.dtype) - KERNEL_SIZE // 2
+    y_kk, x_kk = torch.meshgrid(axis_k, axis_k, indexing="ij")
+    return y_kk, x_kk
+
+
+def _crop_and_normalise(kernel_Bkk: Tensor, x_kk: Tensor, y_kk: Tensor, size_B11: Tensor) -> Tensor:
+    inside_Bkk = torch.maximum(x_kk.abs(), y_kk.abs()) <= size_B11 // 2
+    kernel_Bkk = kernel_Bkk * inside_Bkk
+    return kernel_Bkk / kernel_Bkk.sum((1, 2), keepdim=True)
+
+
+def reflect_pad(x_BCHW: Tensor, pad: int) -> Tensor:
+    """Mirror the picture outwards by `pad` pixels on every side, edge pixel not repeated; any size, even 1x1."""
+    height, width = x_BCHW.shape[2:]
+    if pad < min(height, width):
+        return F.pad(x_BCHW, (pad,) * 4, mode="reflect")
+    rows, columns = (mirror_index(-pad, n + pad, n).to(x_BCHW.device) for n in (height, width))
+    return x_BCHW[:, :, rows[:, None], columns]
+
+
+def filter_valid(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
+    """Filter every sample with its own kernel where the kernel fits: (B, C, H-k+1, W-k+1)."""
+    batch, channels, height, width = x_BCHW.shape
+    weight = kernel_Bkk.to(x_BCHW).repeat_interleave(channels, dim=0).unsqueeze(1)
+    out = F.conv2d(x_BCHW.reshape(1, batch * channels, height, width), weight, groups=batch * channels)
+    return out.view(batch, channels, *out.shape[2:])
+
+
+def filter2d(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
+    """Filter every sample with its own kernel of odd side (B,k,k), mirrored at the borders; same shape as x."""
+    return filter_valid(reflect_pad(x_BCHW, kernel_Bkk.shape[-1] // 2), kernel_Bkk)
+
+
+def filter_each(images: Sequence[Tensor], kernel_Bkk: Tensor) -> list[Tensor]:
+    """`filter2d` for pictures (1,C,H,W) of different sizes, one kernel each, in one convolution."""
+    reach = max(kernel_reach(kernel_Bkk), 1)
+    centre = kernel_Bkk.shape[-1] // 2
+    kernel_Bkk = kernel_Bkk[:, centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
+    sizes = [image.shape[2:] for image in images]
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    padded = torch.cat([F.pad(reflect_pad(i, reach), (0, width - i.shape[3], 0, height - i.shape[2])) for i in images])
+    filtered = filter_valid(padded, kernel_Bkk).split(1)
+    return [image[:, :, :h, :w] for image, (h, w) in zip(filtered, sizes, strict=True)]
+
+
+def kernel_reach(kernel_Bkk: Tensor) -> int:
+    """How far from the centre the farthest non-zero weight of any kernel lies, in pixels."""
+    used_k = (kernel_Bkk != 0).any(0).any(0)
+    return kernel_Bkk.shape[-1] // 2 - int(used_k.int().argmax())
+
+
+def usm_sharpen(x_BCHW: Tensor, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0) -> Tensor:
+    """Unsharp masking as Real-ESRGAN applies it to targets; x and result in [0,1].
+
+    Adds `weight` times the difference to a Gaussian blur of side `radius` (made odd), blended in softly where that
+    difference exceeds `threshold` (8-bit levels).
+    """
+    side = radius + 1 - radius % 2
+    sigma = 0.3 * ((side - 1) * 0.5 - 1) + 0.8  # OpenCV's sigma for a kernel of this side
+    axis = torch.arange(side, device=x_BCHW.device, dtype=x_BCHW.dtype) - side // 2
+    bell = torch.exp(-0.5 * (axis / sigma).square())
+    bell = bell / bell.sum()
+    residual = x_BCHW - _separable(x_BCHW, bell)
+    soft = _separable((residual.abs() * 255.0 > threshold).to(x_BCHW.dtype), bell)
+    sharp = (x_BCHW + weight * residual).clamp(0, 1)
+    return soft * sharp + (1 - soft) * x_BCHW
+
+
+def _separable(x_BCHW: Tensor, bell: Tensor) -> Tensor:
+    channels = x_BCHW.shape[1]
+    weight = bell.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    x_BCHW = F.conv2d(reflect_pad(x_BCHW, bell.numel() // 2), weight, groups=channels)
+    return F.conv2d(x_BCHW, weight.transpose(2, 3), groups=channels)

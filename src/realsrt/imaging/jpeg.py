@@ -1,0 +1,37 @@
+"""What saving as JPEG does to a picture, with one quality a sample, on any device.
+
+kornia's codec (extra `train`, imported on first use): 4:2:0 chroma, the standard tables. It rounds coefficients by a
+smooth polynomial, so its errors are a little smaller than a real file's.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realsrt.errors import UsageError
+
+
+def jpeg(x_BCHW: Tensor, quality_B: Tensor | float) -> Tensor:
+    """Compress and decompress each sample; x: RGB, clamped to [0,1]; quality 1…100; result in [0,1], same shape.
+
+    Differentiable. Raises UsageError when kornia is not installed.
+    """
+    try:
+        from kornia.enhance import jpeg_codec_differentiable
+    except ImportError as error:
+        raise UsageError("JPEG degradation needs kornia: pip install realsrt[train]") from error
+    height, width = x_BCHW.shape[2:]
+    quality_B = torch.as_tensor(quality_B).to(x_BCHW).expand(x_BCHW.shape[0])
+    x_BCHW = F.pad(x_BCHW.clamp(0, 1), (0, -width % 16, 0, -height % 16), mode="replicate")
+    return jpeg_codec_differentiable(x_BCHW, quality_B)[:, :, :height, :width].clamp(0, 1)
+
+
+def jpeg_each(images: Sequence[Tensor], qualities: Sequence[float]) -> list[Tensor]:
+    """`jpeg` for pictures (1,3,H,W) of different sizes, one quality each, in one call."""
+    sizes = [image.shape[2:] for image in images]
+    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
+    padded = torch.cat([F.pad(i, (0, width - i.shape[3], 0, height - i.shape[2]), mode="replicate") for i in images])
+    done = jpeg(padded, torch.tensor(qualities)).split(1)
+    return [image[:, :, :h, :w] for image, (h, w) in zip(done, sizes, strict=True)]

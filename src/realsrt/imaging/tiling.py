@@ -1,0 +1,198 @@
+"""Whole pictures through a fixed window: plan → split → blend, each a separate step that knows nothing of the others'
+state.
+
+A plan lays a regular grid of windows over the picture plus a mirrored border. `split` cuts one window without building
+the padded picture. `Blender` takes the windows' results one by one, in the plan's order, at any whole multiple or
+fraction of the resolution (pixels of the output, or tokens), and lets rows go as soon as no later window touches them.
+
+Legend: C channels, H W picture, n window side in the blender's units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+GAUSSIAN_VARIANCE = 0.05  # of the blending weight, in squared window sides (the authors' value)
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Where the windows lie. All lengths are low-quality pixels; positions count from the padded picture's corner."""
+
+    height: int
+    width: int
+    window: int
+    stride: int
+    top: int
+    bottom: int
+    left: int
+    right: int
+    ys: tuple[int, ...]
+    xs: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return len(self.ys) * len(self.xs)
+
+    def position(self, index: int) -> tuple[int, int]:
+        """(y, x) of window `index`'s corner in the padded picture; windows are numbered row by row."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        return self.ys[index // len(self.xs)], self.xs[index % len(self.xs)]
+
+
+def plan(height: int, width: int, window: int, stride: int) -> TilePlan:
+    """Lay square windows at a regular stride over a picture of any size from 1x1.
+
+    The border is the smallest that makes the windows fit: half of it before the picture, an odd pixel after. At window
+    64 and stride 32 this is the authors' layout. Raises ValueError for a size below 1 or a stride not in 1…window.
+    """
+    if height < 1 or width < 1:
+        raise ValueError(f"a picture needs at least one pixel each way, got {height}x{width}")
+    if not 1 <= stride <= window:
+        raise ValueError(f"stride must be between 1 and the window's {window} px, got {stride}")
+    top, bottom, ys = _axis(height, window, stride)
+    left, right, xs = _axis(width, window, stride)
+    return TilePlan(height, width, window, stride, top, bottom, left, right, ys, xs)
+
+
+def _axis(size: int, window: int, stride: int) -> tuple[int, int, tuple[int, ...]]:
+    count = 1 + max(0, -(-(size - window) // stride))
+    border = window + (count - 1) * stride - size
+    return border // 2, border - border // 2, tuple(range(0, count * stride, stride))
+
+
+def mirror_index(start: int, stop: int, size: int) -> Tensor:
+    """Indices into an axis of `size` px for the positions start…stop−1, which may lie outside: mirrored at the border
+    pixels, as often as needed (a triangular wave; equals reflect padding where that is defined). One pixel is repeated.
+    int64."""
+    period = max(1, 2 * (size - 1))
+    phase = torch.arange(start, stop).remainder(period)
+    return torch.minimum(phase, period - phase) if size > 1 else torch.zeros_like(phase)
+
+
+def split(picture: Tensor, tiles: TilePlan, index: int) -> Tensor:
+    """Window `index` of a picture (..., H, W) → (..., window, window), with the border mirrored in."""
+    if picture.shape[-2:] != (tiles.height, tiles.width):
+        raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the picture is {tuple(picture.shape[-2:])}")
+    y, x = tiles.position(index)
+    rows = mirror_index(y - tiles.top, y - tiles.top + tiles.window, tiles.height).to(picture.device)
+    columns = mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width).to(picture.device)
+    return picture.index_select(-2, rows).index_select(-1, columns)
+
+
+def gaussian_weight(n: int) -> Tensor:
+    """The one-dimensional blending weight of a window of n samples, (n,) float32 in (0,1]; the window's is its outer
+    product."""
+    x = torch.arange(n, dtype=torch.float64)
+    return torch.exp(-(((x - (n - 1) / 2) / n) ** 2) / (2 * GAUSSIAN_VARIANCE)).float()
+
+
+class Blender:
+    """Weighted mean of overlapping windows of one plan, at `n` samples a window side (256 px, or 32 tokens, for 64 px).
+
+    Windows come by `add` in the plan's order; sums are float32 on the CPU. Only the rows under the current row of
+    windows are held back; finished rows, cropped to the picture, go to `sink(first_row, rows_CHW)` as soon as no later
+    window can touch them, or, without a sink, into the picture that `finish` returns. The weights are separable, so no
+    canvas of weights is kept.
+
+    With crop=False the mirrored border stays in (what the token grid needs, see `crop_tokens`).
+    """
+
+    def __init__(
+        self,
+        tiles: TilePlan,
+        channels: int,
+        n: int,
+        *,
+        crop: bool = True,
+        sink: Callable[[int, Tensor], None] | None = None,
+    ) -> None:
+        edges = (tiles.stride, tiles.top, tiles.left) if crop else (tiles.stride,)
+        if any(edge * n % tiles.window for edge in edges):
+            raise ValueError(
+                f"window {tiles.window}, stride {tiles.stride} do not fall on the grid of {n} samples a window"
+            )
+        self._tiles, self._n, self._next = tiles, n, 0
+        self._ys, self._xs = ([p * n // tiles.window for p in axis] for axis in (tiles.ys, tiles.xs))
+        weight = gaussian_weight(n)
+        self._weight = weight[:, None] * weight[None, :]
+        self._norm_y = _coverage(self._ys, weight)
+        self._norm_x = _coverage(self._xs, weight)
+        top, left, height, width = 0, 0, len(self._norm_y), len(self._norm_x)
+        if crop:
+            top, left, height, width = (
+                v * n // tiles.window for v in (tiles.top, tiles.left, tiles.height, tiles.width)
+            )
+        self._top, self._left, self._height, self._width = top, left, height, width
+        self._band = torch.zeros(channels, n, len(self._norm_x))
+        self._picture = None if sink else torch.empty(channels, height, width)
+        self._sink = sink or self._keep
+
+    def add(self, index: int, window: Tensor) -> None:
+        """Add the result (C, n, n) of window `index`; indices must come as 0, 1, 2, …"""
+        if index != self._next:
+            raise ValueError(f"windows must come in order: expected {self._next}, got {index}")
+        if window.shape != (self._band.shape[0], self._n, self._n):
+            raise ValueError(
+                f"expected a window of {(self._band.shape[0], self._n, self._n)}, got {tuple(window.shape)}"
+            )
+        row, column = divmod(index, len(self._xs))
+        x = self._xs[column]
+        self._band[:, :, x : x + self._n] += window.detach().to("cpu", torch.float32) * self._weight
+        self._next += 1
+        if column == len(self._xs) - 1:
+            last = row == len(self._ys) - 1
+            self._release(self._ys[row], self._n if last else self._ys[row + 1] - self._ys[row])
+
+    def finish(self) -> Tensor:
+        """The blended picture (C, H, W) float32, not clamped. Raises ValueError if windows are missing or went to a
+        sink."""
+        if self._next != len(self._tiles):
+            raise ValueError(f"only {self._next} of {len(self._tiles)} windows were added")
+        if self._picture is None:
+            raise ValueError("the rows went to the sink")
+        return self._picture
+
+    def _release(self, y: int, rows: int) -> None:
+        first, stop = max(y, self._top), min(y + rows, self._top + self._height)
+        if first < stop:
+            columns = slice(self._left, self._left + self._width)
+            done = self._band[:, first - y : stop - y, columns] / self._norm_x[columns]
+            self._sink(first - self._top, done / self._norm_y[first:stop, None])
+        kept = self._n - rows
+        self._band[:, :kept] = self._band[:, rows:].clone()
+        self._band[:, kept:] = 0
+
+    def _keep(self, y: int, rows: Tensor) -> None:
+        assert self._picture is not None
+        self._picture[:, y : y + rows.shape[1]] = rows
+
+
+def _coverage(positions: list[int], weight: Tensor) -> Tensor:
+    total = torch.zeros(positions[-1] + len(weight))
+    for position in positions:
+        total[position : position + len(weight)] += weight
+    return total
+
+
+def crop_tokens(grid: Tensor, tiles: TilePlan, token: int) -> Tensor:
+    """Bring a blended map of the padded token grid (C, h, w) onto the picture's own grid, (C, ceil(H/token),
+    ceil(W/token)).
+
+    `token` is a token's side in low-quality pixels. Where the border is no whole number of tokens, each cell is the
+    mean of the tokens under it by area; else this is a plain crop.
+    """
+    for axis, before, size in ((-2, tiles.top, tiles.height), (-1, tiles.left, tiles.width)):
+        cells = -(-size // token)
+        first = before // token
+        if before % token == 0:
+            grid = grid.narrow(axis, first, cells)
+            continue
+        pixels = torch.arange(cells * token).clamp_(max=size - 1) + before
+        grid = grid.index_select(axis, pixels // token).unflatten(axis, (cells, token)).mean(axis)
+    return grid

@@ -1,0 +1,157 @@
+"""One call of the pipeline: its checked options and inputs, and what becomes of the windows' results."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsrt import kinds
+from realsrt.errors import UsageError
+from realsrt.imaging import tiling
+from realsrt.imaging.color import fill_transparent, wavelet
+from realsrt.imaging.resize import resize
+from realsrt.kinds import Planes
+from realsrt.windows import Result, Settings
+
+COLOR_FIXES = ("adain", "wavelet", "none")
+CONFIDENCE_CELL = 8  # output pixels a side of a cell of the confidence map
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `Upscaler.upscale` was asked for, unchecked; None means the model's own."""
+
+    steps: int | None
+    stride: int | None
+    tile: int | None
+    max_minibatch: int | None
+    fidelity: float
+    color_fix: str | None
+    outscale: float
+    size: tuple[int, int] | None
+    confidence: bool
+    seed: int | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to do to which pictures (all of one size): lengths in low-quality pixels but for out_hw."""
+
+    inputs: list[Planes]
+    pack: kinds.Pack
+    batched: bool
+    tiles: tiling.TilePlan
+    settings: Settings
+    max_minibatch: int | None
+    wavelet: bool
+    scale: int
+    token: int
+    out_hw: tuple[int, int]
+
+    @property
+    def window_steps(self) -> int:
+        """The work, in windows times steps."""
+        return len(self.inputs) * len(self.tiles) * self.settings.num_steps
+
+
+def make_job(image: Any, options: Options, config: Any) -> Job:
+    """Check the options against a model's config, and take the picture apart. Raises UsageError, ImageError."""
+    token = config.fold
+    window = options.tile or config.window
+    fixed = config.generator.position != "rope"  # positions are known for one size of window only
+    if window != config.window and (fixed or window < 16 or window % token):
+        allowed = f"{config.window}" if fixed else f"a multiple of {token}, at least 16"
+        raise UsageError(f"tile must be {allowed} for this model, got {window}")
+    scaled_stride = max(token, config.stride * window // config.window // token * token)
+    stride = scaled_stride if options.stride is None else options.stride
+    if not token <= stride <= window or stride % token:
+        raise UsageError(f"stride must be a multiple of {token} from {token} to the tile's {window}, got {stride}")
+    steps = config.num_steps if options.steps is None else options.steps
+    if steps < 1:
+        raise UsageError(f"steps must be at least 1, got {steps}")
+    if not 0 <= options.fidelity <= 1:
+        raise UsageError(f"fidelity goes from 0 to 1, got {options.fidelity}")
+    color_fix = config.color_fix if options.color_fix is None else options.color_fix
+    if color_fix not in COLOR_FIXES:
+        raise UsageError(f"color fix {color_fix!r} is none of {', '.join(COLOR_FIXES)}")
+    if not (math.isfinite(options.outscale) and options.outscale > 0):
+        raise UsageError(f"outscale must be above 0, got {options.outscale}")
+    if options.size is not None and min(options.size) < 1:
+        raise UsageError(f"the output size must be at least 1x1, got {options.size[0]}x{options.size[1]}")
+    if options.max_minibatch is not None and options.max_minibatch < 1:
+        raise UsageError(f"max_minibatch must be at least 1, got {options.max_minibatch}")
+    inputs, pack = kinds.unpack(image)
+    height, width = inputs[0].rgb.shape[-2:]
+    by_scale = (max(1, round(height * options.outscale)), max(1, round(width * options.outscale)))
+    return Job(
+        inputs=[p if p.alpha is None else Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) for p in inputs],
+        pack=pack,
+        batched=isinstance(image, Tensor),
+        tiles=tiling.plan(height, width, window, stride),
+        settings=Settings(steps, options.fidelity, color_fix == "adain", options.confidence, options.seed),
+        max_minibatch=options.max_minibatch,
+        wavelet=color_fix == "wavelet",
+        scale=config.scale,
+        token=token,
+        out_hw=(options.size[1], options.size[0]) if options.size else by_scale,
+    )
+
+
+@dataclass(frozen=True)
+class Blended:
+    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w)."""
+
+    planes: Planes
+    confidence: np.ndarray | None
+    ids: np.ndarray
+    step: int
+
+
+class Mosaic:
+    """The windows of one picture after one step, on their way to becoming a picture."""
+
+    def __init__(self, job: Job, step: int) -> None:
+        self._job, self._step = job, step
+        window = job.tiles.window
+        self._image = tiling.Blender(job.tiles, 3, window * job.scale)
+        self._map = tiling.Blender(job.tiles, 1, window // job.token, crop=False) if job.settings.confidence else None
+        self._ids: list[np.ndarray] = []
+
+    def add(self, results: list[Result]) -> None:
+        """The next windows, decoded, in the plan's order."""
+        for result in results:
+            assert result.image is not None
+            self._image.add(result.index, result.image)
+            self._ids.append(result.ids.numpy())
+            if self._map is not None and result.confidence is not None:
+                self._map.add(result.index, result.confidence[None])
+
+    @torch.inference_mode()
+    def finish(self, planes: Planes) -> Blended:
+        """Colour fix, size and alpha, once every window is in; `planes` is the input."""
+        job = self._job
+        image = self._image.finish()
+        if job.wavelet:
+            height, width = image.shape[-2:]
+            image = wavelet(image, _resample(planes.rgb, (height, width)))
+        image = _resample(image.clamp_(0, 1), job.out_hw).clamp_(0, 1)
+        alpha = None if planes.alpha is None else _resample(planes.alpha, job.out_hw).clamp(0, 1)
+        return Blended(Planes(image, alpha), self._confidence(), np.stack(self._ids), self._step)
+
+    def _confidence(self) -> np.ndarray | None:
+        if self._map is None:
+            return None
+        grid = tiling.crop_tokens(self._map.finish(), self._job.tiles, self._job.token)
+        height, width = (-(-side // CONFIDENCE_CELL) for side in self._job.out_hw)
+        if grid.shape[-2:] != (height, width):
+            grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]
+        return grid.clamp(0, 1)[0].numpy()
+
+
+def _resample(picture: Tensor, hw: tuple[int, int]) -> Tensor:
+    return resize(picture[None], hw, "bicubic", antialias=True)[0]

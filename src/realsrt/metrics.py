@@ -1,0 +1,81 @@
+"""Distances of a restored picture to the original, and an interval for their mean.
+
+Shape suffixes: B batch, C channels, H W pixels. Pictures are RGB in [0,1].
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from realsrt.errors import UsageError
+
+_LUMA = (65.481, 128.553, 24.966)
+
+
+def luma(x_BCHW: Tensor) -> Tensor:
+    """BT.601 luma with studio swing, (B,1,H,W) in [16/255, 235/255]: what the field means by "the Y channel"."""
+    weight = x_BCHW.new_tensor(_LUMA).view(3, 1, 1)
+    return ((x_BCHW * weight).sum(1, keepdim=True) + 16.0) / 255.0
+
+
+def psnr(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+    """Peak signal-to-noise ratio per sample, (B,) dB in float64, inf when equal; x is clamped to [0,1].
+
+    `crop_border` pixels are left out on every side. Raises ValueError when shapes differ or nothing is left.
+    """
+    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    return _psnr(x_BCHW.double(), y_BCHW.double())
+
+
+def psnr_y(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+    """`psnr` of the BT.601 lumas, peak 1 although luma spans less, as the field does."""
+    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    return _psnr(luma(x_BCHW.double()), luma(y_BCHW.double()))
+
+
+def ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+    """Structural similarity per sample, (B,), 1 when equal: Gaussian window of sigma 1.5, mean over RGB (torchmetrics).
+
+    x is clamped to [0,1]. Raises UsageError when torchmetrics is not installed.
+    """
+    try:
+        from torchmetrics.functional.image import structural_similarity_index_measure
+    except ImportError as error:
+        raise UsageError("SSIM needs torchmetrics: pip install realsrt[metrics]") from error
+    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    value = structural_similarity_index_measure(x_BCHW.float(), y_BCHW.float(), data_range=1.0, reduction="none")
+    assert isinstance(value, Tensor)
+    return value
+
+
+def bootstrap_interval(
+    values: Sequence[float] | Tensor, seed: int, *, level: float = 0.95, resamples: int = 10_000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (low, high) of the mean; same seed, same interval.
+
+    To compare two methods give the differences picture by picture. Raises ValueError for no values.
+    """
+    values_N = torch.as_tensor(values, dtype=torch.float64, device="cpu").flatten()
+    if not values_N.numel():
+        raise ValueError("no values to resample")
+    rng = torch.Generator().manual_seed(seed)
+    picks = torch.randint(values_N.numel(), (resamples, values_N.numel()), generator=rng)
+    means = values_N[picks].mean(1)
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.quantile(means, tails).tolist()
+    return low, high
+
+
+def _prepare(x_BCHW: Tensor, y_BCHW: Tensor, crop_border: int) -> tuple[Tensor, Tensor]:
+    if x_BCHW.shape != y_BCHW.shape:
+        raise ValueError(f"shapes differ: {tuple(x_BCHW.shape)} and {tuple(y_BCHW.shape)}")
+    height, width = x_BCHW.shape[2:]
+    if min(height, width) <= 2 * crop_border:
+        raise ValueError(f"nothing is left of {width}x{height} px without a border of {crop_border}")
+    inner = (..., slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))
+    return x_BCHW[inner].clamp(0, 1), y_BCHW[inner]
+
+
+def _psnr(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
+    return -10 * torch.log10((x_BCHW - y_BCHW).square().mean((1, 2, 3)))

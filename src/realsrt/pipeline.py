@@ -1,0 +1,176 @@
+"""Whole pictures: `Upscaler` takes any kind of picture of any size, and gives the same kind back with a confidence map.
+
+One picture goes: planes of floats (kinds) → windows (imaging.tiling) → the model, batch by batch (windows) → blended,
+colour-fixed and resized (job) → the kind it came as (kinds).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from realsrt.imaging import tiling
+from realsrt.job import Blended, Job, Mosaic, Options, make_job
+from realsrt.kinds import Planes
+from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Upscaled:
+    """What comes out for one input.
+
+    image: the kind that went in (a path gives an imageio.Picture). confidence: float32 in [0,1] on the output's grid of
+    8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w) int32 in the order of
+    the tile plan. Both have a leading batch axis if a tensor went in. step: of num_steps, from 1. steps: the picture
+    after every step, the last included, if they were kept.
+    """
+
+    image: Any
+    confidence: np.ndarray | None
+    ids: np.ndarray
+    step: int
+    num_steps: int
+    steps: tuple[Upscaled, ...] = ()
+
+
+class Upscaler:
+    """A model made ready for pictures: moved to the device, in eval mode. Not for several threads at once."""
+
+    def __init__(self, model: Any, device: str | torch.device = "auto", precision: str = "auto") -> None:
+        """device: auto, cpu, cuda:0, mps. precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16.
+        Raises UsageError."""
+        self.device = pick_device(device)
+        self.precision = pick_precision(precision, self.device)
+        self.model = model.to(self.device).eval()
+        self._runner = Runner(self.model, self.device, self.precision)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str = "small", *, device: str | torch.device = "auto", precision: str = "auto"
+    ) -> Self:
+        """An embedded model by name, a weight file, or "hf:org/repo[@revision]". Raises CheckpointError, UsageError."""
+        from realsrt.checkpoint import load_model
+
+        where = pick_device(device)
+        pick_precision(precision, where)  # complain before loading
+        return cls(load_model(name_or_path), where, precision)
+
+    def upscale(
+        self,
+        image: Any,
+        *,
+        steps: int | None = None,
+        stride: int | None = None,
+        tile: int | None = None,
+        max_minibatch: int | None = None,
+        fidelity: float = 1.0,
+        color_fix: str | None = None,
+        outscale: float = 4.0,
+        size: tuple[int, int] | None = None,
+        confidence: bool = True,
+        seed: int | None = None,
+        on_progress: Progress | None = None,
+        keep_steps: bool = False,
+    ) -> Upscaled:
+        """Upscale a path, Picture, PIL image, HW(C) array or BCHW tensor (see `kinds.unpack`).
+
+        steps, stride and tile (side of a window; both in input pixels), color_fix (adain, wavelet, none): None means
+        the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
+        the x4 result. max_minibatch: windows a batch, on GPUs. on_progress(done, total) counts windows times steps. On
+        the CPU the same input and options give the same bytes. Raises UsageError, ImageError, RealSRTError.
+        """
+        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed)
+        job = make_job(image, options, self.model.config)
+        count = _Counter(on_progress, job.window_steps)
+        pictures = [self._run(job, planes, count, every_step=keep_steps) for planes in job.inputs]
+        per_step = tuple(_pack(job, list(blended)) for blended in zip(*pictures, strict=True))
+        return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
+
+    def stream(
+        self,
+        image: Any,
+        *,
+        steps: int | None = None,
+        stride: int | None = None,
+        tile: int | None = None,
+        max_minibatch: int | None = None,
+        fidelity: float = 1.0,
+        color_fix: str | None = None,
+        outscale: float = 4.0,
+        size: tuple[int, int] | None = None,
+        confidence: bool = True,
+        seed: int | None = None,
+        on_progress: Progress | None = None,
+    ) -> Iterator[Upscaled]:
+        """The whole picture after each step; the last equals what `upscale`, which see, gives for the same options.
+
+        All windows are in flight at once: memory grows with the picture. Options are checked before this returns.
+        """
+        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed)
+        job = make_job(image, options, self.model.config)
+        return self._steps(job, _Counter(on_progress, job.window_steps))
+
+    def _run(self, job: Job, planes: Planes, count: _Counter, *, every_step: bool) -> list[Blended]:
+        """Batch after batch through all steps, so that only one is on the device."""
+        total = job.settings.num_steps
+        mosaics = {step: Mosaic(job, step) for step in range(1 if every_step else total, total + 1)}
+        for flight in self._flights(job, planes):
+            for step in range(1, total + 1):
+                results = count(flight.advance(decode=step in mosaics))
+                if step in mosaics:
+                    mosaics[step].add(results)
+        return [mosaic.finish(planes) for mosaic in mosaics.values()]
+
+    def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
+        """Step after step through all batches, so that a step's picture is whole before the next begins."""
+        flights = [list(self._flights(job, planes)) for planes in job.inputs]
+        for step in range(1, job.settings.num_steps + 1):
+            blended = []
+            for planes, in_flight in zip(job.inputs, flights, strict=True):
+                mosaic = Mosaic(job, step)
+                for flight in in_flight:
+                    mosaic.add(count(flight.advance()))
+                blended.append(mosaic.finish(planes))
+            yield _pack(job, blended)
+
+    def _flights(self, job: Job, planes: Planes) -> Iterator[Flight]:
+        start = 0
+        while start < len(job.tiles):
+            stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
+            windows = [tiling.split(planes.rgb, job.tiles, index) for index in range(start, stop)]
+            yield self._runner.start(list(range(start, stop)), torch.stack(windows), job.settings)
+            start = stop
+
+
+def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
+    ids = np.stack([picture.ids for picture in pictures])
+    maps = [picture.confidence for picture in pictures if picture.confidence is not None]
+    confidence = np.stack(maps) if maps else None
+    return Upscaled(
+        image=job.pack([picture.planes for picture in pictures]),
+        confidence=confidence if job.batched or confidence is None else confidence[0],
+        ids=ids if job.batched else ids[0],
+        step=pictures[0].step,
+        num_steps=job.settings.num_steps,
+    )
+
+
+class _Counter:
+    """Tells the caller how far we are, and passes the results on."""
+
+    def __init__(self, on_progress: Progress | None, total: int) -> None:
+        self._call, self._done, self._total = on_progress, 0, total
+        if on_progress:
+            on_progress(0, total)
+
+    def __call__(self, results: list[Result]) -> list[Result]:
+        self._done += len(results)
+        if self._call:
+            self._call(self._done, self._total)
+        return results

@@ -1,0 +1,107 @@
+"""Everything a training run depends on, in one frozen dataclass, and the defaults of each stage."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from realsrt.errors import UsageError
+
+STAGES = ("tokenizer", "generator", "critic", "control")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One run. Sizes are in pixels of the high-quality target.
+
+    Budget: the run ends, and its learning rate has decayed, at ``max_steps`` or ``max_minutes``, whichever comes
+    first. Data: every step ``refresh`` new tiles are degraded into a pool of ``pool`` pairs, from which ``batch``
+    crops are drawn, so that degradations mix within a batch and cost little. ``precision``: "no" (float32), "bf16" or
+    "fp16".
+    """
+
+    stage: Literal["tokenizer", "generator", "critic", "control"]
+    data: tuple[Path, ...] = ()
+    out: Path = Path("runs/train")
+    preset: str | None = None
+    """Architecture; by default that of the initial weights, else small."""
+    init: Path | None = None
+    """Weights to start from; every stage but the first needs those of the stage before."""
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    resume: bool = False
+    seed: int = 0
+
+    batch: int = 16
+    crop: int | None = None
+    """Side of a training crop; by default 256 where positions are fixed to a grid, else 128."""
+    tile: int = 256
+    pool: int = 180
+    refresh: int = 2
+    degradation: str = "mixed"
+
+    lr: float = 1e-4
+    lr_end: float = 0.05
+    """Final learning rate as a share of ``lr``."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    warmup: int = 50
+    clip: float = 1.0
+    ema: float = 0.999
+    precision: Literal["no", "bf16", "fp16"] = "no"
+
+    pixel: float = 1.0
+    """Weight of the Charbonnier loss (MSE in the paper)."""
+    perceptual: float = 0.02
+    perceptual_file: Path | None = None
+    """Feature file for the perceptual loss; without one that loss is left out. "vgg" takes torchvision's."""
+    perceptual_taps: tuple[str, ...] = ("conv1", "fire3", "fire5")
+    commitment: float = 0.25
+    gan: float = 0.0
+    """Weight of the adversarial loss, on top of the adaptive factor; 0 trains without a discriminator."""
+    gan_start: int = 0
+    discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
+    discriminator_width: int = 32
+    discriminator_lr: float = 4e-4
+    token_drop: float = 0.1
+    """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
+
+    mask_sampling: Literal["paper", "quarter_full"] = "quarter_full"
+    label_smoothing: float = 0.0
+    critic_labels: Literal["predicted", "wrong"] = "predicted"
+    sampler_steps: int = 4
+    tune_decoder: bool = False
+    """Let the control stage fine-tune the decoder on the sampler's own tokens (the paper freezes it)."""
+    control_drop: float = 0.1
+    """Share of samples decoded at fidelity 0 while the decoder is tuned."""
+
+    log_every: int = 20
+    save_minutes: float = 5.0
+    save_steps: int | None = None
+
+
+_STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "tokenizer": {"lr": 4e-4},
+    "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
+    "critic": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
+    "control": {"lr": 2e-4, "gan": 0.2, "tune_decoder": True, "batch": 8},
+}
+
+
+def make_config(stage: str, **options: Any) -> TrainConfig:
+    """The config of a stage: its defaults, overridden by the options that are not None. Raises UsageError."""
+    if stage not in STAGES:
+        raise UsageError(f"no stage is named {stage!r}; there are {', '.join(STAGES)}")
+    config = TrainConfig(stage, **_STAGE_DEFAULTS[stage])  # pyright: ignore[reportArgumentType]
+    config = replace(config, **{k: v for k, v in options.items() if v is not None})
+    if config.max_steps is None and config.max_minutes is None:
+        raise UsageError("give --max-steps or --max-minutes")
+    for name in ("max_steps", "max_minutes", "batch", "tile", "pool", "log_every", "save_steps", "sampler_steps", "lr"):
+        if (value := getattr(config, name)) is not None and value <= 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
+    if config.refresh < 0:
+        raise UsageError(f"--refresh must not be negative, not {config.refresh}")
+    if config.stage != "tokenizer" and config.init is None and not config.resume:
+        raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
+    if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
+        raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")
+    return config

@@ -1,0 +1,117 @@
+"""What stages share: their shape, the picture losses with a discriminator, and drawing masks.
+
+Shapes: B batch, N tokens, H W target pixels.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from realsrt.losses import adaptive_weight, build_perceptual, charbonnier, hinge_d_loss, hinge_g_loss
+from realsrt.models.discriminator import DiscriminatorConfig
+from realsrt.training.config import TrainConfig
+
+
+class Outcome(NamedTuple):
+    """Loss to minimise, figures to log, and the (real, fake) pictures the discriminator learns from, if any."""
+
+    loss: Tensor
+    figures: dict[str, Tensor]
+    pictures: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass
+class Stage:
+    """``main(batch, step) → Outcome`` trains the parameters that require a gradient; ``adversary`` the discriminator."""
+
+    main: nn.Module
+    adversary: "Adversary | None" = None
+
+
+class Adversary(nn.Module):
+    """A discriminator with its own hinge loss."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build()
+
+    def forward(self, real_BCHW: Tensor, fake_BCHW: Tensor) -> Outcome:
+        """Hinge loss on real and (detached) generated pictures."""
+        real, fake = self.net(torch.cat([real_BCHW, fake_BCHW.detach()])).chunk(2)
+        loss = hinge_d_loss(real, fake)
+        return Outcome(loss, {"d_loss": loss.detach(), "d_real": real.detach().mean(), "d_fake": fake.detach().mean()})
+
+
+class PictureLoss(nn.Module):
+    """Pixel + perceptual + adversarial loss; the adversarial weight adapts to the gradients at ``last_layer``."""
+
+    def __init__(self, config: TrainConfig, adversary: Adversary | None) -> None:
+        super().__init__()
+        self.config = config
+        spec = config.perceptual_file
+        self.perceptual = build_perceptual(str(spec), taps=config.perceptual_taps) if spec else None
+        self._adversary = [adversary]  # in a list: it is trained by its own optimizer, not as part of this module
+
+    def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
+        """Loss of generated pictures against their targets."""
+        cfg = self.config
+        pixel = charbonnier(image_BCHW, gt_BCHW)
+        figures = {"pixel": pixel.detach(), "mse": (image_BCHW.detach() - gt_BCHW).square().mean()}
+        loss = cfg.pixel * pixel
+        if self.perceptual is not None:
+            perceptual = self.perceptual(image_BCHW, gt_BCHW)
+            figures["perceptual"] = perceptual.detach()
+            loss = loss + cfg.perceptual * perceptual
+        adversary = self._adversary[0]
+        if adversary is None or step < cfg.gan_start:
+            return Outcome(loss, figures)
+        adversary.requires_grad_(False)
+        gan = hinge_g_loss(adversary.net(image_BCHW))
+        adversary.requires_grad_(True)
+        weight = torch.zeros_like(gan)
+        if torch.is_grad_enabled():
+            grads = [torch.autograd.grad(part, last_layer, retain_graph=True)[0] for part in (loss, gan)]
+            weight = adaptive_weight(*(mean_over_ranks(g) for g in grads)) * cfg.gan
+        figures |= {"gan": gan.detach(), "gan_weight": weight}
+        return Outcome(loss + weight * gan, figures, (gt_BCHW, image_BCHW))
+
+
+def mean_over_ranks(x: Tensor) -> Tensor:
+    """The mean of a tensor over all processes; itself when training is not distributed."""
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        x = x.clone()
+        dist.all_reduce(x)
+        x /= dist.get_world_size()
+    return x
+
+
+def weight_of_rank(count: Tensor) -> Tensor:
+    """What a process's mean over ``count`` items is multiplied by so that the mean over processes is that of all items
+    (1 when training is not distributed)."""
+    return count / mean_over_ranks(count.float())
+
+
+def freeze_all_but(module: nn.Module, learning: Iterable[nn.Module | None]) -> None:
+    """Let exactly these parts of a module learn."""
+    module.requires_grad_(False)
+    for part in learning:
+        if part is not None:
+            part.requires_grad_(True)
+
+
+def draw_masks(seeds: Sequence[int], tokens: int, sampling: str) -> Tensor:
+    """Masks (B, N), one seed a sample: ratio 1 − sqrt(u), u ~ U(0,1), at least one token (paper); with
+    "quarter_full" a quarter of the samples are masked completely, as the first step of generation is."""
+    masks = torch.zeros(len(seeds), tokens, dtype=torch.bool)
+    for mask_N, seed in zip(masks, seeds, strict=True):
+        rng = torch.Generator().manual_seed(seed)
+        full = sampling == "quarter_full" and float(torch.rand(1, generator=rng)) < 0.25
+        ratio = 1.0 if full else 1.0 - sqrt(float(torch.rand(1, generator=rng)))
+        count = max(1, min(tokens, round(tokens * ratio)))
+        mask_N[torch.randperm(tokens, generator=rng)[:count]] = True
+    return masks

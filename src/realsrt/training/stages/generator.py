@@ -1,0 +1,38 @@
+"""Stage 2: the generator, by cross-entropy on masked positions."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from realsrt.model import RealSRT
+from realsrt.training.config import TrainConfig
+from realsrt.training.pair_pool import Batch
+from realsrt.training.stages.common import Outcome, Stage, draw_masks, freeze_all_but, weight_of_rank
+
+
+class GeneratorMain(nn.Module):
+    """Predict the target's tokens under a random mask, given the degraded picture."""
+
+    def __init__(self, model: RealSRT, config: TrainConfig) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        freeze_all_but(model, [model.generator])
+
+    def forward(self, batch: Batch, step: int) -> Outcome:
+        model = self.model
+        with torch.no_grad():
+            guide = model.guide(batch.lq)
+            ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
+        mask_BN = draw_masks(batch.seeds, ids_BN.shape[1], self.config.mask_sampling).to(ids_BN.device)
+        cond = model.condition(model.generator.backbone, guide)
+        logits = model.generator(ids_BN, cond, mask_BN)[mask_BN]
+        target = ids_BN[mask_BN]
+        weight = weight_of_rank(mask_BN.sum())
+        loss = weight * F.cross_entropy(logits.float(), target, label_smoothing=self.config.label_smoothing)
+        accuracy = weight * (logits.argmax(-1) == target).float().mean()
+        return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "masked": mask_BN.float().mean()})
+
+
+def generator_stage(model: RealSRT, config: TrainConfig) -> Stage:
+    """Learns the generator."""
+    return Stage(GeneratorMain(model, config))

@@ -1,0 +1,46 @@
+"""Stage 1: the tokenizer, on targets alone (paper) or on targets and their low-quality inputs (conditional)."""
+
+import torch
+from torch import nn
+
+from realsrt.losses import commitment_loss
+from realsrt.model import RealSRT
+from realsrt.models.guide import Guide, enlarge
+from realsrt.training.config import TrainConfig
+from realsrt.training.data import derive_seed
+from realsrt.training.pair_pool import Batch
+from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but
+
+
+class TokenizerMain(nn.Module):
+    """Reconstruction, perceptual, adversarial and commitment loss; the codebook learns by EMA inside."""
+
+    def __init__(self, model: RealSRT, config: TrainConfig, adversary: Adversary | None) -> None:
+        super().__init__()
+        self.model, self.config = model, config
+        freeze_all_but(model, [model.tokenizer, model.lq_encoder])
+        self.picture_loss = PictureLoss(config, adversary)
+
+    def forward(self, batch: Batch, step: int) -> Outcome:
+        model, cfg = self.model, self.config
+        features = model.lq_encoder(batch.lq) if model.lq_encoder is not None else None
+        guide = Guide(batch.lq, enlarge(batch.lq, model.config.scale), features)  # without token ids: nobody needs them
+        rng = torch.Generator().manual_seed(derive_seed(cfg.seed, 4, step))
+        quantized = model.tokenizer.quantize(batch.gt, guide, rng)
+        code = quantized.z
+        if guide.features is not None:
+            draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
+            keep = (torch.cat(draws) >= cfg.token_drop).to(code)
+            code = code * keep[:, None, None, None]
+        image = model.tokenizer.decode(model.tokenizer.post(code), guide)
+        outcome = self.picture_loss(image, batch.gt, model.tokenizer.decoder.last_layer, step)
+        commitment = commitment_loss(quantized.encoded, quantized.code)
+        used = (model.tokenizer.quantizer.cluster_size_ema > 0.5).float().mean()
+        figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}
+        return Outcome(outcome.loss + cfg.commitment * commitment, figures, outcome.pictures)
+
+
+def tokenizer_stage(model: RealSRT, config: TrainConfig) -> Stage:
+    """Learns tokenizer and, where there is one, low-quality encoder."""
+    adversary = Adversary(config) if config.gan > 0 else None
+    return Stage(TokenizerMain(model, config, adversary), adversary)

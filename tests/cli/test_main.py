@@ -1,0 +1,95 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import realsrt
+from realsrt.cli import main, spelled
+
+
+def fails(capsys, status: int, *argv: str) -> str:
+    assert main(list(argv)) == status
+    captured = capsys.readouterr()
+    assert captured.err.startswith("realsrt: error: ")
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_help_and_version_answer_without_torch():
+    code = (
+        "import sys; from realsrt.cli import main; s = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(s)"
+    )
+    for arguments, words in ((["--help"], ["upscale", "train", "degrade"]), (["upscale", "--help"], ["--color-fix"])):
+        ran = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert all(word in ran.stdout for word in words)
+        assert ran.stdout.splitlines()[-1] == "False"
+
+
+def test_python_m_realsrt():
+    ran = subprocess.run([sys.executable, "-m", "realsrt", "--version"], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == realsrt.__version__
+
+
+def test_both_spellings():
+    assert spelled(["--model_path", "a_b", "--max_pixels=1_0", "-o", "x_y"]) == [
+        "--model-path", "a_b", "--max-pixels=1_0", "-o", "x_y",
+    ]  # fmt: skip
+    assert spelled(["a", "--", "--b_c"]) == ["a", "--", "--b_c"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["upscale"], "--input"),
+        (["upscale", "a.png"], "--output"),
+        (["upscale", "a.png", "-o", "b.png", "--stepz", "3"], "--stepz"),
+        (["upscale", "a.png", "-o", "b.png", "--steps", "many"], "many"),
+        (["upscale", "a.png", "-o", "b.png", "--precision", "fp12"], "fp12"),
+        (["upscale", "nowhere.png", "-o", "b.png"], "nowhere.png"),
+    ],
+)
+def test_usage_errors_are_one_line_and_status_2(capsys, argv, word, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert word in fails(capsys, 2, *argv)
+
+
+def test_ctrl_c(capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("realsrt.cli.upscale.plan_batch", interrupted)
+    assert "interrupted" in fails(capsys, 130, "upscale", "a.png", "-o", "b.png")
+
+
+def test_info_and_models_as_json(capsys):
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["realsrt"] == realsrt.__version__
+    assert "PNG" in facts["reads"]
+    assert facts["devices"][0].startswith("cpu")
+    assert main(["info"]) == 0
+    assert f"realsrt\t{realsrt.__version__}" in capsys.readouterr().out
+
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    base = next(row for row in rows if row["name"] == "base" and row["kind"] == "preset")
+    assert round(base["parameters"] / 1e6, 1) == 185.1
+    for row in rows:
+        if row["kind"] == "embedded":
+            assert os.path.isfile(row["where"])
+            assert len(row["sha256"]) == 64
+            assert row["parameters"] > 0
+    assert main(["models"]) == 0
+    assert "small" in capsys.readouterr().out
+
+
+def test_convert_names_what_is_wrong(capsys, tmp_path):
+    (tmp_path / "a.pth").write_bytes(b"not weights")
+    assert "a.pth" in fails(capsys, 1, "convert", str(tmp_path / "a.pth"), str(tmp_path / "b.safetensors"))
+    fails(capsys, 2, "convert", str(tmp_path / "a.pth"), str(tmp_path / "b.pth"))
+    assert not (tmp_path / "b.safetensors").exists()

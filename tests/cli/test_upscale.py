@@ -1,0 +1,191 @@
+import json
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from realsrt import checkpoint, imageio, pipeline, presets
+from realsrt.cli import main
+from realsrt.cli.upscale import confidence_picture
+from realsrt.errors import UsageError
+from realsrt.picture import Picture
+
+
+def picture(path, height=12, width=9, bands=3, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    imageio.write(path, Picture.from_array(rng.integers(0, np.iinfo(dtype).max, (height, width, bands), dtype)))
+    return path
+
+
+class FakeUpscaler:
+    """Repeats pixels; keeps what it was asked for."""
+
+    asked: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def from_pretrained(cls, name, **options):
+        cls.asked = {"name": name, **options}
+        return cls()
+
+    def upscale(self, image, *, on_progress=None, **options):
+        FakeUpscaler.asked |= options
+        if options["fidelity"] > 1:
+            raise UsageError("fidelity goes from 0 to 1")
+        if image.width == 13:
+            raise RuntimeError("an\nodd number")
+        width, height = options["size"] or (
+            round(image.width * options["outscale"]),
+            round(image.height * options["outscale"]),
+        )
+        rgb, alpha = np.full((height, width, 3), 0.5, np.float32), image.alpha_float()
+        result = image.with_pixels(rgb, None if alpha is None else np.full((height, width), 0.5, np.float32))
+        on_progress(1, 1)
+        step = SimpleNamespace(image=result, confidence=np.full((-(-height // 8), -(-width // 8)), 0.25, np.float32))
+        return SimpleNamespace(
+            image=result, confidence=step.confidence, steps=(step, step) if options["keep_steps"] else ()
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "Upscaler", FakeUpscaler)
+    monkeypatch.chdir(tmp_path)
+    return FakeUpscaler
+
+
+def records(capsys):
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def test_a_folder_with_bad_files_among_the_good(fake, tmp_path, capsys):
+    good = tmp_path / "in"
+    good.mkdir()
+    picture(good / "a.png")
+    whole = picture(good / "z.jpg", 64, 64).read_bytes()
+    (good / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (good / "text.png").write_text("only words")
+    (good / "empty.png").touch()
+    (good / "folder.png").mkdir()
+    picture(good / "odd.png", 5, 13)
+    assert main(["upscale", "in", "-o", "out", "--report", "report.jsonl"]) == 1
+    lines, errors = records(capsys)
+    assert {line["source"]: line["status"] for line in lines} == {
+        "in/a.png": "done", "in/cut.jpg": "failed", "in/empty.png": "failed", "in/folder.png": "failed",
+        "in/odd.png": "failed", "in/text.png": "failed", "in/z.jpg": "done",
+    }  # fmt: skip
+    named = errors.splitlines()
+    assert len(named) == 5
+    assert all(line.startswith("realsrt: error: in/") for line in named)
+    assert "empty" in next(line for line in named if "in/empty.png" in line)
+    assert "RuntimeError: an odd number" in next(line for line in named if "in/odd.png" in line)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "z.jpg"]
+    assert [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()] == lines
+    first = lines[0]
+    assert (first["out_width"], first["out_height"], first["confidence"]) == (36, 48, 0.25)
+
+
+def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    argv = "upscale -i a.png --output out.tif --model_path w.pth -r 50x60 -t 96 --stride 32 --timesteps 3"
+    argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence"
+    assert main(argv.split()) == 0
+    assert fake.asked == {
+        "name": "w.pth", "device": "cpu", "precision": "fp32", "size": (50, 60), "outscale": 4.0, "tile": 96,
+        "stride": 32, "steps": 3, "max_minibatch": 2, "fidelity": 0.5, "color_fix": "none", "seed": 7,
+        "keep_steps": True, "confidence": True,
+    }  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.png", "out.tif", "out_confidence.png", "out_step1.tif", "out_step1_confidence.png", "out_step2.tif",
+        "out_step2_confidence.png",
+    ]  # fmt: skip
+    assert imageio.read("out.tif").pixels.shape == (60, 50, 3)
+
+
+def test_defaults(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", "a.png", "-o", "b.png"]) == 0
+    assert fake.asked["name"] == "small"
+    assert (fake.asked["outscale"], fake.asked["tile"], fake.asked["steps"]) == (4.0, None, None)
+    assert not (tmp_path / "b_confidence.png").exists()
+
+
+def test_kinds_and_formats(fake, tmp_path, capsys):
+    picture(tmp_path / "gray16.png", bands=1, dtype=np.uint16)
+    picture(tmp_path / "alpha.png", bands=4)
+    assert main(["upscale", "gray16.png", "alpha.png", "-o", "out", "-f", "webp", "-s", "2.5", "--suffix", "_big"]) == 0
+    lines, errors = records(capsys)
+    assert imageio.read("out/alpha_big.webp").pixels.shape == (30, 22, 4)
+    assert "rounded to 8 bit" in errors
+    assert "rounded to 8 bit" in lines[0]["notices"][0]
+    assert main(["upscale", "alpha.png", "-o", "out", "-f", "jpg"]) == 1
+    assert "transparency" in capsys.readouterr().err
+    assert main(["upscale", "gray16.png", "-o", "big.webp", "-r", "20000x5"]) == 1
+    assert "16,383" in capsys.readouterr().err
+
+
+def test_resume_skips_what_is_there(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    assert main(["upscale", "a.png", "-o", "out", "--report", "r.jsonl"]) == 0
+    before = (tmp_path / "out/a.png").stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(["upscale", "a.png", "b.png", "-o", "out", "--resume", "--report", "r.jsonl"]) == 0
+    lines, _ = records(capsys)
+    assert [line["status"] for line in lines] == ["skipped", "done"]
+    assert (tmp_path / "out/a.png").stat().st_mtime_ns == before
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("extra", "word"),
+    [
+        (["-r", "12"], "1920x1080"),
+        (["-r", "0x5"], "1920x1080"),
+        (["-r", "5x5", "-s", "2"], "not both"),
+        (["--fp32", "--precision", "bf16"], "contradicts"),
+        (["--fidelity", "2"], "fidelity"),
+        (["-f", "bmp"], "bmp"),
+    ],
+)
+def test_contradictions_are_usage(fake, tmp_path, capsys, extra, word):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", "a.png", "-o", "out", *extra]) == 2
+    captured = capsys.readouterr()
+    assert word in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_too_many_pixels(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png", 10, 10)
+    assert main(["upscale", "a.png", "-o", "out", "--max-pixels", "99"]) == 1
+    assert "--max-pixels" in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_named(tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "-n", "nosuch"]) != 0
+    assert "nosuch" in capsys.readouterr().err
+
+
+def test_confidence_picture_is_the_map_at_full_size():
+    gray = confidence_picture(np.array([[0.0, 1.0], [0.5, 2.0]], np.float32), 13, 9).pixels
+    assert gray.shape == (9, 13, 1)
+    assert gray[7, 7, 0] == 0
+    assert gray[0, 8, 0] == 255
+    assert gray[8, 0, 0] == 128
+    assert gray[8, 12, 0] == 255
+
+
+def test_the_real_pipeline_from_end_to_end(tmp_path, capsys):
+    checkpoint.save_model(presets.build("tiny", seed=0), tmp_path / "tiny.safetensors")
+    picture(tmp_path / "a.png", 20, 30, bands=4, dtype=np.uint16)
+    argv = ["upscale", str(tmp_path / "a.png"), "--model-path", str(tmp_path / "tiny.safetensors"), "--confidence"]
+    assert main([*argv, "-o", str(tmp_path / "b.png")]) == 0
+    out = imageio.read(tmp_path / "b.png")
+    assert out.pixels.shape == (80, 120, 4)
+    assert out.depth == 16
+    assert imageio.read(tmp_path / "b_confidence.png").pixels.shape == (80, 120, 1)
+    assert main([*argv, "-o", str(tmp_path / "c.png")]) == 0
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()

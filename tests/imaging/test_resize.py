@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+import torch
+
+from realsrt.imaging.resize import resize, upscale_bicubic
+
+MODES = ("area", "bilinear", "bicubic", "lanczos")
+
+
+@pytest.fixture
+def noise_BCHW() -> torch.Tensor:
+    return torch.rand(2, 3, 48, 36, generator=torch.Generator().manual_seed(0))
+
+
+def test_upscale_is_bicubic_with_a_075_and_may_overshoot():
+    x_BCHW = torch.zeros(1, 1, 4, 8)
+    x_BCHW[..., 4:] = 1
+    up = upscale_bicubic(x_BCHW, 4)
+    assert up.shape == (1, 1, 16, 32)
+    assert up.max() > 1
+    assert up.min() < 0
+    a, near, far = -0.75, 0.875, 1.875  # output pixel 14 lies at input 3.125, this far before the first two ones
+    expected = (a + 2) * near**3 - (a + 3) * near**2 + 1 + a * far**3 - 5 * a * far**2 + 8 * a * far - 4 * a
+    assert up[0, 0, 8, 14].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("antialias", [False, True])
+def test_size_mean_and_constants_are_kept(noise_BCHW, mode, antialias):
+    flat = resize(torch.full((1, 3, 40, 40), 0.3), (17, 61), mode, antialias=antialias)
+    torch.testing.assert_close(flat, torch.full((1, 3, 17, 61), 0.3), atol=1e-5, rtol=0)
+    assert resize(noise_BCHW, (12, 9), mode, antialias=antialias).shape == (2, 3, 12, 9)
+    assert resize(noise_BCHW, (48, 36), mode) is noise_BCHW
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+def test_antialias_averages_noise_away(noise_BCHW, mode):
+    plain, smooth = (resize(noise_BCHW, (12, 9), mode, antialias=flag) for flag in (False, True))
+    assert smooth.std() < 0.6 * plain.std()
+
+
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(12, 9), (31, 50)])
+def test_antialiased_filters_are_pillows(noise_BCHW, mode, size):
+    image = pytest.importorskip("PIL.Image", reason="Pillow is in the extra `train`")
+    plane = noise_BCHW[:1, :1]
+    expected = image.fromarray(plane[0, 0].numpy()).resize(size[::-1], getattr(image.Resampling, mode.upper()))
+    torch.testing.assert_close(
+        resize(plane, size, mode, antialias=True)[0, 0], torch.from_numpy(np.array(expected)), atol=2e-5, rtol=0
+    )
+
+
+def test_area_averages_what_a_pixel_covers(noise_BCHW):
+    expected = noise_BCHW.view(2, 3, 12, 4, 9, 4).mean((3, 5))
+    torch.testing.assert_close(resize(noise_BCHW, (12, 9), "area"), expected)

@@ -1,0 +1,32 @@
+import torch
+
+from realsrt import presets
+
+
+def test_control_starts_as_nothing_and_fidelity_scales_it():
+    for name in ("tiny", "tiny_paper"):
+        model = presets.build(name)
+        side = model.config.window
+        with torch.inference_mode():
+            guide = model.guide(torch.rand(1, 3, side, side))
+            ids = torch.randint(16, (1, (side // 2) ** 2))
+            plain = model.decode(ids, guide, fidelity=0.0)
+            torch.testing.assert_close(model.decode(ids, guide, fidelity=1.0), plain)
+            model.control.zero_out.weight.normal_()
+            z = model.tokenizer.lookup(model.grid(ids, guide))
+            residual = model.control(z, guide)
+            assert residual.shape == z.shape
+            half = model.tokenizer.decode(z + 0.5 * residual, guide)
+            torch.testing.assert_close(model.decode(ids, guide, fidelity=0.5), half)
+            assert (half - plain).abs().max() > 1e-3
+
+
+def test_control_reads_the_low_quality_input():
+    for name in ("tiny", "tiny_paper"):
+        model = presets.build(name)
+        model.control.zero_out.weight.data.normal_()
+        side = model.config.window
+        with torch.inference_mode():
+            z = torch.zeros(1, 16, side // 2, side // 2)
+            a, b = (model.control(z, model.guide(torch.rand(1, 3, side, side))) for _ in range(2))
+        assert (a - b).abs().max() > 1e-3

@@ -1,0 +1,85 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from realsrt.models.heads import Critic, Generator
+from realsrt.models.transformer import TransformerConfig
+
+PAPER = TransformerConfig(codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=2, condition_depth=1, grid=4)
+OURS = replace(PAPER, condition="features", condition_dim=12, injection="add", position="rope", condition_depth=0)
+
+
+def generator(config, seed=0):
+    torch.manual_seed(seed)
+    head = Generator(config)
+    head.backbone.set_codebook(torch.randn(17, 8))
+    return head.eval()
+
+
+def condition(head, batch=2, tokens=16, seed=1):
+    rng = torch.Generator().manual_seed(seed)
+    if head.backbone.config.condition == "tokens":
+        return head.backbone.condition(torch.randint(16, (batch, tokens), generator=rng))
+    return head.backbone.condition(torch.randn(batch, tokens, 12, generator=rng))
+
+
+@pytest.mark.parametrize("config", [PAPER, OURS])
+def test_logits_depend_on_tokens_condition_and_place(config):
+    head = generator(config)
+    ids, mask = torch.randint(16, (2, 16)), torch.zeros(2, 16, dtype=torch.bool)
+    cond = condition(head)
+    logits = head(ids, cond, mask)
+    assert logits.shape == (2, 16, 16)
+    other = ids.clone()
+    other[:, 3] = (other[:, 3] + 1) % 16
+    assert (head(other, cond, mask)[:, 7] - logits[:, 7]).abs().max() > 1e-6  # attention carries it elsewhere
+    assert (head(ids, condition(head, seed=2), mask) - logits).abs().max() > 1e-4
+    same = torch.zeros_like(ids)
+    spread = head(same, condition(head, seed=3), mask)
+    assert (spread[:, 0] - spread[:, 5]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize("config", [PAPER, OURS])
+def test_a_masked_position_hides_its_token(config):
+    head = generator(config)
+    cond = condition(head)
+    mask = torch.zeros(2, 16, dtype=torch.bool)
+    mask[:, 5] = True
+    a, b = torch.randint(16, (2, 16)), None
+    b = a.clone()
+    b[:, 5] = 16
+    torch.testing.assert_close(head(a, cond, mask), head(b, cond, mask))
+
+
+def test_the_condition_is_worked_out_once_and_reused():
+    head = generator(PAPER)
+    calls = []
+    head.backbone.condition_blocks[0].register_forward_hook(lambda *_: calls.append("stream"))
+    for block in head.backbone.blocks:
+        block.cross_attn.to_kv.register_forward_hook(lambda *_: calls.append("kv"))
+    cond = condition(head)
+    for _ in range(3):
+        head(torch.zeros(2, 16, dtype=torch.long), cond, torch.ones(2, 16, dtype=torch.bool))
+    assert calls == ["stream", "kv", "kv"]
+
+
+def test_a_table_of_positions_fits_one_grid_and_rotation_any():
+    with pytest.raises(ValueError, match="4x4 tokens, not 3x3"):
+        condition(generator(PAPER), tokens=9)
+    with pytest.raises(ValueError, match="square"):
+        condition(generator(PAPER), tokens=8)
+    head = generator(OURS)
+    logits = head(torch.zeros(1, 36, dtype=torch.long), condition(head, 1, 36), torch.ones(1, 36, dtype=torch.bool))
+    assert logits.shape == (1, 36, 16)
+
+
+def test_confidence_is_the_negative_logit():
+    torch.manual_seed(0)
+    critic = Critic(replace(PAPER, masked_input=False)).eval()
+    critic.backbone.set_codebook(torch.randn(17, 8))
+    ids = torch.randint(16, (1, 16))
+    cond = condition(critic, 1)
+    logit = critic.to_logit(critic.backbone(ids, cond))[..., 0]
+    torch.testing.assert_close(critic(ids, cond), -logit)
+    assert "backbone.mask_token" not in critic.state_dict()

@@ -1,0 +1,172 @@
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from realsrt.batch import Job, Record, Report, plan_batch
+from realsrt.errors import ImageError, UsageError
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Makes empty files by name in a folder that is the working one."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names: str) -> None:
+        for name in names:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).touch()
+
+    return make
+
+
+def pairs(*args, **options) -> list[tuple[str, str]]:
+    return [(job.source.as_posix(), job.target.as_posix()) for job in plan_batch(*args, **options)]
+
+
+def test_one_file_to_a_file_or_a_folder(files):
+    files("a.jpg", "there/x")
+    assert pairs(["a.jpg"], "b.png") == [("a.jpg", "b.png")]
+    assert pairs(["a.jpg"], "out") == [("a.jpg", "out/a.jpg")]
+    assert pairs(["a.jpg"], "there") == [("a.jpg", "there/a.jpg")]
+    assert pairs(["a.jpg"], "out.v2", suffix="_x4", ext="png") == [("a.jpg", "out.v2/a_x4.png")]
+    os.mkdir("odd.png")
+    assert pairs(["a.jpg"], "odd.png") == [("a.jpg", "odd.png/a.jpg")]
+
+
+def test_a_folder_takes_what_is_named_like_a_picture(files):
+    files("in/b.PNG", "in/a.jpeg", "in/notes.txt", "in/.hidden.png", "in/deep/c.png")
+    os.mkdir("in/folder.png")
+    assert pairs(["in"], "out") == [
+        ("in/a.jpeg", "out/a.jpeg"),
+        ("in/b.PNG", "out/b.PNG"),
+        ("in/folder.png", "out/folder.png"),  # it will fail by name, and the rest goes on
+    ]
+
+
+def test_recursion_keeps_the_structure_and_skips_the_output(files):
+    files("in/a.png", "in/x/a.png", "in/x/y/a.png", "in/out/old.png")
+    assert pairs(["in"], "in/out", recursive=True) == [
+        ("in/a.png", "in/out/a.png"),
+        ("in/x/a.png", "in/out/x/a.png"),
+        ("in/x/y/a.png", "in/out/x/y/a.png"),
+    ]
+
+
+def test_globs_and_names_that_look_like_globs(files):
+    files("a1.png", "a2.png", "b.png", "c[1].png")
+    assert pairs(["a*.png"], "out") == [("a1.png", "out/a1.png"), ("a2.png", "out/a2.png")]
+    assert pairs(["c[1].png"], "out") == [("c[1].png", "out/c[1].png")]
+
+
+def test_formats_that_can_only_be_read_become_png(files):
+    files("a.gif", "b.webp")
+    assert pairs(["a.gif", "b.webp"], "out") == [("a.gif", "out/a.png"), ("b.webp", "out/b.webp")]
+    assert pairs(["a.gif", "b.webp"], "out", ext=".JPG") == [("a.gif", "out/a.jpg"), ("b.webp", "out/b.jpg")]
+
+
+def test_the_same_input_twice_is_done_once(files):
+    files("in/a.png")
+    assert pairs(["in", "in"], "out") == [("in/a.png", "out/a.png")]
+    assert pairs(["in/a.png", "in"], "out") == [("in/a.png", "out/a.png")]
+
+
+def refused(*args, words=(), **options) -> None:
+    with pytest.raises(UsageError) as caught:
+        plan_batch(*args, **options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_two_inputs_for_one_output_are_refused_by_name(files):
+    files("x/a.png", "y/a.png", "z/a.jpg")
+    refused(["x/a.png", "y/a.png"], "out", words=["x/a.png", "y/a.png", "out/a.png"])
+    refused(["x", "z"], "out", ext="png", words=["x/a.png", "z/a.jpg"])
+
+
+def test_companions_collide_too(files):
+    files("in/a.png", "in/a_confidence.png")
+    assert len(pairs(["in"], "out")) == 2
+    refused(["in"], "out", companions=["_confidence.png"], words=["in/a.png", "in/a_confidence.png"])
+
+
+def test_inputs_are_never_overwritten(files):
+    files("in/a.png", "in/a_x4.png")
+    refused(["in/a.png"], "in/a.png", words=["in/a.png", "--suffix"])
+    refused(["in"], "in", words=["overwritten"])
+    refused(["in"], "in", suffix="_x4", words=["in/a_x4.png"])
+    os.symlink("in", "link")
+    refused(["in/a.png"], "link/a.png", words=["overwritten"])
+    assert pairs(["in/a.png"], "in", suffix="_x5") == [("in/a.png", "in/a_x5.png")]
+
+
+def test_missing_empty_and_contradicting_inputs(files):
+    files("a.png", "b.png", "empty/notes.txt")
+    refused(["a.png", "no.png", "q*.png"], "out", words=["no.png", "q*.png"])
+    refused([], "out", words=["no input"])
+    refused(["empty"], "out", words=["empty", "--recursive"])
+    refused(["a.png", "b.png"], "c.png", words=["c.png", "folder"])
+    refused(["a.png", "b.png"], "a.png", words=["is a file"])
+    refused(["a.png"], "out", ext="bmp", words=[".bmp", "png"])
+    refused(["a.png"], "out", suffix="/../x", words=["slashes"])
+
+
+names = st.sets(st.from_regex(r"[a-c]{1,2}\.(png|jpg|gif)", fullmatch=True), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(names, st.sampled_from(["", "_x"]), st.sampled_from(["auto", "png"]))
+def test_targets_are_distinct_or_it_is_refused(names, suffix, ext):
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            Path(folder, name).touch()
+        becomes = [
+            Path(name).stem + (".png" if ext == "png" else Path(name).suffix.replace("gif", "png")) for name in names
+        ]
+        if len(set(becomes)) < len(names):
+            with pytest.raises(UsageError, match="both become"):
+                plan_batch([folder], f"{folder}/out", suffix=suffix, ext=ext)
+        else:
+            jobs = plan_batch([folder], f"{folder}/out", suffix=suffix, ext=ext)
+            assert {job.source.name for job in jobs} == names
+            assert len({job.target for job in jobs}) == len(names)
+
+
+def test_is_done_needs_every_file_and_no_newer_source(tmp_path):
+    job = Job(tmp_path / "a.png", tmp_path / "b.png")
+    job.source.touch()
+    assert not job.is_done()
+    job.target.touch()
+    assert job.is_done()
+    assert not job.is_done(["_confidence.png"])
+    job.beside("_confidence.png").touch()
+    assert job.is_done(["_confidence.png"])
+    later = job.target.stat().st_mtime + 10
+    os.utime(job.source, (later, later))
+    assert not job.is_done()
+
+
+def test_report_lines(tmp_path):
+    path = tmp_path / "report.jsonl"
+    with Report(path) as report:
+        report.add(Record("a", "b", "done", width=3, height=2, seconds=0.5, confidence=0.25))
+        assert len(path.read_text().splitlines()) == 1  # written as it happens
+        report.add(Record("c", "d", "failed", reason="é is\nodd"))
+        assert (report.count("done"), report.count("failed")) == (1, 1)
+    first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    assert first == {
+        "source": "a", "target": "b", "status": "done", "width": 3, "height": 2, "seconds": 0.5, "confidence": 0.25,
+    }  # fmt: skip
+    assert second["reason"] == "é is\nodd"
+    with Report(path, append=True) as report:
+        report.add(Record("e", "f", "skipped"))
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_a_report_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(ImageError, match="nowhere"):
+        Report(tmp_path / "nowhere" / "report.jsonl")

@@ -1,0 +1,50 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from realsrt import presets
+from realsrt.config import from_dict, to_dict
+from realsrt.errors import CheckpointError, UsageError
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_survives_json(name):
+    config = presets.get(name)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def change(path, value):
+    data = to_dict(presets.tiny())
+    at = data
+    for key in path[:-1]:
+        at = at[key]
+    if value is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "said"),
+    [
+        (["generator", "nonsense"], 1, "config.generator.*nonsense"),
+        (["generator", "width"], "wide", "config.generator.width"),
+        (["generator", "width"], True, "config.generator.width"),
+        (["generator", "position"], "spiral", "config.generator.position"),
+        (["tokenizer", "kind"], "Jpeg", "config.tokenizer.kind"),
+        (["tokenizer", "quantizer"], 3, "config.tokenizer.quantizer"),
+        (["control"], None, "incomplete"),
+        (["color_fix"], "sepia", "config.color_fix"),
+    ],
+)
+def test_a_damaged_config_is_named(path, value, said):
+    with pytest.raises(CheckpointError, match=said):
+        from_dict(change(path, value))
+
+
+def test_a_variant_differs_in_what_it_says():
+    assert replace(presets.small(), stride=32) != presets.small()
+    with pytest.raises(UsageError, match="small"):
+        presets.get("smal")

@@ -1,0 +1,157 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from realsrt import losses
+from realsrt.errors import CheckpointError, UsageError
+from realsrt.models.features import SqueezeFeatures, squeeze_distance
+
+SHARED = Path(os.environ.get("REALSRT_SHARED", Path(__file__).resolve().parents[1] / ".." / "shared"))
+WEIGHTS = SHARED / "perceptual" / "squeezenet1_1.safetensors"
+
+
+@pytest.fixture
+def x_BCHW() -> torch.Tensor:
+    return torch.rand(2, 3, 48, 40, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def weight_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("features") / "squeeze.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(SqueezeFeatures().state_dict(), path)
+    return path
+
+
+def test_charbonnier_is_eps_at_zero_and_l1_far_away(x_BCHW):
+    assert losses.charbonnier(x_BCHW, x_BCHW, eps=1e-2).item() == pytest.approx(1e-2)
+    assert losses.charbonnier(x_BCHW, x_BCHW + 3).item() == pytest.approx(3, abs=1e-4)
+
+
+def test_laplacian_pyramid_of_a_constant_is_in_its_last_picture(x_BCHW):
+    assert losses.laplacian_pyramid_loss(x_BCHW, x_BCHW).item() == 0
+    assert losses.laplacian_pyramid_loss(x_BCHW, x_BCHW + 0.25).item() == pytest.approx(0.25, abs=1e-5)
+
+
+def test_laplacian_pyramid_puts_fine_and_coarse_differences_into_their_levels():
+    zero = torch.zeros(1, 1, 64, 64)
+    checker = 0.1 * (-1.0) ** (torch.arange(64)[:, None] + torch.arange(64))[None, None]
+    wave = 0.1 * torch.cos(torch.arange(64) * 2 * torch.pi / 32).expand(1, 1, 64, 64)
+    # a checkerboard dies in the first blur: only level 0 has it
+    assert losses.laplacian_pyramid_loss(zero, checker, levels=3).item() == pytest.approx(0.1, rel=0.05)
+    one, three = (losses.laplacian_pyramid_loss(zero, wave, levels=n).item() for n in (1, 4))
+    assert one == pytest.approx(wave.abs().mean().item(), rel=0.1)  # passes level 0 untouched
+    assert three > 2 * one  # and weighs more in the level that holds it
+
+
+def test_laplacian_pyramid_stops_at_small_pictures():
+    assert losses.laplacian_pyramid_loss(torch.zeros(1, 3, 5, 3), torch.ones(1, 3, 5, 3)).item() == pytest.approx(1)
+    assert torch.isfinite(losses.laplacian_pyramid_loss(torch.zeros(1, 3, 9, 7), torch.ones(1, 3, 9, 7)))
+
+
+def test_focal_frequency_of_one_frequency_is_its_full_energy(x_BCHW):
+    wave = 0.1 * torch.cos(torch.arange(48) * 2 * torch.pi / 8).view(1, 1, 48, 1)
+    # two conjugate bins, both of weight 1: the mean over bins is the mean square (Parseval)
+    assert losses.focal_frequency_loss(x_BCHW, x_BCHW + wave).item() == pytest.approx(0.005, rel=1e-3)
+    assert losses.focal_frequency_loss(x_BCHW, x_BCHW).item() == 0
+
+
+def test_focal_frequency_weighs_strong_errors_more_and_alpha_zero_is_mse(x_BCHW):
+    y_BCHW = x_BCHW.flip(2)
+    mse = (x_BCHW - y_BCHW).square().mean().item()
+    assert losses.focal_frequency_loss(x_BCHW, y_BCHW, alpha=0).item() == pytest.approx(mse, rel=1e-4)
+    assert losses.focal_frequency_loss(x_BCHW, y_BCHW).item() < mse
+
+
+@pytest.mark.parametrize("loss", [losses.charbonnier, losses.laplacian_pyramid_loss, losses.focal_frequency_loss])
+def test_picture_losses_pull_towards_the_target(x_BCHW, loss):
+    y_BCHW = x_BCHW.flip(3)
+    moving = x_BCHW.clone().requires_grad_()
+    before = loss(moving, y_BCHW)
+    before.backward()
+    assert moving.grad is not None
+    step = moving.grad / moving.grad.abs().max() * 1e-2
+    assert loss(x_BCHW - step, y_BCHW) < before
+    assert moving.grad.isfinite().all()
+
+
+def test_hinges():
+    real, fake = torch.tensor([2.0, 0.5]), torch.tensor([-3.0, 1.0])
+    assert losses.hinge_d_loss(real, fake).item() == pytest.approx(0.5 * (0.25 + 1.0))
+    assert losses.hinge_g_loss(fake).item() == pytest.approx(1.0)
+
+
+def test_commitment_moves_only_the_encoder():
+    z, e = torch.tensor([1.0, 3.0], requires_grad=True), torch.tensor([0.0, 1.0], requires_grad=True)
+    loss = losses.commitment_loss(z, e)
+    loss.backward()
+    assert loss.item() == pytest.approx(2.5)
+    assert z.grad is not None
+    assert z.grad.tolist() == [1.0, 2.0]
+    assert e.grad is None
+
+
+def test_adaptive_weight_is_the_ratio_of_norms_clamped():
+    nll = torch.tensor([3.0, 4.0], requires_grad=True)
+    assert losses.adaptive_weight(nll, torch.tensor([0.0, 2.0])).item() == pytest.approx(2.5, rel=1e-3)
+    assert losses.adaptive_weight(nll, torch.zeros(2)).item() == 1e4
+    assert losses.adaptive_weight(nll, torch.zeros(2), max=10).item() == 10
+    assert not losses.adaptive_weight(nll, nll).requires_grad
+
+
+@pytest.mark.parametrize("spec", [None, "none"])
+def test_no_perceptual_loss_is_zero(x_BCHW, spec):
+    loss = losses.build_perceptual(spec)
+    assert loss(x_BCHW, x_BCHW.flip(2)).item() == 0
+    assert not list(loss.parameters())
+
+
+def test_squeeze_loss_is_the_mean_distance_over_its_taps(x_BCHW, weight_file):
+    taps = ("conv1", "fire3")
+    loss = losses.build_perceptual(weight_file, taps=taps)
+    expected = squeeze_distance(losses.load_squeeze_features(weight_file), x_BCHW, x_BCHW.flip(2), taps).mean()
+    torch.testing.assert_close(loss(x_BCHW, x_BCHW.flip(2)), expected)
+    assert losses.build_perceptual(str(weight_file))(x_BCHW, x_BCHW.flip(2)) > expected
+    assert not any(p.requires_grad for p in loss.parameters())
+
+
+def test_bad_specs_are_refused(tmp_path, weight_file):
+    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors"):
+        losses.build_perceptual(tmp_path / "nowhere.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError, match=r"bad\.safetensors: cannot read"):
+        losses.build_perceptual(tmp_path / "bad.safetensors")
+    with pytest.raises(UsageError, match="fire4"):
+        losses.build_perceptual(weight_file, taps=("fire4",))
+
+
+def test_vgg_without_torchvision_says_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(UsageError, match="install torchvision"):
+        losses.build_perceptual("vgg")
+
+
+def test_vgg_loss_taps_before_the_relu(x_BCHW):
+    nn = torch.nn
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1)]
+    loss = losses._VggLoss(nn.Sequential(*layers, nn.ReLU(inplace=True)))
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    a, b = (layers[2](layers[0]((x - mean) / std).relu()) for x in (x_BCHW, x_BCHW.flip(2)))
+    torch.testing.assert_close(loss(x_BCHW, x_BCHW.flip(2)), 0.1 * (a - b).abs().mean())
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason=f"no trained features at {WEIGHTS}")
+def test_trained_features_load_and_their_loss_falls_under_descent(x_BCHW):
+    loss = losses.build_perceptual(WEIGHTS, taps=("conv1", "fire3", "fire5"))
+    moving = (x_BCHW * 0.5 + 0.25).requires_grad_()
+    before = loss(moving, x_BCHW)
+    (gradient,) = torch.autograd.grad(before, moving)
+    assert loss(moving - 0.01 * gradient / gradient.abs().max(), x_BCHW) < before
