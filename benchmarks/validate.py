@@ -1,7 +1,7 @@
 """Judge a model on targets and their degraded inputs, beside bicubic:
 
     realsrt degrade HR LQ --seed 0
-    python benchmarks/validate.py LQ HR --features squeezenet1_1.safetensors [--model small] [--steps 1 2 4] [--sheet DIR]
+    python benchmarks/validate.py LQ HR --features squeezenet1_1.safetensors --steps 1 2 4 --sheet SHEETS
 
 Prints PSNR-Y, SSIM and squeeze distance (all taps, and those the shipped weights were not trained on), each mean with
 a bootstrap 95 % interval of its difference to bicubic. A sheet is input, bicubic, ours, confidence and target in a row.

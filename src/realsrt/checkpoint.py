@@ -29,7 +29,11 @@ PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 
 def embedded() -> list[str]:
     """Names of the models inside the package."""
-    return sorted(f.name.removesuffix(".safetensors") for f in files("realsrt.weights").iterdir() if f.name.endswith(".safetensors"))
+    return sorted(
+        f.name.removesuffix(".safetensors")
+        for f in files("realsrt.weights").iterdir()
+        if f.name.endswith(".safetensors")
+    )
 
 
 def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> RealSRT:
@@ -63,9 +67,13 @@ def read_header(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file ({_line(error)}); download it again") from None
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file ({_line(error)}); download it again"
+        ) from None
     if "realsrt" not in metadata:
-        raise CheckpointError(f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry")
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry"
+        )
     try:
         header = json.loads(metadata["realsrt"])
         version = header["format"]
@@ -95,7 +103,7 @@ def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: Checkpoin
     try:
         with torch.device("meta"):
             model = RealSRT(config, info)
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+    except Exception as error:  # whatever a nonsensical size leads to
         raise CheckpointError(f"{where} describes a model that can't be built: {_line(error)}") from None
     check_state(state, {k: tuple(v.shape) for k, v in model.state_dict().items()}, where)
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
@@ -135,7 +143,7 @@ def save_model(
     write_atomically(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Write to a temporary name beside ``path``, fsync, rename. Raises CheckpointError; leaves nothing behind."""
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -151,10 +159,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise CheckpointError(f"can't write {path}: {error.strerror}") from None
+        if isinstance(error, OSError):
+            raise CheckpointError(f"can't write {path}: {error.strerror}") from None
+        raise
 
 
 def file_sha256(path: Path) -> str:
@@ -179,5 +189,3 @@ def _from_hub(name: str) -> Path:
 
 def _line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-

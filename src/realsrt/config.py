@@ -113,7 +113,17 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 
 __all__ = [
-    "ColorFix", "ControlConfig", "EncoderControlConfig", "FeatureControlConfig", "LQEncoderConfig", "ModelConfig",
-    "QuantizerConfig", "ResidualTokenizerConfig", "TokenizerConfig", "TransformerConfig", "VQGANConfig", "from_dict",
+    "ColorFix",
+    "ControlConfig",
+    "EncoderControlConfig",
+    "FeatureControlConfig",
+    "LQEncoderConfig",
+    "ModelConfig",
+    "QuantizerConfig",
+    "ResidualTokenizerConfig",
+    "TokenizerConfig",
+    "TransformerConfig",
+    "VQGANConfig",
+    "from_dict",
     "to_dict",
 ]

@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from realsrt import presets
-from realsrt.checkpoint import check_state, file_sha256, from_state, load_model, save_model, write_atomically
+from realsrt.checkpoint import (
+    PICKLE_SUFFIXES,
+    check_state,
+    file_sha256,
+    from_state,
+    load_model,
+    save_model,
+    write_atomically,
+)
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.model import CheckpointInfo, RealSRT
 
@@ -59,6 +67,7 @@ _RULES = tuple(
         (r"\.contract\.", ".4."),
     )
 )
+_SIGNS_OF_CODE = ("GLOBAL", "REDUCE", "NEWOBJ", "BUILD", "instantiate")  # in the weights-only reader's refusals
 _LEADING_AXES = {"generator.mask_token": 2, "generator.pos_emb": 1, "critic.pos_emb": 1}
 
 
@@ -113,10 +122,14 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
     """``params_ema`` of a pickled checkpoint, unpickled with torch's weights-only reader."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except pickle.UnpicklingError:
-        raise CheckpointError(f"{path} holds more than weights (pickled code); it was not run. Get the file elsewhere") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or ["unknown reason"])[0][:120]
+    except Exception as error:  # torch raises nearly anything on damaged files
+        reason = (str(error).splitlines() or ["it ends too early"])[0][:120]
+        if isinstance(error, pickle.UnpicklingError):
+            if any(sign in str(error) for sign in _SIGNS_OF_CODE):
+                raise CheckpointError(
+                    f"{path} holds more than weights; none of its code was run. Get it elsewhere"
+                ) from None
+            reason = "neither a torch archive nor pickled tensors"
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); download it again") from None
     params = content.get("params_ema") if isinstance(content, dict) else None
     if not isinstance(params, dict):
@@ -131,7 +144,8 @@ def convert_file(source: str | os.PathLike[str], target: str | os.PathLike[str])
     """
     source, target = Path(source), Path(target)
     to_ours = target.suffix.lower() == ".safetensors"
-    if to_ours == (source.suffix.lower() == ".safetensors"):
+    known = to_ours or target.suffix.lower() in PICKLE_SUFFIXES
+    if not known or to_ours == (source.suffix.lower() == ".safetensors"):
         raise UsageError(f"convert goes from .pth to .safetensors or back, not from {source.name} to {target.name}")
     model = load_model(source)
     if to_ours:
@@ -141,6 +155,6 @@ def convert_file(source: str | os.PathLike[str], target: str | os.PathLike[str])
             raise UsageError(f"{source} is of preset {model.config.preset!r}; the authors' format holds 'base' only")
         buffer = io.BytesIO()
         torch.save({"params_ema": to_official(model.state_dict())}, buffer)
-        write_atomically(target, buffer.getvalue())
+        write_atomically(target, buffer.getbuffer())
     count = sum(p.numel() for p in model.parameters())
     return f"{target}: {count / 1e6:.1f} M parameters of preset {model.config.preset}, read from {source}"

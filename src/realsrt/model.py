@@ -142,9 +142,7 @@ class RealSRT(nn.Module):
         """One batch of windows (B,3,H,W), RGB in [0,1]: generate, then decode under control."""
         guide = self.guide(lq_BCHW)
         steps = tuple(
-            self.iterate(
-                guide, num_steps=num_steps, want_confidence=want_confidence, rng=rng, temperature=temperature
-            )
+            self.iterate(guide, num_steps=num_steps, want_confidence=want_confidence, rng=rng, temperature=temperature)
         )
         final = steps[-1]
         confidence = None if final.confidence is None else self.grid(final.confidence, guide)

@@ -65,10 +65,11 @@ def tiny() -> ModelConfig:
     transformer = replace(
         small().generator, codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=1, condition_dim=32
     )
+    quantizer = QuantizerConfig(16, 8, normalize=True, decay=0.9, restart_below=0.3)
     return replace(
         small(),
         preset="tiny",
-        tokenizer=ResidualTokenizerConfig(8, 16, 16, 16, 1, 1, 1, quantizer=QuantizerConfig(16, 8, normalize=True, decay=0.9, restart_below=0.3)),
+        tokenizer=ResidualTokenizerConfig(8, 16, 16, 16, 1, 1, 1, quantizer=quantizer),
         generator=transformer,
         critic=replace(transformer, masked_input=False),
         control=FeatureControlConfig(features=8, latent=16, width=16, blocks=1),

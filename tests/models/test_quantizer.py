@@ -63,7 +63,9 @@ def test_restart_is_drawn_from_the_given_generator():
         quantizer = QuantizerConfig(codes=16, dim=2).build().train()
         quantizer.weight[:-1] = 100.0
         quantizer.embed_ema.fill_(100.0)
-        quantizer(torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(5)), torch.Generator().manual_seed(seed))
+        quantizer(
+            torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(5)), torch.Generator().manual_seed(seed)
+        )
         return quantizer.weight.clone()
 
     torch.testing.assert_close(learn(1), learn(1))

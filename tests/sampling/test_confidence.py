@@ -88,8 +88,12 @@ def test_temperature_samples_by_the_seed_and_follows_the_distribution():
     def sample(seed):
         rng = torch.Generator().manual_seed(seed)
         decode = confidence_decode(
-            lambda *_: logits, lambda ids: ids.float(), torch.zeros(1, 20000, dtype=torch.long),
-            num_steps=1, temperature=1.0, rng=rng,
+            lambda *_: logits,
+            lambda ids: ids.float(),
+            torch.zeros(1, 20000, dtype=torch.long),
+            num_steps=1,
+            temperature=1.0,
+            rng=rng,
         )
         return next(decode).ids
 

@@ -1,6 +1,7 @@
 """Discriminators for the adversarial losses. Shapes: B batch, H W pixels."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
-    """"patch": PatchGAN of ``layers`` stride-2 levels with BatchNorm (the paper: 3 layers of 64). "patch_sn": the same
+    """ "patch": PatchGAN of ``layers`` stride-2 levels with BatchNorm (the paper: 3 layers of 64). "patch_sn": the same
     with spectral norm. "unet": U-Net with spectral norm, a logit a pixel (Real-ESRGAN)."""
 
     kind: Literal["patch", "patch_sn", "unet"] = "patch"
@@ -55,11 +56,9 @@ class UNetDiscriminator(nn.Module):
         self.stem = nn.Conv2d(3, width, 3, padding=1)
         widths = [width, width * 2, width * 4, width * 8]
         self.down = nn.ModuleList(
-            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)) for a, b in zip(widths, widths[1:])
+            spectral_norm(nn.Conv2d(a, b, 4, stride=2, padding=1, bias=False)) for a, b in pairwise(widths)
         )
-        self.up = nn.ModuleList(
-            spectral_norm(nn.Conv2d(b, a, 3, padding=1, bias=False)) for a, b in zip(widths, widths[1:])
-        )
+        self.up = nn.ModuleList(spectral_norm(nn.Conv2d(b, a, 3, padding=1, bias=False)) for a, b in pairwise(widths))
         self.tail = nn.ModuleList(spectral_norm(nn.Conv2d(width, width, 3, padding=1, bias=False)) for _ in range(2))
         self.out = nn.Conv2d(width, 1, 3, padding=1)
 
@@ -75,5 +74,3 @@ class UNetDiscriminator(nn.Module):
         for layer in self.tail:
             hidden = F.leaky_relu(layer(hidden), 0.2)
         return self.out(hidden)
-
-

@@ -35,7 +35,7 @@ class LQEncoderConfig:
 
 
 class LQEncoder(nn.Module):
-    """conv3x3, then residual blocks, all at the input's resolution: run once, used by tokenizer, transformers, control."""
+    """conv3x3, then residual blocks, all at the input's resolution: run once and used by every part."""
 
     def __init__(self, config: LQEncoderConfig) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ enlargement. All of it works on the low-quality grid or coarser, so that a token
 Shapes: B batch, H W target pixels, h = H/8 w = W/8 token grid, D code dimension, F low-quality features at H/4 × W/4.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +28,7 @@ class ResidualTokenizerConfig:
     token_blocks: int = 2
     body_blocks: int = 5
     scale: int = 4
-    quantizer: QuantizerConfig = field(default_factory=lambda: QuantizerConfig(512, 32, normalize=True, decay=0.97, restart_below=0.3))
+    quantizer: QuantizerConfig = QuantizerConfig(512, 32, normalize=True, decay=0.97, restart_below=0.3)
 
     @property
     def downsampling(self) -> int:
@@ -112,9 +112,7 @@ class ResidualTokenizer(nn.Module):
         """Token ids (B, h, w) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
         return self.quantizer.encode(self._latent(image_BCHW, guide))
 
-    def quantize(
-        self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None
-    ) -> Quantized:
+    def quantize(self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None) -> Quantized:
         """As :meth:`encode`, differentiable, learning the codebook in training mode."""
         return self.quantizer(self._latent(image_BCHW, guide), rng)
 

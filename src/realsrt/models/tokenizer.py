@@ -3,7 +3,7 @@
 Shapes: B batch, H W pixels, D code dimension, h = H/8, w = W/8 token grid.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ class VQGANConfig:
 
     widths: tuple[int, ...] = (128, 128, 256, 256)
     blocks: int = 2
-    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    quantizer: QuantizerConfig = QuantizerConfig()
 
     @property
     def downsampling(self) -> int:
@@ -99,9 +99,7 @@ class VQGAN(nn.Module):
         """Token ids (B, h, w) of pictures (B, 3, H, W) in [0,1]."""
         return self.quantizer.encode(self.quant_conv(self.encoder(image_BCHW)))
 
-    def quantize(
-        self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None
-    ) -> Quantized:
+    def quantize(self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None) -> Quantized:
         """As :meth:`encode`, differentiable, learning the codebook in training mode."""
         return self.quantizer(self.quant_conv(self.encoder(image_BCHW)), rng)
 

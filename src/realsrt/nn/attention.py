@@ -58,9 +58,7 @@ class Attention(nn.Module):
     def project(self, context_BMD: Tensor, angles_Md: Tensor | None = None) -> KeyValue:
         """Keys and values of a context (used as it is, not normed), null pair first."""
         key, value = (self._heads(part) for part in self.to_kv(context_BMD).chunk(2, dim=-1))
-        null_key, null_value = (
-            part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in self.null_kv.unbind(0)
-        )
+        null_key, null_value = (part.to(key.dtype).expand(key.shape[0], -1, -1, -1) for part in self.null_kv.unbind(0))
         scale = self.k_scale.to(key.dtype)
         key, null_key = F.normalize(key, dim=-1) * scale, F.normalize(null_key, dim=-1) * scale
         if angles_Md is not None:

@@ -48,9 +48,9 @@ def confidence_decode(
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
     tokens = ids_BN.shape[1]
+    open_share = 1.0 if mask_BN is None else float(mask_BN.float().mean())
     mask_BN = torch.ones_like(ids_BN, dtype=torch.bool) if mask_BN is None else mask_BN
     fixed_BN = ~mask_BN
-    open_share = float(mask_BN.float().mean())
     for t in range(num_steps):
         choice_BN = _choose(predict(ids_BN, mask_BN), temperature, rng)
         ids_BN = torch.where(mask_BN, choice_BN, ids_BN)

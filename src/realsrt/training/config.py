@@ -98,8 +98,9 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     for name in ("max_steps", "max_minutes", "batch", "tile", "pool", "log_every", "save_steps", "sampler_steps", "lr"):
         if (value := getattr(config, name)) is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
-    if config.refresh < 0:
-        raise UsageError(f"--refresh must not be negative, not {config.refresh}")
+    for name in ("refresh", "seed"):
+        if getattr(config, name) < 0:
+            raise UsageError(f"--{name} must not be negative, not {getattr(config, name)}")
     if config.stage != "tokenizer" and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):

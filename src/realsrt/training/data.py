@@ -18,7 +18,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
 def derive_seed(*parts: int) -> int:
-    """One 63-bit seed from several whole numbers; distinct inputs give independent streams."""
+    """One 63-bit seed from several whole numbers; distinct inputs of one length give independent ones."""
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
@@ -30,7 +30,9 @@ def seeded(*parts: int) -> torch.Generator:
 class Pictures:
     """A set of RGB photographs in memory: ``crop(number, size)`` is a pure function of seed and number."""
 
-    def __init__(self, sources: Iterable[Path], *, min_side: int, seed: int = 0, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, sources: Iterable[Path], *, min_side: int, seed: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
         """Read folders, WebDataset-format tars and single files, in name order; smaller pictures are left out.
 
         Raises UsageError if a source is missing or nothing usable is found.
@@ -92,7 +94,7 @@ def _contents(sources: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
         try:
             yield from _files(source)
         except (OSError, tarfile.TarError) as error:
-            raise UsageError(f"training data {source} can't be read ({error})") from None
+            raise UsageError(f"training data {source} can't be read ({str(error).splitlines()[0]})") from None
 
 
 def _files(source: Path) -> Iterator[tuple[str, bytes]]:
@@ -117,5 +119,7 @@ def _decode(name: str, content: bytes) -> Tensor:
             image = image.flatten()
         array = image.cast("uchar").numpy()
     except pyvips.Error as error:
-        raise UsageError(f"{name} can't be decoded ({str(error).splitlines()[0]}); remove it from the training data") from None
+        raise UsageError(
+            f"{name} can't be decoded ({str(error).splitlines()[0]}); remove it from the training data"
+        ) from None
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))

@@ -1,65 +1,56 @@
 """The one training loop: any stage, any number of processes, resumable to the last bit on the CPU."""
 
-import io
-import json
 import math
-import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from torch import Tensor
 
 from realsrt import presets
-from realsrt.checkpoint import load_model, save_model, write_atomically
+from realsrt.checkpoint import load_model
 from realsrt.degradations import PROTOCOLS, degrade
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import RealSRTError, UsageError
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import Pictures, seeded
 from realsrt.training.ema import EMA
 from realsrt.training.pair_pool import Pair, PairPool
+from realsrt.training.progress import Budget, Log, rate
 from realsrt.training.stages import BUILDERS
+from realsrt.training.state import read_state, restoring, write_state, write_weights
 
 
 def train(config: TrainConfig) -> Path:
     """Run one stage; returns the file of its (EMA) weights, ``out/model.safetensors``.
 
-    ``out`` also gets state.pt (to resume), log.jsonl and TensorBoard files. Raises UsageError or CheckpointError.
+    ``out`` also gets state.pt (to resume), log.jsonl and TensorBoard files. Raises UsageError, CheckpointError, or
+    RealSRTError when the loss is no longer finite.
     """
     torch.manual_seed(config.seed)
     state_file = config.out / "state.pt"
-    saved = _read_state(state_file) if config.resume and state_file.exists() else None
+    saved = read_state(state_file, config.stage) if config.resume and state_file.exists() else None
     if config.resume and saved is None and config.init is None and config.stage != "tokenizer":
         raise UsageError(f"nothing to resume in {config.out} ({state_file.name} is missing); give --init")
-    accelerator = Accelerator(
-        mixed_precision=config.precision,
-        log_with="tensorboard",
-        project_dir=config.out,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)],
-    )
-    if accelerator.is_main_process:
-        config.out.mkdir(parents=True, exist_ok=True)
-    accelerator.init_trackers("tensorboard")
+    model = _model(config, saved)
+    crop = _crop(config, model)
+    accelerator = _accelerator(config)
 
-    model = presets.build(config.preset, config.seed) if config.init is None else load_model(config.init)
-    if saved is not None and saved["preset"] != model.config.preset:
-        raise UsageError(f"{state_file} is of preset {saved['preset']!r}, not {model.config.preset!r}")
     if config.stage != "tokenizer":
         model.sync_codebook()
     stage = BUILDERS[config.stage](model, config)
     if saved is not None:
-        model.load_state_dict(saved["model"])
-        if stage.adversary is not None:
-            stage.adversary.load_state_dict(saved["adversary"])
+        with restoring(state_file):
+            model.load_state_dict(saved["model"])
+            if stage.adversary is not None:
+                stage.adversary.load_state_dict(saved["adversary"])
     model.train()
     if config.stage != "tokenizer":
         model.tokenizer.quantizer.eval()  # later stages must not move the codebook
-    stage.main.to(accelerator.device, memory_format=torch.channels_last)
-    ema = EMA(model, config.ema, saved["ema"] if saved else None)
+    stage.main.to(accelerator.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    with restoring(state_file):
+        ema = EMA(model, config.ema, saved["ema"] if saved else None)
 
     parameters = [p for p in stage.main.parameters() if p.requires_grad]
     optimizer = _adamw(parameters, config, config.lr)
@@ -70,35 +61,43 @@ def train(config: TrainConfig) -> Path:
         adversary_optimizer = _adamw(list(raw_adversary.parameters()), config, config.discriminator_lr)
         adversary, adversary_optimizer = accelerator.prepare(raw_adversary, adversary_optimizer)
     if saved is not None:
-        optimizer.load_state_dict(saved["optimizer"])
-        if adversary_optimizer is not None:
-            adversary_optimizer.load_state_dict(saved["adversary_optimizer"])
+        with restoring(state_file):
+            optimizer.load_state_dict(saved["optimizer"])
+            if adversary_optimizer is not None:
+                adversary_optimizer.load_state_dict(saved["adversary_optimizer"])
+            if accelerator.scaler is not None and saved.get("scaler"):
+                accelerator.scaler.load_state_dict(saved["scaler"])
 
     pool = _pool(config, model, accelerator)
-    crop = config.crop or (256 if model.config.generator.position == "sincos" else 128)
     first = accelerator.process_index * config.batch
     step = saved["step"] if saved else 0
+    history = (saved or {}).get("history", model.info.provenance.get("stages", []))
     budget = Budget(config, saved["minutes"] if saved else 0.0)
-    log = _Log(accelerator, config.out)
+    log = Log(accelerator, config.out, step)
     last_save = budget.minutes
+    loss = torch.zeros(())
 
     def save() -> None:
         if not accelerator.is_main_process:
             return
+        _require_finite(float(loss), step)
+        minutes = budget.minutes
         state = {
             "preset": model.config.preset,
+            "stage": config.stage,
+            "history": history,
             "step": step,
-            "minutes": budget.minutes,
+            "minutes": minutes,
             "model": model.state_dict(),
             "ema": ema.shadow,
             "optimizer": optimizer.state_dict(),
             "adversary": stage.adversary.state_dict() if stage.adversary is not None else None,
             "adversary_optimizer": adversary_optimizer.state_dict() if adversary_optimizer is not None else None,
+            "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_atomically(state_file, buffer.getvalue())
-        _save_weights(model, ema, config, step, budget.minutes)
+        write_state(state_file, state)
+        weights = config.out / "model.safetensors"
+        write_weights(weights, model, ema, config, history=history, steps=step, minutes=minutes)
 
     try:
         while (progress := _agree(accelerator, budget.progress(step))) < 1.0:
@@ -107,11 +106,12 @@ def train(config: TrainConfig) -> Path:
             figures: dict[str, Any] = {"lr": _set_rate(optimizer, config.lr * factor)}
             with accelerator.autocast():
                 outcome = main(batch, step)
+            loss = outcome.loss.detach()
             accelerator.backward(outcome.loss)
             figures["grad_norm"] = accelerator.clip_grad_norm_(parameters, config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            figures |= outcome.figures
+            figures |= {"loss": loss} | outcome.figures
             if adversary is not None and adversary_optimizer is not None and outcome.pictures is not None:
                 _set_rate(adversary_optimizer, config.discriminator_lr * factor)
                 with accelerator.autocast():
@@ -123,17 +123,62 @@ def train(config: TrainConfig) -> Path:
                 figures |= judged.figures
             ema.update(model)
             step += 1
-            log.add(step, budget.minutes, figures, show=step % config.log_every == 0)
-            due = budget.minutes - last_save > config.save_minutes or (config.save_steps and step % config.save_steps == 0)
-            if due:
+            means = log.add(step, budget.minutes, figures, show=step % config.log_every == 0)
+            _require_finite(means.get("loss", 0.0), step)
+            by_step = config.save_steps is not None and step % config.save_steps == 0
+            if by_step or budget.minutes - last_save > config.save_minutes:
                 save()
                 last_save = budget.minutes
         save()
+        accelerator.wait_for_everyone()  # the weights are there when any process returns
     finally:
         pool.close()
         accelerator.end_training()
-    accelerator.wait_for_everyone()
     return config.out / "model.safetensors"
+
+
+def _model(config: TrainConfig, saved: dict[str, Any] | None) -> RealSRT:
+    """The initial weights, of the preset that is asked for, if any. Raises UsageError or CheckpointError."""
+    if config.init is not None:
+        model = load_model(config.init)
+        if config.preset is not None and config.preset != model.config.preset:
+            raise UsageError(f"{config.init} is of preset {model.config.preset!r}, not {config.preset!r}")
+    else:
+        model = presets.build(config.preset or (saved["preset"] if saved else "small"), config.seed)
+    if saved is not None and saved["preset"] != model.config.preset:
+        raise UsageError(f"the run in {config.out} is of preset {saved['preset']!r}, not {model.config.preset!r}")
+    return model
+
+
+def _crop(config: TrainConfig, model: RealSRT) -> int:
+    """Side of a crop. Raises UsageError where it does not suit the model or the tiles."""
+    transformer = model.config.generator
+    grid = transformer.grid * model.config.token_size if transformer.position == "sincos" else None
+    crop = config.crop or grid or 128
+    if grid and crop != grid and config.stage != "tokenizer":
+        raise UsageError(f"preset {model.config.preset!r} takes crops of {grid} px only, not {crop}")
+    if crop > config.tile:
+        raise UsageError(f"crops of {crop} px need a --tile of at least that, not {config.tile}")
+    return crop
+
+
+def _accelerator(config: TrainConfig) -> Accelerator:
+    """Device, processes, precision and trackers; makes ``out``. Raises UsageError."""
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"can't make the folder {config.out}: {error.strerror}") from None
+    try:
+        accelerator = Accelerator(
+            mixed_precision=config.precision,
+            log_with="tensorboard",
+            project_dir=config.out,
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise UsageError(f"--precision {config.precision} does not work here: {str(error).splitlines()[0]}") from None
+    accelerator.init_trackers("tensorboard")
+    return accelerator
 
 
 def _adamw(parameters: list[torch.nn.Parameter], config: TrainConfig, lr: float) -> torch.optim.AdamW:
@@ -153,6 +198,11 @@ def _agree(accelerator: Accelerator, progress: float) -> float:
     return float(accelerator.gather(torch.tensor([progress], device=accelerator.device)).max())  # pyright: ignore
 
 
+def _require_finite(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise RealSRTError(f"training diverged: the loss is {loss} at step {step}; the last save is kept. Lower --lr")
+
+
 def _pool(config: TrainConfig, model: RealSRT, accelerator: Accelerator) -> PairPool:
     if config.degradation not in PROTOCOLS:
         raise UsageError(f"no degradation is named {config.degradation!r}; there are {', '.join(PROTOCOLS)}")
@@ -167,26 +217,3 @@ def _pool(config: TrainConfig, model: RealSRT, accelerator: Accelerator) -> Pair
             return (lq * 255).round().to(torch.uint8), gt
 
     return PairPool(make_pair, size=config.pool, refresh=config.refresh, seed=config.seed, scale=scale)
-
-
-def _read_state(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{path} can't be resumed from ({str(error).splitlines()[0][:120]})") from None
-
-
-def _save_weights(model: RealSRT, ema: EMA, config: TrainConfig, step: int, minutes: float) -> None:
-    """The EMA weights, with every finished stage's record in the provenance."""
-    history = [*model.info.provenance.get("stages", [])]
-    settings = {k: _plain(v) for k, v in asdict(config).items()}
-    history.append({"stage": config.stage, "steps": step, "minutes": round(minutes, 2), "settings": settings})
-    with ema.applied(model):
-        save_model(model, config.out / "model.safetensors", provenance={"stages": history})
-
-
-def _plain(value: Any) -> Any:
-    """Settings as JSON, paths by file name only."""
-    if isinstance(value, Path):
-        return value.name
-    return [_plain(v) for v in value] if isinstance(value, tuple) else value

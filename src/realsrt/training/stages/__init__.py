@@ -1,4 +1,4 @@
-"""The four stages. Each is a ``main`` module (batch → loss) and, where it trains against one, a discriminator module."""
+"""The four stages. Each is a ``main`` module (batch → loss) and, where it trains against one, a discriminator."""
 
 from collections.abc import Callable
 

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Stage:
-    """``main(batch, step) → Outcome`` trains the parameters that require a gradient; ``adversary`` the discriminator."""
+    """``main(batch, step) → Outcome`` trains what requires a gradient; ``adversary`` the discriminator."""
 
     main: nn.Module
     adversary: "Adversary | None" = None

@@ -1,0 +1,69 @@
+"""state.pt: everything a run needs to go on to the last bit, and the weight file written beside it."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from realsrt.checkpoint import save_model, write_atomically
+from realsrt.errors import CheckpointError, UsageError
+from realsrt.model import RealSRT
+from realsrt.training.config import TrainConfig
+from realsrt.training.ema import EMA
+
+_KEYS = ("preset", "step", "minutes", "model", "ema", "optimizer", "adversary", "adversary_optimizer")
+
+
+def read_state(path: Path, stage: str) -> dict[str, Any]:
+    """The state of an interrupted run. Raises CheckpointError if it is damaged, UsageError if it is another stage's."""
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # torch raises nearly anything on damaged files
+        raise CheckpointError(f"{path} is damaged and can't be resumed from; start again without --resume") from None
+    if not isinstance(saved, dict) or any(key not in saved for key in _KEYS):
+        raise CheckpointError(f"{path} is not the state of a training run; start again without --resume")
+    if saved.get("stage", stage) != stage:
+        raise UsageError(f"{path} is of the {saved['stage']} stage, not {stage}: give each stage its own --out")
+    return saved
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Atomically. Raises CheckpointError."""
+    assert all(key in state for key in _KEYS)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_atomically(path, buffer.getbuffer())
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Turn what a misfit raises into a UsageError."""
+    try:
+        yield
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(":")
+        raise UsageError(
+            f"{path} does not fit these settings ({reason}): resume with those the run began with, or use another --out"
+        ) from None
+
+
+def write_weights(
+    path: Path, model: RealSRT, ema: EMA, config: TrainConfig, *, history: list[Any], steps: int, minutes: float
+) -> None:
+    """The EMA weights; their provenance lists every stage with its settings, ``history`` before this one."""
+    settings = {k: _plain(v) for k, v in asdict(config).items()}
+    record = {"stage": config.stage, "steps": steps, "minutes": round(minutes, 2), "settings": settings}
+    provenance = {**model.info.provenance, "stages": [*history, record]}
+    with ema.applied(model):
+        save_model(model, path, provenance=provenance)
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON, paths by file name only."""
+    if isinstance(value, Path):
+        return value.name
+    return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -1,0 +1,127 @@
+"""`base` computes what the authors' implementation computes, from the same weights.
+
+The first tests need only what is recorded here; the others the full recordings in ../shared/golden.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from seeded import official_state
+
+from realsrt import presets
+from realsrt.checkpoint import from_state
+from realsrt.convert import from_official
+from realsrt.model import CheckpointInfo
+
+HERE = Path(__file__).parent
+SHARED = Path(os.environ.get("REALSRT_SHARED", HERE.parents[1] / "shared"))
+GOLDEN = SHARED / "golden"
+needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason=f"the full recordings are not at {GOLDEN}")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return from_state(presets.base(), from_official(official_state(7)), CheckpointInfo(), "seeded weights")
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    return {k: torch.from_numpy(v) for k, v in np.load(HERE / "golden" / "base_seed7.npz").items()}
+
+
+def relative(x, y):
+    return float((x - y).norm() / y.norm())
+
+
+def agreement(ids, reference):
+    return float((ids == reference.long()).float().mean())
+
+
+@torch.inference_mode()
+def forced_step(model, guide, filled, pred, critic):
+    """Agreement of the generator's fill, and relative error of the critic's logits, with inputs forced."""
+    mask = filled == model.config.generator.codes
+    logits = model.generator(filled, model.condition(model.generator.backbone, guide), mask)
+    confidence = model.critic(pred, model.condition(model.critic.backbone, guide))
+    return agreement(torch.where(mask, logits.argmax(-1), filled), pred), relative(-confidence, critic)
+
+
+def test_recorded_window(model, recorded):
+    with torch.inference_mode():
+        guide = model.guide(recorded["lq"].float() / 255)
+        assert agreement(guide.ids, recorded["lq_ids"]) >= 0.995
+        image = model.decode(recorded["step3_pred"].long(), guide)
+    assert relative(image[..., ::8, ::8], recorded["output"]) <= 2e-3
+    step = (recorded[f"step1_{name}"] for name in ("input", "pred", "critic"))
+    filled, pred, critic = (x.long() if not x.is_floating_point() else x for x in step)
+    agreed, error = forced_step(model, guide, filled, pred, critic)
+    assert agreed >= 0.995
+    assert error <= 2e-3
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return {k: torch.from_numpy(v) for k, v in np.load(GOLDEN / "tiles_seed7.npz").items()}
+
+
+@pytest.fixture(scope="module")
+def golden_guide(model, golden):
+    with torch.inference_mode():
+        return model.guide(golden["lq"].float() / 255)
+
+
+@needs_golden
+def test_position_table_is_theirs(model):
+    table = torch.from_numpy(np.load(GOLDEN / "pos_emb.npz")["pos_emb"])[0]
+    assert torch.equal(model.generator.backbone.position, table)
+
+
+@needs_golden
+@pytest.mark.parametrize("t", range(4))
+def test_every_step_with_its_inputs_forced(model, golden, golden_guide, t):
+    agreed, error = forced_step(
+        model, golden_guide, golden[f"step{t}_input"].long(), golden[f"step{t}_pred"].long(), golden[f"step{t}_critic"]
+    )
+    assert agreed >= 0.995
+    assert error <= 2e-3
+
+
+@needs_golden
+def test_condition_ids(golden, golden_guide):
+    assert agreement(golden_guide.ids, golden["lq_ids"]) >= 0.995
+
+
+@needs_golden
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_four_steps_running_free(model, golden):
+    with torch.inference_mode():
+        out = model.super_resolve(golden["lq"].float() / 255, want_confidence=False)
+    for t, step in enumerate(out.steps):
+        assert agreement(step.ids, golden[f"step{t}_pred"]) >= 0.995
+    same = agreement(out.ids.flatten(1), golden["step3_pred"]) == 1.0
+    assert relative(out.image, golden["output"]) <= (2e-3 if same else 5e-2)
+
+
+@needs_golden
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_whole_picture_through_the_command_line(tmp_path):
+    """Two codes of one token of this picture are 8e-7 apart in their logits, below the rounding of float32: which is
+    chosen depends on the processor's kernels, and everything after depends on the choice. torch's plain kernels
+    choose as the recording did."""
+    torch.save({"params_ema": official_state(7)}, tmp_path / "net_g.pth")
+    target = tmp_path / "out.png"
+    command = [sys.executable, "-m", "realsrt", "upscale", str(GOLDEN / "image_seed7_in.png"), "-o", str(target)]
+    options = ["--model-path", str(tmp_path / "net_g.pth"), "--stride", "32", "--steps", "4"]
+    subprocess.run([*command, *options], check=True, env=os.environ | {"ATEN_CPU_CAPABILITY": "default"})
+    from realsrt import imageio
+
+    ours, theirs = (imageio.read(p).rgb_float() for p in (target, GOLDEN / "image_seed7_out.png"))
+    assert ours.shape == theirs.shape == (320, 352, 3)
+    assert -10 * np.log10(np.mean((ours - theirs) ** 2)) >= 45

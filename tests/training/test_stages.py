@@ -1,0 +1,330 @@
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("accelerate")
+
+from realsrt import presets
+from realsrt.errors import UsageError
+from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
+from realsrt.models.features import SqueezeFeatures
+from realsrt.training.config import make_config
+from realsrt.training.pair_pool import Batch
+from realsrt.training.stages import BUILDERS
+from realsrt.training.stages.common import PictureLoss, draw_masks, weight_of_rank
+
+LEARNS = {
+    "tokenizer": ("tokenizer.", "lq_encoder."),
+    "generator": ("generator.",),
+    "critic": ("critic.",),
+    "control": ("control.", "tokenizer.decoder.", "tokenizer.post_quant_conv."),
+}
+CODEBOOK = {f"tokenizer.quantizer.{name}" for name in ("weight", "cluster_size_ema", "embed_ema")}
+
+
+def waves(count, side):
+    """Pictures finer than a quarter of their resolution can hold."""
+    y, x = torch.meshgrid(torch.arange(side).float(), torch.arange(side).float(), indexing="ij")
+    planes = [
+        0.5 + 0.35 * torch.sin(x / (1.3 + 0.3 * i + 0.2 * c) + c) * torch.cos(y / (1.7 + 0.2 * i) + i)
+        for i in range(count)
+        for c in range(3)
+    ]
+    return torch.stack(planes).view(count, 3, side, side)
+
+
+def make_batch(count=2, side=64):
+    gt = waves(count, side)
+    lq = F.interpolate(gt, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
+    return Batch(lq, gt, tuple(range(1, count + 1)))
+
+
+def build_stage(model, name, **options):
+    config = make_config(name, max_steps=1, init=Path("x"), discriminator_width=8, **options)
+    if name != "tokenizer":
+        model.sync_codebook()
+    stage = BUILDERS[name](model, config)
+    model.train()
+    if name != "tokenizer":
+        model.tokenizer.quantizer.eval()
+    return stage
+
+
+def run(model, name, batch, steps, lr, **options):
+    """Train on one batch repeated; the figure that stands for the stage, step by step."""
+    stage = build_stage(model, name, **options)
+    optimizer = torch.optim.AdamW([p for p in stage.main.parameters() if p.requires_grad], lr=lr, weight_decay=0)
+    losses = []
+    for step in range(steps):
+        outcome = stage.main(batch, step)
+        optimizer.zero_grad()
+        outcome.loss.backward()
+        optimizer.step()
+        losses.append(float(outcome.figures["pixel" if name in ("tokenizer", "control") else "loss"]))
+    return losses
+
+
+@pytest.fixture(scope="module")
+def with_tokens():
+    """A tiny model whose tokenizer has learned enough to use many codes."""
+    torch.manual_seed(0)
+    model = presets.build("tiny")
+    run(model, "tokenizer", make_batch(), 60, 3e-3)
+    batch = make_batch()
+    with torch.no_grad():
+        assert model.tokenizer.encode(batch.gt, model.guide(batch.lq)).unique().numel() >= 5
+    return model
+
+
+@pytest.fixture
+def model(with_tokens):
+    return copy.deepcopy(with_tokens)
+
+
+def test_tokenizer_learns():
+    losses = run(presets.build("tiny"), "tokenizer", make_batch(), 60, 3e-3)
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("generator", {}),
+        ("generator", {"mask_sampling": "paper", "label_smoothing": 0.02}),
+        ("critic", {}),
+        ("critic", {"critic_labels": "wrong", "mask_sampling": "paper"}),
+        ("control", {"gan": 0.0}),
+        ("control", {"gan": 0.0, "tune_decoder": False}),
+    ],
+)
+def test_later_stages_learn(model, name, options):
+    with torch.no_grad():
+        model.tokenizer.decoder.token_blocks[0].conv1.weight.mul_(3)  # something for control to mend
+    losses = run(model, name, make_batch(), 80, 3e-3, **options)
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize(("name", "steps", "side"), [("tokenizer", 12, 128), ("generator", 8, 256), ("control", 8, 256)])
+def test_the_papers_architecture_learns(name, steps, side):
+    torch.manual_seed(0)
+    losses = run(presets.build("tiny_paper"), name, make_batch(1, side), steps, 3e-3, gan=0.0)
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.slow
+def test_the_papers_critic_learns():
+    losses = run(presets.build("tiny_paper"), "critic", make_batch(1, 256), 20, 3e-3)
+    assert losses[-1] < losses[0] / 2
+
+
+@pytest.mark.parametrize("name", list(LEARNS))
+@pytest.mark.parametrize("tune_decoder", [True, False])
+def test_only_the_intended_weights_move(model, name, tune_decoder):
+    model.sync_codebook()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    buffers = {k for k, _ in model.named_buffers()}
+    run(model, name, make_batch(), 3, 1e-3, tune_decoder=tune_decoder, gan=0.2 if name == "control" else 0.0)
+    moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    learns = ("control.",) if name == "control" and not tune_decoder else LEARNS[name]
+    expected = {k for k in before if k.startswith(learns) and k not in buffers}
+    assert moved == expected | (CODEBOOK if name == "tokenizer" else set())
+
+
+@pytest.mark.parametrize("name", list(LEARNS))
+def test_only_the_intended_weights_move_in_the_papers_architecture(name):
+    model = presets.build("tiny_paper")
+    stage = build_stage(model, name, tune_decoder=False, gan=0.0)
+    learning = {k for k, p in model.named_parameters() if p.requires_grad}
+    assert learning == {k for k, _ in model.named_parameters() if k.startswith(LEARNS[name][0])}
+    main = {id(p) for p in stage.main.parameters() if p.requires_grad}
+    assert main == {id(p) for k, p in model.named_parameters() if k in learning}
+
+
+@pytest.mark.parametrize("preset", ["tiny", "tiny_paper"])
+def test_untrained_control_changes_nothing(preset):
+    model = presets.build(preset)
+    build_stage(model, "control")
+    batch = make_batch(1, 256)
+    with torch.no_grad():
+        guide = model.guide(batch.lq)
+        ids = torch.randint(16, (1, 1024), generator=torch.Generator().manual_seed(0))
+        plain = model.tokenizer.decode(model.tokenizer.lookup(model.grid(ids, guide)), guide)
+        assert torch.equal(model.decode(ids, guide, fidelity=1.0), plain)
+
+
+def test_the_papers_control_starts_from_the_encoder_unless_it_has_learned():
+    model = presets.build("tiny_paper")
+    own, theirs = model.control.encoder.state_dict(), model.tokenizer.encoder.state_dict()
+    assert not all(torch.equal(own[k], theirs[k]) for k in own)
+    build_stage(model, "control")
+    assert all(torch.equal(own[k], theirs[k]) for k in own)
+    with torch.no_grad():
+        for p in model.control.parameters():
+            p.add_(0.1)
+    learned = {k: v.clone() for k, v in own.items()}
+    build_stage(model, "control")
+    assert all(torch.equal(own[k], learned[k]) for k in own)
+
+
+def shares(sampling, count=3000, tokens=400):
+    return draw_masks([7919 * n for n in range(count)], tokens, sampling).float().mean(1)
+
+
+def test_the_papers_mask_ratio_is_one_minus_root_u():
+    share = shares("paper").sort().values
+    expected = 1 - (torch.arange(1, 3001) / 3000).flip(0).sqrt()  # the quantiles of 1 - sqrt(u)
+    assert float((share - expected).abs().max()) < 0.03
+    assert float(share.mean()) == pytest.approx(1 / 3, abs=0.015)
+    assert int((share == 1).sum()) < 15
+
+
+def test_a_quarter_is_masked_completely():
+    share = shares("quarter_full")
+    assert float((share == 1).float().mean()) == pytest.approx(0.25, abs=0.025)
+    assert float(share[share < 1].mean()) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_masks_hold_at_least_one_token_anywhere():
+    masks = draw_masks(range(4000), 5, "paper")
+    assert int(masks.sum(1).min()) == 1
+    assert float((masks.sum(1) == 1).float().mean()) > 0.3
+    share_N = draw_masks(range(4000), 20, "paper").float().mean(0)
+    assert float((share_N - share_N.mean()).abs().max()) < 0.04  # no place is preferred
+
+
+def test_a_mask_depends_on_its_own_seed_alone():
+    both = draw_masks([5, 6], 64, "quarter_full")
+    assert torch.equal(draw_masks([6], 64, "quarter_full")[0], both[1])
+    assert not torch.equal(both[0], both[1])
+
+
+@pytest.mark.parametrize("labels", ["predicted", "wrong"])
+@pytest.mark.parametrize("right", [True, False])
+def test_critic_labels(model, monkeypatch, labels, right):
+    """A generator that is always right, or always wrong; a critic that disbelieves exactly what was predicted."""
+    batch = make_batch()
+    with torch.no_grad():
+        ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq)).flatten(1)
+    answer = ids if right else (ids + 1) % 16
+    stage = build_stage(model, "critic", critic_labels=labels)
+    mask = draw_masks(batch.seeds, 64, "quarter_full")
+    assert 0 < int(mask.sum()) < mask.numel()
+    seen = []
+    monkeypatch.setattr(model.generator, "forward", lambda given, cond, where: F.one_hot(answer, 16).float())
+    monkeypatch.setattr(model.critic, "forward", lambda given, cond: seen.append(given) or 20.0 - 40.0 * mask)
+    outcome = stage.main(batch, 0)
+    assert torch.equal(seen[0], torch.where(mask, answer, ids))
+    fake = mask if labels == "predicted" or not right else torch.zeros_like(mask)
+    assert float(outcome.figures["fake"]) == pytest.approx(float(fake.float().mean()))
+    if torch.equal(fake, mask):
+        assert float(outcome.loss) < 1e-6
+        assert float(outcome.figures["accuracy"]) == 1
+    else:
+        assert float(outcome.loss) > 1
+
+
+def test_generator_is_judged_on_masked_tokens_only(model, monkeypatch):
+    batch = make_batch()
+    with torch.no_grad():
+        ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq)).flatten(1)
+    mask = draw_masks(batch.seeds, 64, "quarter_full")
+    logits = F.one_hot(torch.where(mask, ids, (ids + 1) % 16), 16).float() * 30  # right where masked, wrong elsewhere
+    stage = build_stage(model, "generator")
+    monkeypatch.setattr(model.generator, "forward", lambda given, cond, where: logits)
+    outcome = stage.main(batch, 0)
+    assert float(outcome.loss) < 1e-6
+    assert float(outcome.figures["accuracy"]) == 1
+    assert float(outcome.figures["masked"]) == pytest.approx(float(mask.float().mean()))
+
+
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
+@pytest.mark.parametrize("name", ["tokenizer", "control"])
+def test_adversary_and_model_learn_apart(model, name, kind):
+    stage = build_stage(model, name, gan=0.5, discriminator=kind)
+    assert stage.adversary is not None
+    assert not any(p is q for p in stage.main.parameters() for q in stage.adversary.parameters())
+    outcome = stage.main(make_batch(), 0)
+    outcome.loss.backward()
+    assert float(outcome.figures["gan_weight"]) > 0
+    assert all(p.grad is None for p in stage.adversary.parameters())
+    model.zero_grad(set_to_none=True)
+    optimizer = torch.optim.AdamW(stage.adversary.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        judged = stage.adversary(*outcome.pictures)
+        optimizer.zero_grad()
+        judged.loss.backward()
+        optimizer.step()
+        losses.append(float(judged.loss))
+    assert losses[-1] < losses[0] - 0.05
+    assert judged.figures["d_real"] > judged.figures["d_fake"]
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_the_adversarial_weight_is_the_ratio_of_gradients(model):
+    stage = build_stage(model, "control", gan=0.5, tune_decoder=False)
+    with torch.no_grad():
+        model.control.zero_out.weight.normal_(0, 0.1)
+    batch = make_batch()
+    outcome = stage.main(batch, 0)
+    last = model.control.zero_out.weight
+    gan = hinge_g_loss(stage.adversary.net.eval()(outcome.pictures[1]))
+    parts = [torch.autograd.grad(x, last, retain_graph=True)[0] for x in (charbonnier(*outcome.pictures), gan)]
+    torch.testing.assert_close(outcome.figures["gan_weight"], 0.5 * adaptive_weight(*parts), rtol=0.02, atol=0)
+    total = outcome.figures["pixel"] + outcome.figures["gan_weight"] * outcome.figures["gan"]
+    torch.testing.assert_close(outcome.loss, total)
+
+
+def test_the_adversary_waits_for_its_start(model):
+    stage = build_stage(model, "control", gan=0.5, gan_start=3)
+    assert stage.main(make_batch(), 2).pictures is None
+    assert stage.main(make_batch(), 3).pictures is not None
+    assert build_stage(model, "control", gan=0.0).adversary is None
+
+
+def test_dropped_tokens_and_dropped_control(model):
+    batch = make_batch()
+    with torch.no_grad():
+        model.control.zero_out.weight.normal_(0, 1)
+        guide = model.guide(batch.lq)
+        empty = torch.zeros(2, model.config.tokenizer.quantizer.dim, 8, 8)
+        without_tokens = model.tokenizer.decode(model.tokenizer.post(empty), guide)
+        steered = model.super_resolve(batch.lq, want_confidence=False)
+        without_control = model.decode(steered.ids.flatten(1), guide, fidelity=0.0)
+        assert float((steered.image - without_control).abs().max()) > 0.01
+    for name, options, expected in (
+        ("control", {"control_drop": 1.0}, without_control),
+        ("control", {"control_drop": 0.0}, steered.image),
+        ("tokenizer", {"token_drop": 1.0}, without_tokens),
+    ):
+        outcome = build_stage(model, name, gan=0.1, **options).main(batch, 0)
+        torch.testing.assert_close(outcome.pictures[1], expected)
+
+
+def test_the_tokenizer_stage_does_not_tokenise_the_input(monkeypatch):
+    model = presets.build("tiny_paper")
+    stage = build_stage(model, "tokenizer")
+    monkeypatch.setattr(model.tokenizer, "encode", lambda *a: pytest.fail("work for nothing"))
+    stage.main(make_batch(1, 64), 0)
+
+
+def test_perceptual_loss_from_a_file_and_by_name(tmp_path, model, monkeypatch):
+    from safetensors.torch import save_file
+
+    save_file(dict(SqueezeFeatures().state_dict()), tmp_path / "features.safetensors")
+    stage = build_stage(model, "control", gan=0.0, perceptual_file=tmp_path / "features.safetensors", perceptual=0.5)
+    outcome = stage.main(make_batch(), 0)
+    torch.testing.assert_close(outcome.loss, outcome.figures["pixel"] + 0.5 * outcome.figures["perceptual"])
+    assert float(outcome.figures["perceptual"]) > 0
+    assert "perceptual" not in build_stage(model, "control", gan=0.0).main(make_batch(), 0).figures
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(UsageError, match="torchvision"):
+        PictureLoss(make_config("tokenizer", max_steps=1, perceptual_file=Path("vgg")), None)
+
+
+def test_alone_a_process_weighs_one():
+    assert float(weight_of_rank(torch.tensor(37))) == 1.0
