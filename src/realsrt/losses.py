@@ -148,11 +148,11 @@ def build_perceptual(spec: str | Path | None, *, taps: Sequence[str] = TAPS) -> 
     SqueezeNet. Raises UsageError for unknown taps or when torchvision or its weights are missing, CheckpointError for
     a bad file.
     """
-    if spec is None or spec == "none":
+    if spec is None or str(spec) == "none":
         return PerceptualLoss()
     if unknown := [tap for tap in taps if tap not in TAPS]:
         raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
-    if spec != "vgg":
+    if str(spec) != "vgg":
         return _SqueezeLoss(load_squeeze_features(spec), taps)
     advice = 'install torchvision, or give the path of a SqueezeNet feature file, or "none"'
     try:
