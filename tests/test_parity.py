@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from seeded import official_state
 
 from realsrt import presets
 from realsrt.checkpoint import from_state
 from realsrt.convert import from_official
 from realsrt.model import CheckpointInfo
+from seeded import official_state
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("REALSRT_SHARED", HERE.parents[1] / "shared"))

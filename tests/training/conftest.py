@@ -20,10 +20,17 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(autouse=True)
-def on_the_cpu(monkeypatch):
+@pytest.fixture(scope="session", autouse=True)
+def on_the_cpu():
     """Every run on the CPU, wherever the tests run: only there it is exact."""
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACCELERATE_USE_CPU", "true")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def accelerate_forgets():
+    """Accelerate keeps device and precision for the whole process otherwise."""
     yield
     from accelerate.state import AcceleratorState
 

@@ -224,7 +224,7 @@ def test_the_rate_is_what_the_optimizer_gets(config):
 
 
 def test_log_and_trackers(config):
-    run = config("control", init=None, resume=True) if False else config("tokenizer", gan=0.3, gan_start=3, log_every=4)
+    run = config("tokenizer", gan=0.3, gan_start=3, log_every=4)
     train(replace(run, max_steps=8))
     first, second = log_of(run.out)
     for line in (first, second):
@@ -258,6 +258,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_save(config):
     ],
 )
 def test_settings_that_make_no_sense(config, tmp_path, options, words):
+    options = dict(options)
     stage = options.pop("stage", "tokenizer")
     if stage == "generator":
         save_model(realsrt.presets.build(options["preset"]), tmp_path / "init.safetensors")

@@ -177,6 +177,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         )
     except ValueError as error:
         raise UsageError(f"--precision {config.precision} does not work here: {str(error).splitlines()[0]}") from None
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError("--precision fp16 needs a GPU; take bf16 or no")
     accelerator.init_trackers("tensorboard")
     return accelerator
 

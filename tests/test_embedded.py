@@ -1,0 +1,80 @@
+"""What the embedded weights must do, on a photograph (tests/data) degraded here."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import realsrt
+from realsrt import imageio
+from realsrt.degradations import PROTOCOLS, degrade
+from realsrt.imaging.resize import upscale_bicubic
+from realsrt.metrics import psnr_y
+
+NAME = "small"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return realsrt.load_model(NAME)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """(lq, gt) with the light protocol, 64 and 256 px."""
+    rgb = imageio.read(Path(__file__).parent / "data" / "nyc.webp").rgb_float()
+    gt = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float()
+    return degrade(gt, config=PROTOCOLS["light"], rng=torch.Generator().manual_seed(0)), gt
+
+
+def test_it_is_the_preset_and_says_how_it_was_made(model):
+    assert model.config == realsrt.presets.get(NAME)
+    stages = [stage["stage"] for stage in model.info.provenance["stages"]]
+    assert stages == ["tokenizer", "generator", "critic", "control"]
+    assert sum(p.numel() for p in model.parameters()) * 2 < 60e6
+
+
+def test_more_than_half_of_the_codes_are_in_use(model, pair):
+    used = model.tokenizer.quantizer.cluster_size_ema > 0.5
+    assert used.float().mean() > 0.5
+    lq, gt = pair
+    with torch.inference_mode():
+        assert model.tokenizer.encode(gt, model.guide(lq)).unique().numel() > 50
+
+
+def test_tokens_of_the_target_carry_what_the_input_lacks(model, pair):
+    lq, gt = pair
+    with torch.inference_mode():
+        guide = model.guide(lq)
+        image = model.decode(model.tokenizer.encode(gt, guide).flatten(1), guide, fidelity=0.0)
+    assert psnr_y(image.clamp(0, 1), gt) > psnr_y(guide.up.clamp(0, 1), gt) + 1
+
+
+def test_the_critic_believes_planted_corruptions_less_than_real_tokens(model, pair):
+    lq, gt = pair
+    rng = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        guide = model.guide(lq)
+        ids = model.tokenizer.encode(gt, guide).flatten(1)
+        planted = torch.rand(ids.shape, generator=rng) < 0.2
+        corrupt = torch.where(planted, torch.randint(512, ids.shape, generator=rng), ids)
+        confidence = model.critic(corrupt, model.condition(model.critic.backbone, guide))
+    real, wrong = confidence[~planted], confidence[planted]
+    # the share of (real, corrupt) pairs that are in the right order; chance is a half
+    order = (real[:, None] > wrong[None]).float().mean()
+    assert order > 0.6
+
+
+def test_the_picture_is_no_further_from_the_target_than_a_decibel_below_bicubic(model, pair):
+    lq, gt = pair
+    image = realsrt.Upscaler(model).upscale(lq).image.clamp(0, 1)
+    assert image.shape == gt.shape
+    assert psnr_y(image, gt) > psnr_y(upscale_bicubic(lq, 4).clamp(0, 1), gt) - 1
+    gain = image.diff(dim=-1).abs().mean() / upscale_bicubic(lq, 4).diff(dim=-1).abs().mean()
+    assert gain > 1.0  # and it is sharper, not blurred
+
+
+def test_colours_are_kept(model, pair):
+    lq, _ = pair
+    image = realsrt.Upscaler(model).upscale(lq).image
+    torch.testing.assert_close(image.mean((2, 3)), lq.mean((2, 3)), atol=0.01, rtol=0)

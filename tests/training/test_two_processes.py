@@ -1,0 +1,117 @@
+"""Two processes with half the batch each are one process with the whole batch."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+
+from realsrt import presets
+from realsrt.checkpoint import save_model
+from realsrt.training.loop import train
+from realsrt.training.progress import Log
+from realsrt.training.config import make_config
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def init(photos, tmp_path_factory):
+    """A tiny model whose tokenizer uses many codes."""
+    out = tmp_path_factory.mktemp("init")
+    options = {"batch": 4, "crop": 64, "tile": 64, "pool": 8, "warmup": 1, "lr": 3e-3, "ema": 0.1}
+    return train(make_config("tokenizer", preset="tiny", data=(photos,), out=out, max_steps=60, **options))
+
+
+def flags(options):
+    for name, value in options.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if value is False:
+            continue
+        yield f"--{name.replace('_', '-')}"
+        yield from ([] if value is True else map(str, values))
+
+
+def train_on_two(stage, options):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    command = [sys.executable, *launch, "-m", "realsrt", "train", stage, *flags(options)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def log_of(out):
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("minutes", "steps_per_second")} for line in lines]
+
+
+def assert_close(out, other):
+    ours, theirs = log_of(out), log_of(other)
+    assert len(ours) == len(theirs) == 6
+    for line, reference in zip(ours, theirs, strict=True):
+        assert line == pytest.approx(reference, rel=2e-3, abs=2e-5)
+    states = [torch.load(folder / "state.pt", weights_only=True) for folder in (out, other)]
+    for part in ("model", "ema", "adversary"):
+        a, b = (state[part] or {} for state in states)
+        assert a.keys() == b.keys()
+        for key in a:
+            torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4, msg=lambda m, k=key: f"{part}.{k}: {m}")
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("tokenizer", {}),
+        ("tokenizer", {"gan": 0.5, "discriminator": "unet"}),
+        ("generator", {"mask_sampling": "paper", "label_smoothing": 0.05}),
+        ("critic", {"critic_labels": "wrong"}),
+        ("control", {"gan": 0.5, "discriminator": "patch_sn"}),
+    ],
+)
+def test_two_halves_are_one_whole(photos, tmp_path, init, stage, options):
+    options = options | {
+        "data": (photos,), "init": init, "max_steps": 6, "crop": 64, "tile": 64, "pool": 8, "log_every": 1,
+        "discriminator_width": 8, "warmup": 3, "lr": 1e-3,
+    }  # fmt: skip
+    train(make_config(stage, out=tmp_path / "one", batch=4, **options))
+    train_on_two(stage, options | {"out": tmp_path / "two", "batch": 2})
+    assert_close(tmp_path / "two", tmp_path / "one")
+    if stage == "tokenizer":
+        before = torch.load(tmp_path / "two" / "state.pt", weights_only=True)["model"]["tokenizer.quantizer.weight"]
+        assert not torch.equal(before, presets.build("tiny").tokenizer.quantizer.weight)
+
+
+def test_two_processes_go_on_where_one_was_killed(photos, tmp_path, init, monkeypatch):
+    options = {
+        "data": (photos,), "init": init, "max_steps": 6, "crop": 64, "tile": 64, "pool": 8, "log_every": 1,
+        "discriminator_width": 8, "warmup": 3, "lr": 1e-3, "save_steps": 3,
+    }  # fmt: skip
+    train(make_config("control", out=tmp_path / "one", batch=4, **options))
+    add = Log.add
+
+    def add_then_die(self, step, *args, **given):
+        if step == 5:
+            raise KeyboardInterrupt
+        return add(self, step, *args, **given)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Log, "add", add_then_die)
+        train(make_config("control", out=tmp_path / "two", batch=4, **options))
+    train_on_two("control", options | {"out": tmp_path / "two", "batch": 2, "resume": True})
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_mistake_ends_both_processes(photos, tmp_path):
+    save_model(presets.build("tiny"), tmp_path / "init.safetensors")
+    with pytest.raises(AssertionError, match="huge"):
+        train_on_two("tokenizer", {"data": (photos,), "preset": "huge", "out": tmp_path / "two", "max_steps": 2})
+    shutil.rmtree(tmp_path / "two", ignore_errors=True)
