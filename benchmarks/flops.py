@@ -29,9 +29,18 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
     lq = torch.zeros(1, 3, model.config.window, model.config.window)
     with torch.no_grad(), counter:
         model.super_resolve(lq, num_steps=num_steps or model.config.num_steps, want_confidence=want_confidence)
-    counts = counter.get_flop_counts()
-    parts = {name: sum(counts.get(f"RealSRT.{name}", {}).values()) / 1e9 for name, _ in model.named_children()}
-    return parts | {"total": counter.get_total_flops() / 1e9}
+    counts = counter.get_flop_counts()  # by class of the outermost module that was called
+    networks = {
+        "lq_encoder": model.lq_encoder,
+        "encoder": model.tokenizer.encoder,
+        "generator": model.generator,
+        "critic": model.critic,
+        "control": model.control,
+        "decoder": model.tokenizer.decoder,
+    }
+    parts = {name: sum(counts.get(type(part).__name__, {}).values()) / 1e9 for name, part in networks.items() if part}
+    total = counter.get_total_flops() / 1e9
+    return parts | {"condition and rest": total - sum(parts.values()), "total": total}
 
 
 def main() -> None:

@@ -47,8 +47,8 @@ def save_sheet(path: Path, panels: list[torch.Tensor], height: int) -> None:
 
 
 def confidence_panel(confidence: np.ndarray, height: int, width: int) -> torch.Tensor:
-    """The map as the paper shows it: darker = surer, stretched over the output."""
-    panel = torch.from_numpy(1 - confidence)[None, None].expand(1, 3, -1, -1).float()
+    """The map stretched over the output, brighter = surer."""
+    panel = torch.from_numpy(confidence)[None, None].expand(1, 3, -1, -1).float()
     return panel.repeat_interleave(8, 2).repeat_interleave(8, 3)[:, :, :height, :width]
 
 

@@ -23,8 +23,8 @@ ColorFix = Literal["adain", "wavelet", "none"]
 class ModelConfig:
     """Parts of a model and the settings it is used with by default.
 
-    ``window``: side of a window in low-quality pixels. ``stride``: of windows, same unit. ``schedule``: a name of
-    ``sampling.SCHEDULES``.
+    ``window``: side of a window in low-quality pixels. ``stride``: of windows, same unit. ``sampler`` and
+    ``schedule``: names of ``sampling.SAMPLERS`` and ``sampling.SCHEDULES``.
     """
 
     preset: str
@@ -37,6 +37,7 @@ class ModelConfig:
     window: int = 64
     stride: int = 32
     num_steps: int = 4
+    sampler: str = "confidence"
     schedule: str = "sqrt"
     color_fix: ColorFix = "adain"
 

@@ -14,7 +14,7 @@ from realsrt.config import ModelConfig
 from realsrt.models.guide import Guide, enlarge, tokens_from_map
 from realsrt.models.heads import Critic, Generator
 from realsrt.models.transformer import Condition, Transformer
-from realsrt.sampling import SCHEDULES, Step, confidence_decode
+from realsrt.sampling import SAMPLERS, SCHEDULES, Step
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class RealSRT(nn.Module):
         """Give both transformers a copy of the tokenizer's codebook (done before training them)."""
         for head in (self.generator, self.critic):
             head.backbone.set_codebook(self.tokenizer.quantizer.weight)
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers the model computes with: parameters, codebook copies and position tables, not the EMA statistics."""
+        return sum(tensor.numel() for key, tensor in self.state_dict().items() if not key.endswith("_ema"))
 
     @property
     def needs_token_condition(self) -> bool:
@@ -101,7 +106,7 @@ class RealSRT(nn.Module):
         batch, _, height, width = guide.lq.shape
         tokens = (height // self.config.fold) * (width // self.config.fold)
         blank_BN = torch.full((batch, tokens), self.config.generator.codes, device=guide.lq.device)
-        steps = confidence_decode(
+        steps = SAMPLERS[self.config.sampler](
             lambda ids, mask: self.generator(ids, generator_cond, mask),
             score,
             blank_BN,

@@ -14,9 +14,9 @@ pytest.importorskip("accelerate")
 
 from realsrt import presets
 from realsrt.checkpoint import save_model
+from realsrt.training.config import make_config
 from realsrt.training.loop import train
 from realsrt.training.progress import Log
-from realsrt.training.config import make_config
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -58,7 +58,8 @@ def assert_close(out, other):
     ours, theirs = log_of(out), log_of(other)
     assert len(ours) == len(theirs) == 6
     for line, reference in zip(ours, theirs, strict=True):
-        assert line == pytest.approx(reference, rel=2e-3, abs=2e-5)
+        # from the same weights the same gradients; Adam then magnifies what rounding leaves between them
+        assert line == pytest.approx(reference, rel=1e-4 if line["step"] == 1 else 5e-3, abs=2e-5)
     states = [torch.load(folder / "state.pt", weights_only=True) for folder in (out, other)]
     for part in ("model", "ema", "adversary"):
         a, b = (state[part] or {} for state in states)
@@ -80,7 +81,7 @@ def assert_close(out, other):
 def test_two_halves_are_one_whole(photos, tmp_path, init, stage, options):
     options = options | {
         "data": (photos,), "init": init, "max_steps": 6, "crop": 64, "tile": 64, "pool": 8, "log_every": 1,
-        "discriminator_width": 8, "warmup": 3, "lr": 1e-3,
+        "discriminator_width": 8, "discriminator_lr": 2e-5, "warmup": 1, "lr": 2e-4,
     }  # fmt: skip
     train(make_config(stage, out=tmp_path / "one", batch=4, **options))
     train_on_two(stage, options | {"out": tmp_path / "two", "batch": 2})
@@ -93,7 +94,7 @@ def test_two_halves_are_one_whole(photos, tmp_path, init, stage, options):
 def test_two_processes_go_on_where_one_was_killed(photos, tmp_path, init, monkeypatch):
     options = {
         "data": (photos,), "init": init, "max_steps": 6, "crop": 64, "tile": 64, "pool": 8, "log_every": 1,
-        "discriminator_width": 8, "warmup": 3, "lr": 1e-3, "save_steps": 3,
+        "discriminator_width": 8, "discriminator_lr": 2e-5, "warmup": 1, "lr": 2e-4, "save_steps": 3,
     }  # fmt: skip
     train(make_config("control", out=tmp_path / "one", batch=4, **options))
     add = Log.add

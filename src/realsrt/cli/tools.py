@@ -50,15 +50,14 @@ def models(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", n
                 "name": name,
                 "kind": "embedded",
                 "preset": header.get("preset"),
-                "parameters": _count(path),
+                "parameters": checkpoint.load_model(name).parameter_count,
                 "sha256": checkpoint.file_sha256(path),
                 "where": str(path),
             }
         )
     for name in presets.PRESETS:
         with torch.device("meta"):
-            state = RealSRT(presets.get(name)).state_dict()
-            count = sum(tensor.numel() for key, tensor in state.items() if _counts(key))
+            count = RealSRT(presets.get(name)).parameter_count
         rows.append({"name": name, "kind": "preset", "parameters": count})
     if json_:
         print(json.dumps(rows, indent=2))
@@ -82,16 +81,6 @@ def _weights(name: str) -> Path:
 
 def _counts(key: str) -> bool:
     return not key.endswith("_ema")  # the codebook's running sums serve training only
-
-
-def _count(path: Path) -> int:
-    """The model's numbers in a safetensors file."""
-    from math import prod
-
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        return sum(prod(file.get_slice(key).get_shape()) for key in file.keys() if _counts(key))  # noqa: SIM118 - not a dict
 
 
 def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False) -> int:

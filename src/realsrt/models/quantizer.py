@@ -1,4 +1,4 @@
-"""Vector quantiser with an EMA codebook and restart of dead codes (DESIGN of the paper's tokenizer; VQ-VAE appendix A).
+"""Vector quantiser with an EMA codebook and restart of dead codes (VQ-VAE, appendix A).
 
 Shapes: B batch, D code dimension, h w token grid, V codes, M = B·h·w vectors.
 """

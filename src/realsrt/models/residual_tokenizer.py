@@ -1,4 +1,4 @@
-"""A conditional tokenizer: its tokens hold only what the low-quality picture lacks (RECIPES §4; residual tokens as in
+"""A conditional tokenizer: its tokens hold only what the low-quality picture lacks (residual tokens, as in
 TVQ&RAP). The encoder reads target, enlargement and low-quality features; the decoder adds its picture to the
 enlargement. All of it works on the low-quality grid or coarser, so that a token costs little.
 

@@ -1,4 +1,4 @@
-"""The paper's image tokenizer: a VQGAN without attention, downsampling 8 (paper, "Preliminaries"; DESIGN §1.1).
+"""The paper's image tokenizer: a VQGAN without attention, downsampling 8 (paper, preliminaries).
 
 Shapes: B batch, H W pixels, D code dimension, h = H/8, w = W/8 token grid.
 """

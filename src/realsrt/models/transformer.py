@@ -1,4 +1,4 @@
-"""The token transformer: backbone of generator and critic (paper, "Masked transformer"; DESIGN §1.1).
+"""The token transformer: backbone of generator and critic (paper, masked transformer).
 
 Shapes: B batch, N tokens in raster order, D width, V codes, C condition channels.
 """

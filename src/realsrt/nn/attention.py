@@ -1,4 +1,4 @@
-"""Attention and feed-forward of the token transformer (DESIGN of the paper's generator and critic).
+"""Attention and feed-forward of the token transformer (the paper's generator and critic).
 
 Shape suffixes: B batch, N query tokens, M context tokens, D width, H heads, d channels of a head.
 """

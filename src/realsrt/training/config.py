@@ -50,7 +50,8 @@ class TrainConfig:
     precision: Literal["no", "bf16", "fp16"] = "no"
 
     pixel: float = 1.0
-    """Weight of the Charbonnier loss (MSE in the paper)."""
+    pixel_loss: Literal["charbonnier", "mse"] = "charbonnier"
+    """The paper takes the squared error."""
     perceptual: float = 0.02
     perceptual_file: Path | None = None
     """Feature file for the perceptual loss; without one that loss is left out. "vgg" takes torchvision's."""

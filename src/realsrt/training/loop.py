@@ -117,7 +117,7 @@ def train(config: TrainConfig) -> Path:
                 with accelerator.autocast():
                     judged = adversary(*outcome.pictures)
                 accelerator.backward(judged.loss)
-                accelerator.clip_grad_norm_(adversary.parameters(), config.clip)
+                figures["d_grad_norm"] = accelerator.clip_grad_norm_(adversary.parameters(), config.clip)
                 adversary_optimizer.step()
                 adversary_optimizer.zero_grad(set_to_none=True)
                 figures |= judged.figures

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsrt.losses import adaptive_weight, build_perceptual, charbonnier, hinge_d_loss, hinge_g_loss
@@ -60,7 +61,7 @@ class PictureLoss(nn.Module):
     def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
         """Loss of generated pictures against their targets."""
         cfg = self.config
-        pixel = charbonnier(image_BCHW, gt_BCHW)
+        pixel = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else F.mse_loss(image_BCHW, gt_BCHW)
         figures = {"pixel": pixel.detach(), "mse": (image_BCHW.detach() - gt_BCHW).square().mean()}
         loss = cfg.pixel * pixel
         if self.perceptual is not None:
