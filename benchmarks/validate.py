@@ -1,7 +1,7 @@
 """Judge a model on targets and their degraded inputs, beside bicubic:
 
     realsrt degrade HR LQ --seed 0
-    python benchmarks/validate.py LQ HR --features squeezenet1_1.safetensors --steps 1 2 4 --sheet SHEETS
+    python benchmarks/validate.py LQ HR --steps 1 2 4 --sheet SHEETS
 
 Prints PSNR-Y, SSIM and squeeze distance (all taps, and those the shipped weights were not trained on), each mean with
 a bootstrap 95 % interval of its difference to bicubic. A sheet is input, bicubic, ours, confidence and target in a row.
@@ -22,6 +22,7 @@ from realsrt.metrics import bootstrap_interval, psnr_y, ssim
 from realsrt.models.features import TAPS, squeeze_distance
 from realsrt.pipeline import Upscaler
 
+FEATURES = Path(__file__).parents[1] / "recipes" / "features" / "squeezenet1_1.safetensors"
 TRAINED_TAPS = ("conv1", "fire3", "fire5")
 HELD_OUT_TAPS = tuple(t for t in TAPS if t not in TRAINED_TAPS)
 
@@ -56,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("lq", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--features", type=Path, required=True)
+    parser.add_argument("--features", type=Path, default=FEATURES)
     parser.add_argument("--model", default="small")
     parser.add_argument("--steps", type=int, nargs="+", default=[4])
     parser.add_argument("--stride", type=int)

@@ -1,20 +1,18 @@
 #!/usr/bin/env bash
 # The embedded model `small`, from photographs to the shipped file: four stages, one after the other.
 #
-#   recipes/small.sh FEATURES DATA…
+#   recipes/small.sh DATA…
 #
-# FEATURES  SqueezeNet 1.1 feature file (safetensors) for the perceptual loss
 # DATA      folders of photographs and WebDataset-format tars, sides of 256 px or more
 # OUT       where runs go (default runs/small)
-# MINUTES   budgets of the four stages (default "28 18 6 30": the shipped weights, on two CPU cores)
+# MINUTES   budgets of the four stages (default "28 32 6 27": the shipped weights, on two CPU cores)
 #
 # Killed half-way, the same command goes on where it was.
 set -euo pipefail
-features=$1
-shift
 data=("$@")
+features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-read -r tokenizer generator critic control <<<"${MINUTES:-28 18 6 30}"
+read -r tokenizer generator critic control <<<"${MINUTES:-28 32 6 27}"
 
 stage() { # name minutes [option…]
   local name=$1 minutes=$2

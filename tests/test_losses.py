@@ -1,4 +1,3 @@
-import os
 import sys
 from pathlib import Path
 
@@ -10,8 +9,7 @@ from realsrt import losses
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
 
-SHARED = Path(os.environ.get("REALSRT_SHARED", Path(__file__).resolve().parents[1] / ".." / "shared"))
-WEIGHTS = SHARED / "perceptual" / "squeezenet1_1.safetensors"
+WEIGHTS = Path(__file__).resolve().parents[1] / "recipes" / "features" / "squeezenet1_1.safetensors"
 
 
 @pytest.fixture
@@ -148,7 +146,6 @@ def test_vgg_loss_taps_before_the_relu(x_BCHW):
     torch.testing.assert_close(loss(x_BCHW, x_BCHW.flip(2)), 0.1 * (a - b).abs().mean())
 
 
-@pytest.mark.skipif(not WEIGHTS.exists(), reason=f"no trained features at {WEIGHTS}")
 def test_trained_features_load_and_their_loss_falls_under_descent(x_BCHW):
     loss = losses.build_perceptual(WEIGHTS, taps=("conv1", "fire3", "fire5"))
     moving = (x_BCHW * 0.5 + 0.25).requires_grad_()

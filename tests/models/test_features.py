@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -8,8 +7,7 @@ from realsrt.errors import CheckpointError, UsageError
 from realsrt.losses import load_squeeze_features
 from realsrt.models.features import TAPS, SqueezeFeatures, squeeze_distance
 
-SHARED = Path(os.environ.get("REALSRT_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared"))
-WEIGHTS = SHARED / "perceptual" / "squeezenet1_1.safetensors"
+WEIGHTS = Path(__file__).resolve().parents[2] / "recipes" / "features" / "squeezenet1_1.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,6 @@ def test_wrong_states_are_refused_by_key(features):
         SqueezeFeatures.from_state({**state, "conv1.bias": torch.zeros(63)}, "w.st")
 
 
-@pytest.mark.skipif(not WEIGHTS.exists(), reason=f"no trained features at {WEIGHTS}")
 def test_trained_features_rank_blur_by_strength():
     features = load_squeeze_features(WEIGHTS)
     rng = torch.Generator().manual_seed(3)

@@ -79,10 +79,6 @@ def _weights(name: str) -> Path:
     return Path(next(iter(weights.__path__))) / f"{name}.safetensors"
 
 
-def _counts(key: str) -> bool:
-    return not key.endswith("_ema")  # the codebook's running sums serve training only
-
-
 def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False) -> int:
     """Versions, devices, picture formats and installed extras: what to put into a report of a problem."""
     import pyvips
