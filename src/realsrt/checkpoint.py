@@ -178,13 +178,19 @@ def _from_hub(name: str) -> Path:
     repo, _, revision = name.removeprefix("hf:").partition("@")
     if repo.count("/") != 1:
         raise CheckpointError(f"{name!r} is not of the form hf:org/repo[@revision]")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import errors, hf_hub_download
 
+    reasons = {
+        errors.LocalEntryNotFoundError: "the hub can't be reached, and the file is not in the cache",
+        errors.RepositoryNotFoundError: "there is no such repository, or it needs a login",
+        errors.RevisionNotFoundError: "the repository has no such revision",
+        errors.EntryNotFoundError: "the repository has no such file",
+    }
     try:
         return Path(hf_hub_download(repo, HUB_FILE, revision=revision or None))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise CheckpointError(f"can't fetch {HUB_FILE} of {name}: {_line(error)}") from None
+    except Exception as error:  # the hub's, its HTTP library's, or the file system's
+        reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), _line(error))
+        raise CheckpointError(f"can't fetch {HUB_FILE} of {name}: {reason}") from None
 
 
 def _line(error: BaseException) -> str:

@@ -156,4 +156,6 @@ def convert_file(source: str | os.PathLike[str], target: str | os.PathLike[str])
         buffer = io.BytesIO()
         torch.save({"params_ema": to_official(model.state_dict())}, buffer)
         write_atomically(target, buffer.getbuffer())
-    return f"{target}: {model.parameter_count / 1e6:.1f} M parameters of preset {model.config.preset}, read from {source}"
+    return (
+        f"{target}: {model.parameter_count / 1e6:.1f} M parameters of preset {model.config.preset}, read from {source}"
+    )

@@ -52,7 +52,8 @@ def before(chain, stage):
     return chain[STAGES[STAGES.index(stage) - 1]] if stage != "tokenizer" else None
 
 
-def kill_after(monkeypatch, steps):
+def train_until_killed(config, monkeypatch, steps):
+    """Train, and die in the step after ``steps``, before it is logged or saved."""
     add = Log.add
 
     def add_then_die(self, step, *args, **options):
@@ -60,7 +61,10 @@ def kill_after(monkeypatch, steps):
             raise Killed
         return add(self, step, *args, **options)
 
-    monkeypatch.setattr(Log, "add", add_then_die)
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "add", add_then_die)
+        with pytest.raises(Killed):
+            train(config)
 
 
 def assert_same(a, b, where="state"):
@@ -106,9 +110,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(config, chain, monkeypatch, stage
     whole = config(stage, "whole", **options)
     train(whole)
     broken = config(stage, "broken", **options)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(patch, 6)  # two steps, and a line of the log, are lost
-        train(broken)
+    train_until_killed(broken, monkeypatch, 6)  # two steps, and a line of the log, are lost
     assert state_of(broken.out)["step"] == 4
     assert len(log_of(broken.out)) == 3
     train(replace(broken, resume=True))
@@ -124,7 +126,9 @@ def test_two_runs_are_the_same_and_another_seed_is_not(config):
         train(config("tokenizer", name, seed=seed, max_steps=2))
     a, b, c = (state_of(config("tokenizer", name).out) for name in "abc")
     assert_same(a, b)
-    assert not torch.equal(a["model"]["tokenizer.decoder.to_full.weight"], c["model"]["tokenizer.decoder.to_full.weight"])
+    assert not torch.equal(
+        a["model"]["tokenizer.decoder.to_full.weight"], c["model"]["tokenizer.decoder.to_full.weight"]
+    )
 
 
 def test_a_finished_run_resumes_to_itself_and_a_longer_one_goes_on(config):
@@ -170,14 +174,14 @@ def test_each_stage_of_the_chain_moves_its_own_part_only(chain):
     book = models["critic"]["tokenizer.quantizer.weight"]
     assert critic
     assert all(torch.equal(models[s][k], book) for k in critic for s in ("generator", "critic", "control"))
-    assert torch.equal(models["control"]["tokenizer.quantizer.weight"], models["tokenizer"]["tokenizer.quantizer.weight"])
+    assert torch.equal(
+        models["control"]["tokenizer.quantizer.weight"], models["tokenizer"]["tokenizer.quantizer.weight"]
+    )
 
 
 def test_history_survives_resuming_without_the_initial_weights(config, chain, monkeypatch):
     run = config("generator", init=chain["tokenizer"], save_steps=2)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        kill_after(patch, 3)
-        train(run)
+    train_until_killed(run, monkeypatch, 3)
     path = train(replace(run, resume=True, init=None))
     assert [s["stage"] for s in realsrt.load_model(path).info.provenance["stages"]] == ["tokenizer", "generator"]
 
@@ -238,7 +242,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_save(config):
     run = config("tokenizer", max_steps=4, save_steps=2)
     train(run)
     good = state_of(run.out)
-    with pytest.raises(RealSRTError, match="diverged.*--lr"):
+    with pytest.raises(RealSRTError, match=r"diverged.*--lr"):
         train(replace(run, resume=True, max_steps=40, lr=1e30, clip=1e30, save_steps=1))
     kept = state_of(run.out)
     assert kept["step"] >= good["step"]
@@ -298,10 +302,10 @@ def test_missing_and_foreign_initial_weights(config, chain, tmp_path):
         train(config("generator", init=tmp_path / "nowhere.safetensors"))
     with pytest.raises(UsageError, match="'tiny', not 'base'"):
         train(config("generator", init=chain["tokenizer"], preset="base"))
-    with pytest.raises(UsageError, match="nothing to resume.*--init"):
+    with pytest.raises(UsageError, match=r"nothing to resume.*--init"):
         train(config("generator", resume=True))
     (tmp_path / "taken").write_text("")
-    with pytest.raises(UsageError, match="can't make the folder.*taken"):
+    with pytest.raises(UsageError, match=r"can't make the folder.*taken"):
         train(config("tokenizer", "taken"))
 
 
@@ -351,7 +355,12 @@ def test_a_failing_save_is_reported_and_leaves_the_old_files(finished, monkeypat
     with pytest.raises(CheckpointError, match=r"state\.pt.*No space left"):
         train(finished)
     assert (finished.out / "state.pt").read_bytes() == old
-    assert sorted(p.name for p in finished.out.iterdir()) == ["log.jsonl", "model.safetensors", "state.pt", "tensorboard"]
+    assert sorted(p.name for p in finished.out.iterdir()) == [
+        "log.jsonl",
+        "model.safetensors",
+        "state.pt",
+        "tensorboard",
+    ]
 
 
 def test_the_papers_architecture_end_to_end(config, tmp_path, photos):

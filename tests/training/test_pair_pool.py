@@ -50,7 +50,8 @@ def test_crops_of_input_and_target_stay_aligned(make_pool):
         assert top % 8 == 0  # so that tokens of crops are tokens of tiles
         assert left % 8 == 0
         places.add((top, left))
-        turns.add(tuple(torch.sign(lq[sample, :2, 0, 0] - lq[sample, :2, 7, 7]).tolist()) + (bool(lq[sample, 0, 0, 0] == lq[sample, 0, 0, 7]),))
+        down, right = (torch.sign(lq[sample, :2, 0, 0] - lq[sample, :2, 7, 7])).tolist()
+        turns.add((down, right, bool(lq[sample, 0, 0, 0] == lq[sample, 0, 0, 7])))
     assert len(places) > 12  # of 25
     assert len(turns) == 8
 

@@ -109,7 +109,9 @@ def test_later_stages_learn(model, name, options):
     assert losses[-1] < losses[0] / 2
 
 
-@pytest.mark.parametrize(("name", "steps", "side"), [("tokenizer", 12, 128), ("generator", 8, 256), ("control", 8, 256)])
+@pytest.mark.parametrize(
+    ("name", "steps", "side"), [("tokenizer", 12, 128), ("generator", 8, 256), ("control", 8, 256)]
+)
 def test_the_papers_architecture_learns(name, steps, side):
     torch.manual_seed(0)
     losses = run(presets.build("tiny_paper"), name, make_batch(1, side), steps, 3e-3, gan=0.0)

@@ -65,7 +65,8 @@ def assert_close(out, other):
         a, b = (state[part] or {} for state in states)
         assert a.keys() == b.keys()
         for key in a:
-            torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4, msg=lambda m, k=key: f"{part}.{k}: {m}")
+            where = f"{part}: {key}"
+            torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4, msg=where)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +105,10 @@ def test_two_processes_go_on_where_one_was_killed(photos, tmp_path, init, monkey
             raise KeyboardInterrupt
         return add(self, step, *args, **given)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(Log, "add", add_then_die)
-        train(make_config("control", out=tmp_path / "two", batch=4, **options))
+        with pytest.raises(KeyboardInterrupt):
+            train(make_config("control", out=tmp_path / "two", batch=4, **options))
     train_on_two("control", options | {"out": tmp_path / "two", "batch": 2, "resume": True})
     assert_close(tmp_path / "two", tmp_path / "one")
 

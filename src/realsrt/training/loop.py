@@ -133,6 +133,8 @@ def train(config: TrainConfig) -> Path:
         accelerator.wait_for_everyone()  # the weights are there when any process returns
     finally:
         pool.close()
+        del main, adversary  # a DistributedDataParallel that outlives its process group can hang as it goes
+        accelerator.free_memory()
         accelerator.end_training()
     return config.out / "model.safetensors"
 
