@@ -233,7 +233,7 @@ def test_writing_is_atomic(file, model, monkeypatch):
                 patch.setattr(os, "fsync", fail)
             else:
                 patch.setattr("pathlib.Path.replace", fail)
-            with pytest.raises(CheckpointError, match="model.safetensors: No space left") as caught:
+            with pytest.raises(CheckpointError, match=r"model\.safetensors: No space left") as caught:
                 save_model(presets.build("tiny", seed=9), file)
         assert "\n" not in str(caught.value)
         assert file.read_bytes() == old

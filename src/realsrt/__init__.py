@@ -1,7 +1,7 @@
 """RealSRT: real-world x4 super-resolution by confidence-based iterative generation.
 
-    import realsrt
-    out = realsrt.Upscaler.from_pretrained("small").upscale("photo.jpg")
+import realsrt
+out = realsrt.Upscaler.from_pretrained("small").upscale("photo.jpg")
 """
 
 from importlib import import_module

@@ -23,8 +23,8 @@ ColorFix = Literal["adain", "wavelet", "none"]
 class ModelConfig:
     """Parts of a model and the settings it is used with by default.
 
-    ``window``: side of a window in low-quality pixels. ``stride``: of windows, same unit. ``sampler`` and
-    ``schedule``: names of ``sampling.SAMPLERS`` and ``sampling.SCHEDULES``.
+    ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels. ``stride``: of
+    windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and ``sampling.SCHEDULES``.
     """
 
     preset: str
@@ -33,6 +33,7 @@ class ModelConfig:
     critic: TransformerConfig
     control: ControlConfig
     lq_encoder: LQEncoderConfig | None = None
+    critic_head: Literal["linear", "code"] = "linear"
     scale: int = 4
     window: int = 64
     stride: int = 32

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from realsrt.config import ModelConfig
 from realsrt.models.guide import Guide, enlarge, tokens_from_map
-from realsrt.models.heads import Critic, Generator
+from realsrt.models.heads import CodeCritic, Critic, Generator
 from realsrt.models.transformer import Condition, Transformer
 from realsrt.sampling import SAMPLERS, SCHEDULES, Step
 
@@ -46,7 +46,7 @@ class RealSRT(nn.Module):
         self.lq_encoder = config.lq_encoder.build() if config.lq_encoder else None
         self.tokenizer = config.tokenizer.build()
         self.generator = Generator(config.generator)
-        self.critic = Critic(config.critic)
+        self.critic = (Critic if config.critic_head == "linear" else CodeCritic)(config.critic)
         self.control = config.control.build()
         self.sync_codebook()
 

@@ -55,6 +55,7 @@ def small() -> ModelConfig:
         critic=replace(transformer, depth=2, masked_input=False),
         control=FeatureControlConfig(features=features),
         lq_encoder=LQEncoderConfig(features, blocks=6),
+        critic_head="code",
         stride=48,
         color_fix="wavelet",
     )

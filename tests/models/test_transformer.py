@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from realsrt.models.heads import Critic, Generator
+from realsrt.models.heads import CodeCritic, Critic, Generator
 from realsrt.models.transformer import TransformerConfig
 
 PAPER = TransformerConfig(codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=2, condition_depth=1, grid=4)
@@ -83,3 +83,16 @@ def test_confidence_is_the_negative_logit():
     logit = critic.to_logit(critic.backbone(ids, cond))[..., 0]
     torch.testing.assert_close(critic(ids, cond), -logit)
     assert "backbone.mask_token" not in critic.state_dict()
+
+
+def test_the_code_critic_scores_how_much_likelier_than_chance_a_token_is():
+    torch.manual_seed(0)
+    critic = CodeCritic(replace(OURS, masked_input=False)).eval()
+    critic.backbone.set_codebook(torch.randn(17, 8))
+    ids = torch.randint(16, (2, 16))
+    cond = condition(critic)
+    p = critic.to_logits(critic.backbone(ids, cond)).softmax(-1).gather(-1, ids[..., None])[..., 0]
+    torch.testing.assert_close(critic(ids, cond), (16 * p).log())
+    critic.gain.data.fill_(2.0)
+    critic.shift.data.fill_(-1.0)
+    torch.testing.assert_close(critic(ids, cond), 2 * (16 * p).log() - 1)

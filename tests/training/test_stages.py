@@ -11,11 +11,13 @@ pytest.importorskip("accelerate")
 from realsrt import presets
 from realsrt.errors import UsageError
 from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
+from realsrt.model import CheckpointInfo
 from realsrt.models.features import SqueezeFeatures
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
 from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, weight_of_rank
+from realsrt.training.stages.critic import sample
 
 LEARNS = {
     "tokenizer": ("tokenizer.", "lq_encoder."),
@@ -213,7 +215,8 @@ def test_critic_labels(model, monkeypatch, labels, right):
     with torch.no_grad():
         ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq)).flatten(1)
     answer = ids if right else (ids + 1) % 16
-    stage = build_stage(model, "critic", critic_labels=labels)
+    options = {"mask_sampling": "quarter_full", "critic_temperatures": (0.0, 0.0)}
+    stage = build_stage(model, "critic", critic_labels=labels, **options)
     mask = draw_masks(batch.seeds, 64, "quarter_full")
     assert 0 < int(mask.sum()) < mask.numel()
     seen = []
@@ -242,6 +245,44 @@ def test_generator_is_judged_on_masked_tokens_only(model, monkeypatch):
     assert float(outcome.loss) < 1e-6
     assert float(outcome.figures["accuracy"]) == 1
     assert float(outcome.figures["masked"]) == pytest.approx(float(mask.float().mean()))
+
+
+def test_the_critic_meets_tokens_of_every_temperature():
+    logits = torch.tensor([4.0, 3.0, 0.0, -9.0]).expand(400, 50, 4)
+    seeds = range(1000, 1400)
+    assert torch.equal(sample(logits, seeds, (0.0, 0.0)), logits.argmax(-1))
+    drawn = sample(logits, seeds, (0.0, 2.0))
+    for other in range(3):  # a sample depends on its own seed alone
+        assert torch.equal(sample(logits[:1], [1000 + other], (0.0, 2.0))[0], drawn[other])
+    share = torch.stack([(drawn == code).float().mean() for code in range(4)])
+    grid = ((torch.arange(400) + 0.5) / 200)[:, None]  # temperatures of U(0, 2)
+    torch.testing.assert_close(share, (logits[0, 0] / grid).softmax(1).mean(0), rtol=0, atol=0.02)
+    best = (drawn == 0).float().mean(1)
+    assert float(best.max()) == 1  # cold
+    assert float(best.min()) < 0.7  # hot
+
+
+def test_the_critic_starts_from_the_generator_unless_it_has_learned(model):
+    def backbones():
+        return model.generator.backbone.state_dict(), model.critic.backbone.state_dict()
+
+    def equal():
+        generator, critic = backbones()
+        return all(torch.equal(generator[k], critic[k]) for k in critic)
+
+    model.sync_codebook()
+    assert not equal()
+    build_stage(model, "critic", critic_init="random")
+    assert not equal()
+    for provenance in ({"stages": [{"stage": "critic"}]}, {"converted_from": "net_g.pth"}):
+        model.info = CheckpointInfo(provenance=provenance)
+        build_stage(model, "critic")
+        assert not equal()
+    model.info = CheckpointInfo(provenance={"stages": [{"stage": "generator"}]})
+    build_stage(model, "critic")
+    assert equal()
+    generator, critic = backbones()
+    assert all(generator[k].data_ptr() != critic[k].data_ptr() for k in critic)  # a copy, not the same
 
 
 @pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])

@@ -1,8 +1,11 @@
-"""Generator and critic: a backbone and a bias-free linear head each (paper, "Generator" and "Critic").
+"""Generator and critics: a backbone and a bias-free linear head each (paper, "Generator" and "Critic").
 
 Shapes: B batch, N tokens, V codes.
 """
 
+import math
+
+import torch
 from torch import Tensor, nn
 
 from realsrt.models.transformer import Condition, Transformer, TransformerConfig
@@ -22,7 +25,7 @@ class Generator(nn.Module):
 
 
 class Critic(nn.Module):
-    """Scores how believable every token is."""
+    """Scores how believable every token is: the paper's, one logit from the features at a position."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -33,3 +36,23 @@ class Critic(nn.Module):
         """Confidence (B, N): high = believable. The network is trained with 1 for "predicted", 0 for "real"; its sign
         is flipped here and nowhere else."""
         return -self.to_logit(self.backbone(ids_BN, cond)).squeeze(-1)
+
+
+class CodeCritic(nn.Module):
+    """Ours for small models: the features at a position give a distribution over codes, as the generator's do, and the
+    score is how much likelier than chance the token there is, log(V·p), scaled and shifted. It can start from the
+    generator's weights, and learns in minutes what a single logit has to find out from one bit a token."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.backbone: Transformer = config.build()
+        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
+        self.gain = nn.Parameter(torch.ones(1))
+        self.shift = nn.Parameter(torch.zeros(1))
+
+    def forward(self, ids_BN: Tensor, cond: Condition) -> Tensor:
+        """Confidence (B, N): high = believable."""
+        logits_BNV = self.to_logits(self.backbone(ids_BN, cond)).float()
+        chosen_BN = logits_BNV.gather(-1, ids_BN[..., None]).squeeze(-1)
+        likelier_BN = chosen_BN - logits_BNV.logsumexp(-1) + math.log(logits_BNV.shape[-1])
+        return self.gain * likelier_BN + self.shift

@@ -69,6 +69,11 @@ class TrainConfig:
     mask_sampling: Literal["paper", "quarter_full"] = "quarter_full"
     label_smoothing: float = 0.0
     critic_labels: Literal["predicted", "wrong"] = "predicted"
+    critic_temperatures: tuple[float, float] = (1.0, 4.0)
+    """Masked positions are filled at a temperature drawn from this range, a sample each. "0 0" is the paper's argmax;
+    above 1 the critic meets tokens less likely than real ones, and learns how likely a token is."""
+    critic_init: Literal["generator", "random"] = "generator"
+    """Whether the critic starts from the generator's weights, where both have the same parts."""
     sampler_steps: int = 4
     tune_decoder: bool = False
     """Let the control stage fine-tune the decoder on the sampler's own tokens (the paper freezes it)."""
@@ -83,7 +88,7 @@ class TrainConfig:
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
-    "critic": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
+    "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "control": {"lr": 2e-4, "gan": 0.2, "tune_decoder": True, "batch": 8},
 }
 

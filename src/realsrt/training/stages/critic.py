@@ -1,8 +1,10 @@
 """Stage 3: the critic, telling predicted (or wrong) tokens from real ones."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
@@ -11,8 +13,8 @@ from realsrt.training.stages.common import Outcome, Stage, draw_masks, freeze_al
 
 
 class CriticMain(nn.Module):
-    """The generator fills masked positions by argmax; binary cross-entropy against the mask (paper), or against
-    which tokens differ from the target's ("wrong")."""
+    """The generator fills masked positions, by argmax (paper) or at random temperatures; binary cross-entropy against
+    the mask (paper), or against which tokens differ from the target's ("wrong")."""
 
     def __init__(self, model: RealSRT, config: TrainConfig) -> None:
         super().__init__()
@@ -26,7 +28,8 @@ class CriticMain(nn.Module):
             ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
             mask_BN = draw_masks(batch.seeds, ids_BN.shape[1], self.config.mask_sampling).to(ids_BN.device)
             logits = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN)
-            filled_BN = torch.where(mask_BN, logits.argmax(-1), ids_BN)
+            choice_BN = sample(logits, batch.seeds, self.config.critic_temperatures)
+            filled_BN = torch.where(mask_BN, choice_BN, ids_BN)
         fake_BN = mask_BN if self.config.critic_labels == "predicted" else filled_BN != ids_BN
         cond = model.condition(model.critic.backbone, guide)
         disbelief_BN = -model.critic(filled_BN, cond).float()
@@ -35,6 +38,35 @@ class CriticMain(nn.Module):
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "fake": fake_BN.float().mean()})
 
 
+@torch.no_grad()
+def sample(logits_BNV: Tensor, seeds: Sequence[int], temperatures: tuple[float, float]) -> Tensor:
+    """Tokens (B, N) drawn at a temperature from U(``temperatures``), a sample each; argmax if both are 0."""
+    coldest, hottest = temperatures
+    if hottest <= 0:
+        return logits_BNV.argmax(-1)
+    noisy = torch.empty_like(logits_BNV, dtype=torch.float32)
+    for out_NV, logits_NV, seed in zip(noisy, logits_BNV.float(), seeds, strict=True):
+        rng = torch.Generator().manual_seed(seed ^ 1)
+        temperature = coldest + (hottest - coldest) * float(torch.rand(1, generator=rng))
+        uniform = torch.rand(logits_NV.shape, generator=rng).clamp_(1e-20, 1 - 1e-7)
+        gumbel = -(-uniform.log()).log()
+        out_NV.copy_(logits_NV + temperature * gumbel.to(logits_NV.device))
+    return noisy.argmax(-1)
+
+
+@torch.no_grad()
+def start_from_generator(model: RealSRT) -> None:
+    """Give the critic every weight of the generator's that has the same name and shape."""
+    theirs = model.generator.state_dict()
+    for key, value in model.critic.state_dict().items():
+        if key in theirs and theirs[key].shape == value.shape:
+            value.copy_(theirs[key])
+
+
 def critic_stage(model: RealSRT, config: TrainConfig) -> Stage:
-    """Learns the critic."""
+    """Learns the critic, which starts from the generator unless it has learned before."""
+    known = model.info.provenance
+    learned = "converted_from" in known or any(s.get("stage") == "critic" for s in known.get("stages", []))
+    if config.critic_init == "generator" and not learned:
+        start_from_generator(model)
     return Stage(CriticMain(model, config))
