@@ -5,14 +5,14 @@
 #
 # DATA      folders of photographs and WebDataset-format tars, sides of 256 px or more
 # OUT       where runs go (default runs/small)
-# MINUTES   budgets of the four stages (default "28 32 6 20": the shipped weights, on two CPU cores)
+# MINUTES   budgets of the four stages (default "28 32 6 18": the shipped weights, on two CPU cores)
 #
 # Killed half-way, the same command goes on where it was.
 set -euo pipefail
 data=("$@")
 features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-read -r tokenizer generator critic control <<<"${MINUTES:-28 32 6 20}"
+read -r tokenizer generator critic control <<<"${MINUTES:-28 32 6 18}"
 
 stage() { # name minutes [option…]
   local name=$1 minutes=$2
@@ -24,7 +24,7 @@ stage() { # name minutes [option…]
 stage tokenizer "$tokenizer" --crop 96
 stage generator "$generator" --crop 128 --init "$out/tokenizer/model.safetensors"
 stage critic "$critic" --crop 96 --init "$out/generator/model.safetensors"
-stage control "$control" --crop 96 --gan-start 200 --init "$out/critic/model.safetensors"
+stage control "$control" --crop 96 --lr 4e-4 --sampler-steps 2 --gan-start 200 --init "$out/critic/model.safetensors"
 
 python - "$out/control/model.safetensors" "$out/small.safetensors" <<'PYTHON'
 """The shipped form: half precision."""

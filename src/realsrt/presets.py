@@ -56,6 +56,7 @@ def small() -> ModelConfig:
         control=FeatureControlConfig(features=features),
         lq_encoder=LQEncoderConfig(features, blocks=6),
         critic_head="code",
+        num_steps=2,
         stride=48,
         color_fix="wavelet",
     )
@@ -70,6 +71,7 @@ def tiny() -> ModelConfig:
     return replace(
         small(),
         preset="tiny",
+        num_steps=4,
         tokenizer=ResidualTokenizerConfig(8, 16, 16, 16, 1, 1, 1, quantizer=quantizer),
         generator=transformer,
         critic=replace(transformer, masked_input=False),
