@@ -3,6 +3,7 @@ import torch
 
 from realsrt import presets
 from realsrt.models.quantizer import QuantizerConfig
+from realsrt.models.residual_tokenizer import binomial
 from realsrt.models.tokenizer import VQGANConfig
 
 
@@ -48,3 +49,12 @@ def test_the_conditional_tokenizer_says_what_it_needs():
     tokenizer = presets.build("tiny").tokenizer
     with pytest.raises(ValueError, match="guide"):
         tokenizer.encode(torch.rand(1, 3, 64, 64))
+
+
+def test_smoothing_takes_out_a_checkerboard_and_keeps_the_mean():
+    board = torch.tensor([1.0, -1.0]).repeat(8)[:, None] * torch.tensor([1.0, -1.0]).repeat(8)
+    out = binomial(0.5 + board.expand(1, 3, 16, 16))
+    torch.testing.assert_close(out[..., 1:-1, 1:-1], torch.full((1, 3, 14, 14), 0.5))
+    spike = torch.zeros(1, 1, 5, 5)
+    spike[..., 2, 2] = 16.0
+    torch.testing.assert_close(binomial(spike)[0, 0, 1:4, 1:4], torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]))

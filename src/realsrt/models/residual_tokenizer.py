@@ -18,7 +18,8 @@ from realsrt.nn.blocks import PlainResidualBlock
 
 @dataclass(frozen=True)
 class ResidualTokenizerConfig:
-    """``features`` must equal the low-quality encoder's channels."""
+    """``features`` must equal the low-quality encoder's channels. ``smooth``: pass the decoder's picture through a
+    fixed [1 2 1]/4 filter each way, which takes out the one-pixel checkerboard that pixel shuffling leaves."""
 
     features: int = 48
     encoder_width: int = 64
@@ -28,6 +29,7 @@ class ResidualTokenizerConfig:
     token_blocks: int = 2
     body_blocks: int = 5
     scale: int = 4
+    smooth: bool = True
     quantizer: QuantizerConfig = QuantizerConfig(512, 32, normalize=True, decay=0.97, restart_below=0.3)
 
     @property
@@ -63,6 +65,7 @@ class ResidualDecoder(nn.Module):
 
     def __init__(self, config: ResidualTokenizerConfig) -> None:
         super().__init__()
+        self.smooth = config.smooth
         wide, width = config.token_width, config.body_width
         self.token_blocks = nn.Sequential(*(PlainResidualBlock(wide) for _ in range(config.token_blocks)))
         self.up = nn.Conv2d(wide, width * 4, 1)
@@ -84,7 +87,13 @@ class ResidualDecoder(nn.Module):
         tokens = F.pixel_shuffle(self.up(self.token_blocks(z_BDhw)), 2)
         hidden = self.body(self.join(torch.cat([tokens, features_BFHW], dim=1)))
         refined = self.refine(F.pixel_shuffle(self.to_half(hidden), 2))
-        return F.pixel_shuffle(self.to_full(F.silu(refined)), 2)
+        full = F.pixel_shuffle(self.to_full(F.silu(refined)), 2)
+        return binomial(full) if self.smooth else full
+
+
+def binomial(x_BCHW: Tensor) -> Tensor:
+    """[1 2 1]/4 each way, edges repeated: the mean of the four 2x2 means around a pixel."""
+    return F.avg_pool2d(F.avg_pool2d(F.pad(x_BCHW, (1, 1, 1, 1), mode="replicate"), 2, stride=1), 2, stride=1)
 
 
 class ResidualTokenizer(nn.Module):
