@@ -21,14 +21,18 @@ class TrainConfig:
 
     stage: Literal["tokenizer", "generator", "critic", "control"]
     data: tuple[Path, ...] = ()
+    """Folders of photographs, tars and single pictures."""
     out: Path = Path("runs/train")
     preset: str | None = None
     """Architecture; by default that of the initial weights, else small."""
     init: Path | None = None
     """Weights to start from; every stage but the first needs those of the stage before."""
     max_steps: int | None = None
+    """Steps in all, those before a resume included."""
     max_minutes: float | None = None
+    """Minutes in all, those before a resume included."""
     resume: bool = False
+    """Go on from the state in ``out``, if there is one; without it the run starts anew."""
     seed: int = 0
 
     batch: int = 16
