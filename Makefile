@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 
-DEMO_INPUT ?= $(firstword $(sort $(wildcard examples/*.png examples/*.jpg examples/*.jpeg examples/*.webp)))
+DEMO_INPUT ?= examples/sign.jpg
 DEMO_DIR   ?= demo-output
 
 .DEFAULT_GOAL := help

@@ -73,6 +73,8 @@ def train(config: TrainConfig) -> Path:
     step = saved["step"] if saved else 0
     history = (saved or {}).get("history", model.info.provenance.get("stages", []))
     budget = Budget(config, saved["minutes"] if saved else 0.0)
+    if saved is not None:
+        accelerator.print(f"resumed at step {step}, after {budget.minutes:.1f} minutes")
     log = Log(accelerator, config.out, step)
     last_save = budget.minutes
     loss = torch.zeros(())
@@ -130,6 +132,7 @@ def train(config: TrainConfig) -> Path:
                 save()
                 last_save = budget.minutes
         save()
+        accelerator.print(f"{config.stage}: {step} steps, {budget.minutes:.1f} minutes")
         accelerator.wait_for_everyone()  # the weights are there when any process returns
     finally:
         pool.close()
@@ -211,7 +214,7 @@ def _pool(config: TrainConfig, model: RealSRT, accelerator: Accelerator) -> Pair
     if config.degradation not in PROTOCOLS:
         raise UsageError(f"no degradation is named {config.degradation!r}; there are {', '.join(PROTOCOLS)}")
     pictures = Pictures(config.data, min_side=config.tile, seed=config.seed, device=accelerator.device)
-    accelerator.print(f"{len(pictures.pictures)} photographs, {pictures.megapixels:.0f} MP, on {accelerator.device}")
+    accelerator.print(f"{len(pictures.pictures)} photograph(s), {pictures.megapixels:.1f} MP, on {accelerator.device}")
     protocol, scale = PROTOCOLS[config.degradation], model.config.scale
 
     def make_pair(number: int) -> Pair:
