@@ -170,3 +170,11 @@ def test_report_lines(tmp_path):
 def test_a_report_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ImageError, match="nowhere"):
         Report(tmp_path / "nowhere" / "report.jsonl")
+
+
+def test_an_unknown_extension_is_refused_and_not_taken_for_a_folder(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"cannot write '\.xyz'"):
+        plan_batch([tmp_path / "a.png"], tmp_path / "out.xyz")
+    (job,) = plan_batch([tmp_path / "a.png"], f"{tmp_path / 'out.xyz'}{os.sep}")
+    assert job.target == tmp_path / "out.xyz" / "a.png"

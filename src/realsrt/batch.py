@@ -50,6 +50,7 @@ def plan_batch(
     are the endings of files written beside each target, which must not collide either.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
+    means_folder = os.fspath(output).endswith(os.sep)
     output = Path(output)
     ext = ext.lower().lstrip(".")
     if ext != "auto" and ext not in WRITABLE:
@@ -60,6 +61,12 @@ def plan_batch(
     if len(found) == 1 and found[0][1] is None and _is_picture(output) and not output.is_dir():
         jobs = [Job(found[0][0], output)]
     else:
+        one = len(found) == 1 and found[0][1] is None
+        ending = output.suffix[1:]
+        if one and ending.isalpha() and len(ending) <= 5 and not (means_folder or output.exists()):
+            raise UsageError(
+                f"cannot write '.{ending}' files; use {', '.join(WRITABLE)}, or end a folder's name with /"
+            )
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
         if _is_picture(output) and not output.is_dir():
