@@ -14,8 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsrt.losses import adaptive_weight, build_perceptual, charbonnier, hinge_d_loss, hinge_g_loss
+from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
+from realsrt.models.guide import Guide
 from realsrt.training.config import TrainConfig
+from realsrt.training.pair_pool import Batch
 
 
 class Outcome(NamedTuple):
@@ -103,6 +106,14 @@ def freeze_all_but(module: nn.Module, learning: Iterable[nn.Module | None]) -> N
     for part in learning:
         if part is not None:
             part.requires_grad_(True)
+
+
+@torch.no_grad()
+def masked_target(model: RealSRT, batch: Batch, sampling: str) -> tuple[Guide, Tensor, Tensor]:
+    """What generator and critic learn from: the guide, the target's token ids (B, N), and a random mask (B, N)."""
+    guide = model.guide(batch.lq)
+    ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
+    return guide, ids_BN, draw_masks(batch.seeds, ids_BN.shape[1], sampling).to(ids_BN.device)
 
 
 def draw_masks(seeds: Sequence[int], tokens: int, sampling: str) -> Tensor:

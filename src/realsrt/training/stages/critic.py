@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, draw_masks, freeze_all_but
+from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target
 
 
 class CriticMain(nn.Module):
@@ -23,10 +23,8 @@ class CriticMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model
+        guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
         with torch.no_grad():
-            guide = model.guide(batch.lq)
-            ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
-            mask_BN = draw_masks(batch.seeds, ids_BN.shape[1], self.config.mask_sampling).to(ids_BN.device)
             logits = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN)
             choice_BN = sample(logits, batch.seeds, self.config.critic_temperatures)
             filled_BN = torch.where(mask_BN, choice_BN, ids_BN)

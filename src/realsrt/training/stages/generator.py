@@ -1,13 +1,12 @@
 """Stage 2: the generator, by cross-entropy on masked positions."""
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, draw_masks, freeze_all_but, weight_of_rank
+from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, weight_of_rank
 
 
 class GeneratorMain(nn.Module):
@@ -20,10 +19,7 @@ class GeneratorMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model
-        with torch.no_grad():
-            guide = model.guide(batch.lq)
-            ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
-        mask_BN = draw_masks(batch.seeds, ids_BN.shape[1], self.config.mask_sampling).to(ids_BN.device)
+        guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
         cond = model.condition(model.generator.backbone, guide)
         logits = model.generator(ids_BN, cond, mask_BN)[mask_BN]
         target = ids_BN[mask_BN]
