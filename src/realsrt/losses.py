@@ -96,13 +96,13 @@ def load_squeeze_features(path: str | Path) -> SqueezeFeatures:
 
 
 class PerceptualLoss(nn.Module):
-    """Distance of two pictures (B,3,H,W) in a frozen network's features, a scalar; made by `build_perceptual`.
+    """Distance of two pictures (B,3,H,W) in a frozen network's features, (B,); made by `build_perceptual`.
 
     This class itself has no network and is always zero.
     """
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-        return x_BCHW.new_zeros(())
+        return x_BCHW.new_zeros(len(x_BCHW))
 
 
 class _SqueezeLoss(PerceptualLoss):
@@ -111,7 +111,7 @@ class _SqueezeLoss(PerceptualLoss):
         self.features, self.taps = features, tuple(taps)
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-        return squeeze_distance(self.features, x_BCHW, y_BCHW, self.taps).mean()
+        return squeeze_distance(self.features, x_BCHW, y_BCHW, self.taps)
 
 
 # conv1_2, conv2_2, conv3_4, conv4_4, conv5_4 before their ReLU, with Real-ESRGAN's weights
@@ -133,11 +133,11 @@ class _VggLoss(PerceptualLoss):
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
         x, y = (x_BCHW - self.mean) / self.std, (y_BCHW - self.mean) / self.std
-        loss = x_BCHW.new_zeros((), dtype=torch.float32)
+        loss = x_BCHW.new_zeros(len(x_BCHW), dtype=torch.float32)
         for number, layer in enumerate(self.layers.children()):
             x, y = layer(x), layer(y)
             if number in _VGG_WEIGHTS:
-                loss = loss + _VGG_WEIGHTS[number] * (x.float() - y.float()).abs().mean()
+                loss = loss + _VGG_WEIGHTS[number] * (x.float() - y.float()).abs().mean((1, 2, 3))
         return loss
 
 

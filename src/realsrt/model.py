@@ -131,7 +131,7 @@ class RealSRT(nn.Module):
     def decode_latent(self, z_BDhw: Tensor, guide: Guide, fidelity: float | Tensor = 1.0) -> Tensor:
         """As :meth:`decode`, from latents; ``fidelity`` may be a tensor (B,1,1,1)."""
         if isinstance(fidelity, Tensor) or fidelity != 0.0:
-            z_BDhw = z_BDhw + fidelity * self.control(z_BDhw, guide)
+            z_BDhw, guide = self.control.steer(z_BDhw, guide, fidelity)
         return self.tokenizer.decode(z_BDhw, guide)
 
     def super_resolve(

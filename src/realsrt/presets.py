@@ -50,10 +50,10 @@ def small() -> ModelConfig:
     )
     return ModelConfig(
         preset="small",
-        tokenizer=ResidualTokenizerConfig(features=features),
+        tokenizer=ResidualTokenizerConfig(features=features, tokens="texture"),
         generator=transformer,
         critic=replace(transformer, depth=2, masked_input=False),
-        control=FeatureControlConfig(features=features),
+        control=FeatureControlConfig(features=features, fine_blocks=6),
         lq_encoder=LQEncoderConfig(features, blocks=6),
         critic_head="code",
         num_steps=2,
@@ -75,7 +75,7 @@ def tiny() -> ModelConfig:
         tokenizer=ResidualTokenizerConfig(8, 16, 16, 16, 1, 1, 1, quantizer=quantizer),
         generator=transformer,
         critic=replace(transformer, masked_input=False),
-        control=FeatureControlConfig(features=8, latent=16, width=16, blocks=1),
+        control=FeatureControlConfig(features=8, latent=16, width=16, blocks=1, fine_blocks=1),
         lq_encoder=LQEncoderConfig(8, blocks=1),
     )
 
@@ -94,14 +94,62 @@ def tiny_paper() -> ModelConfig:
     )
 
 
+def small_coarse_control() -> ModelConfig:
+    """``small`` with control on the token grid alone."""
+    return replace(small(), preset="small_coarse_control", control=FeatureControlConfig(features=48))
+
+
+def small_token_condition() -> ModelConfig:
+    """``small`` whose generator and critic see the input as the paper's do: quantised to tokens."""
+    config = small()
+    generator, critic = (replace(part, condition="tokens") for part in (config.generator, config.critic))
+    return replace(config, preset="small_token_condition", generator=generator, critic=critic)
+
+
+def small_residual_tokens() -> ModelConfig:
+    """``small`` with tokens that hold all that the very input lacks, its noise included: the first weights."""
+    config = small()
+    assert isinstance(config.tokenizer, ResidualTokenizerConfig)
+    return replace(config, preset="small_residual_tokens", tokenizer=replace(config.tokenizer, tokens="residual"))
+
+
+def small_plain_tokens() -> ModelConfig:
+    """``small`` with tokens that hold the whole picture, as the paper's do."""
+    config = small()
+    assert isinstance(config.tokenizer, ResidualTokenizerConfig)
+    return replace(config, preset="small_plain_tokens", tokenizer=replace(config.tokenizer, tokens="plain"))
+
+
+def small_linear_critic() -> ModelConfig:
+    """``small`` with the paper's critic head: one logit a token."""
+    return replace(small(), preset="small_linear_critic", critic_head="linear")
+
+
+def small_shared_trunk() -> ModelConfig:
+    """``small`` whose critic has the generator's depth, to be a head on its trunk."""
+    config = small()
+    critic = replace(config.generator, masked_input=False)
+    return replace(config, preset="small_shared_trunk", critic=critic, critic_head="linear")
+
+
 PRESETS: dict[str, Callable[[], ModelConfig]] = {"base": base, "small": small, "tiny": tiny, "tiny_paper": tiny_paper}
+VARIANTS: dict[str, Callable[[], ModelConfig]] = {
+    "small_coarse_control": small_coarse_control,
+    "small_token_condition": small_token_condition,
+    "small_residual_tokens": small_residual_tokens,
+    "small_plain_tokens": small_plain_tokens,
+    "small_linear_critic": small_linear_critic,
+    "small_shared_trunk": small_shared_trunk,
+}
+"""What docs/experiments.md compares ``small`` with; for training only."""
 
 
 def get(name: str) -> ModelConfig:
     """The config of a preset. Raises UsageError for an unknown name."""
-    if name not in PRESETS:
+    known = PRESETS | VARIANTS
+    if name not in known:
         raise UsageError(f"no preset is named {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]()
+    return known[name]()
 
 
 def build(name: str, seed: int = 0) -> RealSRT:

@@ -3,7 +3,7 @@
 Shapes: B batch, D latent channels, h w token grid, H W pixels of the enlarged input.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +26,16 @@ class EncoderControlConfig:
 
 @dataclass(frozen=True)
 class FeatureControlConfig:
-    """Ours for small models: the same fusion on features that exist already, folded to the token grid."""
+    """Ours for small models: the same fusion on features that exist already, folded to the token grid.
+    ``fine_blocks``: residual blocks of a second path that corrects the features a conditional decoder reads on the
+    input's grid; 0 leaves it out."""
 
     features: int = 48
     latent: int = 96
     width: int = 96
     blocks: int = 2
     fold: int = 2
+    fine_blocks: int = 0
 
     def build(self) -> "FeatureControl":
         return FeatureControl(self)
@@ -57,6 +60,10 @@ class EncoderControl(nn.Module):
         fused = torch.cat([z_BDhw, self.encoder(guide.up)], dim=1)
         return self.zero_out(self.fuse_out(self.fuse_attn(self.fuse_in(fused))))
 
+    def steer(self, z_BDhw: Tensor, guide: Guide, fidelity: float | Tensor) -> tuple[Tensor, Guide]:
+        """Latents and guide as the decoder shall read them."""
+        return z_BDhw + fidelity * self(z_BDhw, guide), guide
+
 
 class FeatureControl(nn.Module):
     """cat(z, folded features) → 1x1 conv → residual blocks → 1x1 conv that starts at zero."""
@@ -69,6 +76,13 @@ class FeatureControl(nn.Module):
         self.zero_out = nn.Conv2d(config.width, config.latent, 1)
         nn.init.zeros_(self.zero_out.weight)
         nn.init.zeros_(self.zero_out.bias)  # pyright: ignore[reportArgumentType]
+        self.fine = None
+        if config.fine_blocks:
+            blocks = (PlainResidualBlock(config.features) for _ in range(config.fine_blocks))
+            zero = nn.Conv2d(config.features, config.features, 1)
+            nn.init.zeros_(zero.weight)
+            nn.init.zeros_(zero.bias)  # pyright: ignore[reportArgumentType]
+            self.fine = nn.Sequential(*blocks, zero)
 
     def forward(self, z_BDhw: Tensor, guide: Guide) -> Tensor:
         """The residual (B, D, h, w) to add to the latents."""
@@ -76,3 +90,11 @@ class FeatureControl(nn.Module):
             raise ValueError("this control module needs a guide with features")
         features = F.pixel_unshuffle(guide.features, self.fold)
         return self.zero_out(self.blocks(F.silu(self.fuse_in(torch.cat([z_BDhw, features], dim=1)))))
+
+    def steer(self, z_BDhw: Tensor, guide: Guide, fidelity: float | Tensor) -> tuple[Tensor, Guide]:
+        """Latents and guide as the decoder shall read them."""
+        z_BDhw = z_BDhw + fidelity * self(z_BDhw, guide)
+        if self.fine is not None:
+            assert guide.features is not None
+            guide = replace(guide, features=guide.features + fidelity * self.fine(guide.features))
+        return z_BDhw, guide

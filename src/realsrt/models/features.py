@@ -110,10 +110,17 @@ def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, 
     is that of LPIPS (arXiv:1801.03924, section 3) without its learned weights: never report it as LPIPS.
     """
     distance_B = x_BCHW.new_zeros(x_BCHW.shape[0], dtype=torch.float32)
-    for fx_BCHW, fy_BCHW in zip(features(x_BCHW, taps), features(y_BCHW, taps), strict=True):
-        difference_BCHW = _unit(fx_BCHW) - _unit(fy_BCHW)
-        distance_B = distance_B + difference_BCHW.square().sum(1).mean((1, 2))
+    for distance_BHW in squeeze_maps(features, x_BCHW, y_BCHW, taps):
+        distance_B = distance_B + distance_BHW.mean((1, 2))
     return distance_B
+
+
+def squeeze_maps(
+    features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS
+) -> list[Tensor]:
+    """What :func:`squeeze_distance` averages: for every tap the distance at each of its positions, (B,H,W)."""
+    pairs = zip(features(x_BCHW, taps), features(y_BCHW, taps), strict=True)
+    return [(_unit(fx_BCHW) - _unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
 
 
 def _unit(f_BCHW: Tensor) -> Tensor:

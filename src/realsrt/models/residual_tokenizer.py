@@ -6,11 +6,13 @@ Shapes: B batch, H W target pixels, h = H/8 w = W/8 token grid, D code dimension
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.imaging.resize import resize, upscale_bicubic
 from realsrt.models.guide import Guide
 from realsrt.models.quantizer import Quantized, QuantizerConfig
 from realsrt.nn.blocks import PlainResidualBlock
@@ -19,7 +21,10 @@ from realsrt.nn.blocks import PlainResidualBlock
 @dataclass(frozen=True)
 class ResidualTokenizerConfig:
     """``features`` must equal the low-quality encoder's channels. ``smooth``: pass the decoder's picture through a
-    fixed [1 2 1]/4 filter each way, which takes out the one-pixel checkerboard that pixel shuffling leaves."""
+    fixed [1 2 1]/4 filter each way, which takes out the one-pixel checkerboard that pixel shuffling leaves.
+    ``tokens``, what they hold: "residual", target minus enlarged input, seen beside the input's features (noise of the
+    input included); "texture", what plain bicubic shrinking takes from the target, whatever the input is; "plain", the
+    whole target, and the decoder sees tokens alone (the paper's idea at this size, for comparison)."""
 
     features: int = 48
     encoder_width: int = 64
@@ -30,6 +35,7 @@ class ResidualTokenizerConfig:
     body_blocks: int = 5
     scale: int = 4
     smooth: bool = True
+    tokens: Literal["residual", "texture", "plain"] = "residual"
     quantizer: QuantizerConfig = QuantizerConfig(512, 32, normalize=True, decay=0.97, restart_below=0.3)
 
     @property
@@ -93,7 +99,9 @@ class ResidualDecoder(nn.Module):
 
 def binomial(x_BCHW: Tensor) -> Tensor:
     """[1 2 1]/4 each way, edges repeated: the mean of the four 2x2 means around a pixel."""
-    return F.avg_pool2d(F.avg_pool2d(F.pad(x_BCHW, (1, 1, 1, 1), mode="replicate"), 2, stride=1), 2, stride=1)
+    x_BCHW = torch.cat([x_BCHW[:, :, :1], x_BCHW, x_BCHW[:, :, -1:]], dim=2)
+    x_BCHW = torch.cat([x_BCHW[..., :1], x_BCHW, x_BCHW[..., -1:]], dim=3)
+    return F.avg_pool2d(F.avg_pool2d(x_BCHW, 2, stride=1), 2, stride=1)
 
 
 class ResidualTokenizer(nn.Module):
@@ -108,14 +116,21 @@ class ResidualTokenizer(nn.Module):
         self.decoder = ResidualDecoder(config)
 
     @staticmethod
-    def _features(guide: Guide | None) -> tuple[Guide, Tensor]:
+    def _known(guide: Guide | None) -> tuple[Tensor, Tensor]:
+        """The enlarged input and its features."""
         if guide is None or guide.features is None:
             raise ValueError("this tokenizer needs the guide (with features) of the same windows")
-        return guide, guide.features
+        return guide.up, guide.features
 
     def _latent(self, image_BCHW: Tensor, guide: Guide | None) -> Tensor:
-        guide, features = self._features(guide)
-        return self.encoder(image_BCHW - guide.up, features)
+        up, features = self._known(guide)
+        if self.config.tokens == "residual":
+            return self.encoder(image_BCHW - up, features)
+        base = torch.full_like(image_BCHW, 0.5)
+        if self.config.tokens == "texture":
+            small = (image_BCHW.shape[2] // self.config.scale, image_BCHW.shape[3] // self.config.scale)
+            base = upscale_bicubic(resize(image_BCHW, small, "bicubic", antialias=True), self.config.scale)
+        return self.encoder(image_BCHW - base, torch.zeros_like(features))
 
     def encode(self, image_BCHW: Tensor, guide: Guide | None = None) -> Tensor:
         """Token ids (B, h, w) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
@@ -135,5 +150,7 @@ class ResidualTokenizer(nn.Module):
 
     def decode(self, z_BDhw: Tensor, guide: Guide | None = None) -> Tensor:
         """Pictures (B, 3, H, W) of latents, not clamped."""
-        guide, features = self._features(guide)
-        return guide.up + self.decoder(z_BDhw, features)
+        up, features = self._known(guide)
+        if self.config.tokens == "plain":
+            return 0.5 + self.decoder(z_BDhw, torch.zeros_like(features))
+        return up + self.decoder(z_BDhw, features)

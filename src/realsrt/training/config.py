@@ -24,7 +24,8 @@ class TrainConfig:
     """Folders of photographs, tars and single pictures."""
     out: Path = Path("runs/train")
     preset: str | None = None
-    """Architecture; by default that of the initial weights, else small."""
+    """Architecture; by default that of the initial weights, else small. Where it differs from that of the initial
+    weights, what has the same name and shape is taken over, and the rest starts anew."""
     init: Path | None = None
     """Weights to start from; every stage but the first needs those of the stage before."""
     max_steps: int | None = None
@@ -60,6 +61,12 @@ class TrainConfig:
     perceptual_file: Path | None = None
     """Feature file for the perceptual loss; without one that loss is left out. "vgg" takes torchvision's."""
     perceptual_taps: tuple[str, ...] = ("conv1", "fire3", "fire5")
+    perceptual_shift: int = 7
+    """Both pictures lose up to so many rows and columns at random before the perceptual loss, so that its strides do
+    not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
+    clean_share: float = 1.0
+    """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
+    that for a badly degraded one; below 1, clean pictures stay close to their input."""
     commitment: float = 0.25
     gan: float = 0.0
     """Weight of the adversarial loss, on top of the adaptive factor; 0 trains without a discriminator."""
@@ -73,14 +80,24 @@ class TrainConfig:
     mask_sampling: Literal["paper", "quarter_full"] = "quarter_full"
     label_smoothing: float = 0.0
     critic_labels: Literal["predicted", "wrong"] = "predicted"
+    critic_balance: bool = False
+    """Weigh both classes equally: a confidence of one half then stands for the average token, however few are right."""
+    critic_learns: Literal["all", "head"] = "all"
+    """"head" keeps the trunk (the generator's, see critic_init) as it is."""
     critic_temperatures: tuple[float, float] = (1.0, 4.0)
     """Masked positions are filled at a temperature drawn from this range, a sample each. "0 0" is the paper's argmax;
     above 1 the critic meets tokens less likely than real ones, and learns how likely a token is."""
     critic_init: Literal["generator", "random"] = "generator"
     """Whether the critic starts from the generator's weights, where both have the same parts."""
-    sampler_steps: int = 4
+    sampler_steps: tuple[int, ...] = (4,)
+    """Steps of generation; of several numbers one is drawn for every training step."""
     tune_decoder: bool = False
     """Let the control stage fine-tune the decoder on the sampler's own tokens (the paper freezes it)."""
+    tune_generator: bool = False
+    """Let the control stage fine-tune the generator through the decoder: the last step of generation is predicted with
+    a straight-through gradient."""
+    token_loss: float = 0.02
+    """Weight of the cross-entropy that keeps a fine-tuned generator's tokens meaningful."""
     control_drop: float = 0.1
     """Share of samples decoded at fidelity 0 while the decoder is tuned."""
 
@@ -105,10 +122,12 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     config = replace(config, **{k: v for k, v in options.items() if v is not None})
     if config.max_steps is None and config.max_minutes is None:
         raise UsageError("give --max-steps or --max-minutes")
-    for name in ("max_steps", "max_minutes", "batch", "tile", "pool", "log_every", "save_steps", "sampler_steps", "lr"):
+    for name in ("max_steps", "max_minutes", "batch", "tile", "pool", "log_every", "save_steps", "lr"):
         if (value := getattr(config, name)) is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
-    for name in ("refresh", "seed"):
+    if not config.sampler_steps or min(config.sampler_steps) < 1:
+        raise UsageError("--sampler-steps must be more than zero")
+    for name in ("refresh", "seed", "perceptual_shift"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name} must not be negative, not {getattr(config, name)}")
     if config.stage != "tokenizer" and config.init is None and not config.resume:

@@ -146,12 +146,28 @@ def _model(config: TrainConfig, saved: dict[str, Any] | None) -> RealSRT:
     """The initial weights, of the preset that is asked for, if any. Raises UsageError or CheckpointError."""
     if config.init is not None:
         model = load_model(config.init)
-        if config.preset is not None and config.preset != model.config.preset:
-            raise UsageError(f"{config.init} is of preset {model.config.preset!r}, not {config.preset!r}")
+        if config.preset is not None and presets.get(config.preset) != model.config:
+            model = _rebuilt(config, model)
     else:
         model = presets.build(config.preset or (saved["preset"] if saved else "small"), config.seed)
     if saved is not None and saved["preset"] != model.config.preset:
         raise UsageError(f"the run in {config.out} is of preset {saved['preset']!r}, not {model.config.preset!r}")
+    return model
+
+
+def _rebuilt(config: TrainConfig, source: RealSRT) -> RealSRT:
+    """A model of ``config.preset`` with every tensor of ``source`` that has its name and shape, so that a model can grow
+    or a part be changed. Raises UsageError where nothing fits."""
+    assert config.preset is not None
+    model = presets.build(config.preset, config.seed)
+    model.info = source.info
+    known, own = source.state_dict(), model.state_dict()
+    fitting = {key: value for key, value in known.items() if key in own and own[key].shape == value.shape}
+    if not any(key.startswith("tokenizer.decoder") for key in fitting):
+        raise UsageError(f"{config.init} (preset {source.config.preset!r}) has nothing that {config.preset!r} can use")
+    model.load_state_dict(fitting, strict=False)
+    if new := sorted({".".join(key.split(".")[:2]) for key in own.keys() - fitting.keys()}):
+        print(f"starting anew: {', '.join(new)}")
     return model
 
 

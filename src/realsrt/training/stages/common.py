@@ -13,11 +13,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.imaging.resize import resize, upscale_bicubic
 from realsrt.losses import adaptive_weight, build_perceptual, charbonnier, hinge_d_loss, hinge_g_loss
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
 from realsrt.models.guide import Guide
 from realsrt.training.config import TrainConfig
+from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
 
 
@@ -61,28 +63,58 @@ class PictureLoss(nn.Module):
         self.perceptual = build_perceptual(str(spec), taps=config.perceptual_taps) if spec else None
         self._adversary = [adversary]  # in a list: it is trained by its own optimizer, not as part of this module
 
-    def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
-        """Loss of generated pictures against their targets."""
+    def _shift(self, step: int) -> tuple[int, int]:
+        """Rows and columns left out of the perceptual loss in this step."""
+        rng = torch.Generator().manual_seed(derive_seed(self.config.seed, 6, step))
+        top, left = torch.randint(self.config.perceptual_shift + 1, (2,), generator=rng).tolist()
+        return top, left
+
+    def forward(
+        self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int
+    ) -> Outcome:
+        """Loss of generated pictures against their targets; perceptual and adversarial parts weigh less where the
+        low-quality input lost little (``clean_share``)."""
         cfg = self.config
         pixel = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else F.mse_loss(image_BCHW, gt_BCHW)
         figures = {"pixel": pixel.detach(), "mse": (image_BCHW.detach() - gt_BCHW).square().mean()}
         loss = cfg.pixel * pixel
+        share_B = cfg.clean_share + (1 - cfg.clean_share) * severity(lq_BCHW, gt_BCHW)
         if self.perceptual is not None:
-            perceptual = self.perceptual(image_BCHW, gt_BCHW)
-            figures["perceptual"] = perceptual.detach()
-            loss = loss + cfg.perceptual * perceptual
+            top, left = self._shift(step)
+            perceptual_B = self.perceptual(image_BCHW[:, :, top:, left:], gt_BCHW[:, :, top:, left:])
+            figures |= {"perceptual": perceptual_B.detach().mean(), "severity": share_B.mean()}
+            loss = loss + cfg.perceptual * (share_B * perceptual_B).mean()
         adversary = self._adversary[0]
         if adversary is None or step < cfg.gan_start:
             return Outcome(loss, figures)
         adversary.requires_grad_(False)
-        gan = hinge_g_loss(adversary.net(image_BCHW))
+        logits = adversary.net(image_BCHW)
+        gan = hinge_g_loss(logits * share_B.view(-1, *[1] * (logits.ndim - 1)))
         adversary.requires_grad_(True)
-        weight = torch.zeros_like(gan)
-        if torch.is_grad_enabled():
-            grads = [torch.autograd.grad(part, last_layer, retain_graph=True)[0] for part in (loss, gan)]
-            weight = adaptive_weight(*(mean_over_ranks(g) for g in grads)) * cfg.gan
-        figures |= {"gan": gan.detach(), "gan_weight": weight}
-        return Outcome(loss + weight * gan, figures, (gt_BCHW, image_BCHW))
+        figures["gan"] = gan.detach()
+        pictures = (gt_BCHW, image_BCHW)
+        if not torch.is_grad_enabled():
+            return Outcome(loss, figures, pictures)
+        # The gradients at the picture serve both the adaptive weight and, once weighed, everything below the picture.
+        slopes = [torch.autograd.grad(part, image_BCHW)[0] for part in (loss, gan)]
+        at_last = [torch.autograd.grad(image_BCHW, last_layer, s, retain_graph=True)[0] for s in slopes]
+        weight = adaptive_weight(*(mean_over_ranks(g) for g in at_last)) * cfg.gan
+        figures["gan_weight"] = weight
+        pull = (image_BCHW * (slopes[0] + weight * slopes[1])).sum()
+        value = loss.detach() + weight * gan.detach()
+        return Outcome(value + (pull - pull.detach()), figures, pictures)
+
+
+@torch.no_grad()
+def severity(lq_BCHW: Tensor, gt_BCHW: Tensor) -> Tensor:
+    """How much more an input has lost than plain bicubic shrinking loses, per sample (B,): 0 for no more, 1 from four
+    times its squared error on."""
+    scale = gt_BCHW.shape[-1] // lq_BCHW.shape[-1]
+    clean = resize(gt_BCHW, (lq_BCHW.shape[-2], lq_BCHW.shape[-1]), "bicubic", antialias=True)
+    lost_B, least_B = (
+        (upscale_bicubic(small, scale) - gt_BCHW).square().mean((1, 2, 3)) + 1e-5 for small in (lq_BCHW, clean)
+    )
+    return ((lost_B / least_B).log2() / 2).clamp(0, 1)
 
 
 def mean_over_ranks(x: Tensor) -> Tensor:
@@ -108,11 +140,11 @@ def freeze_all_but(module: nn.Module, learning: Iterable[nn.Module | None]) -> N
             part.requires_grad_(True)
 
 
-@torch.no_grad()
 def masked_target(model: RealSRT, batch: Batch, sampling: str) -> tuple[Guide, Tensor, Tensor]:
     """What generator and critic learn from: the guide, the target's token ids (B, N), and a random mask (B, N)."""
     guide = model.guide(batch.lq)
-    ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
+    with torch.no_grad():
+        ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
     return guide, ids_BN, draw_masks(batch.seeds, ids_BN.shape[1], sampling).to(ids_BN.device)
 
 

@@ -1,14 +1,19 @@
-"""Stage 4: the control module (and, where asked, the decoder) on the sampler's own tokens."""
+"""Stage 4: the control module (and, where asked, decoder and generator) on the sampler's own tokens."""
+
+import random
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsrt.model import RealSRT
 from realsrt.models.control import EncoderControl
+from realsrt.models.guide import Guide
 from realsrt.models.tokenizer import VQGAN
 from realsrt.training.config import TrainConfig
+from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but
+from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, weight_of_rank
 
 
 class ControlMain(nn.Module):
@@ -18,7 +23,8 @@ class ControlMain(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         decoder = [model.tokenizer.post_quant_conv, model.tokenizer.decoder] if config.tune_decoder else []
-        freeze_all_but(model, [model.control, *decoder])
+        generator = [model.generator] if config.tune_generator else []
+        freeze_all_but(model, [model.control, *decoder, *generator])
         self.picture_loss = PictureLoss(config, adversary)
 
     def _last_layer(self) -> Tensor:
@@ -27,16 +33,46 @@ class ControlMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model, cfg = self.model, self.config
+        num_steps = random.Random(derive_seed(cfg.seed, 7, step)).choice(cfg.sampler_steps)
         with torch.no_grad():
             guide = model.guide(batch.lq)
-            *_, final = model.iterate(guide, num_steps=cfg.sampler_steps, want_confidence=False)
-        z = model.tokenizer.lookup(model.grid(final.ids, guide))
+        token_loss, figures = None, {}
+        if cfg.tune_generator:
+            z, token_loss, figures = self._predict(batch, guide, num_steps)
+        else:
+            with torch.no_grad():
+                *_, final = model.iterate(guide, num_steps=num_steps, want_confidence=False)
+            z = model.tokenizer.lookup(model.grid(final.ids, guide))
         fidelity: Tensor | float = 1.0
         if cfg.tune_decoder:
             draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
             fidelity = (torch.cat(draws) >= cfg.control_drop).to(z)[:, None, None, None]
         image = model.decode_latent(z, guide, fidelity)
-        return self.picture_loss(image, batch.gt, self._last_layer(), step)
+        outcome = self.picture_loss(image, batch.gt, batch.lq, self._last_layer(), step)
+        loss = outcome.loss if token_loss is None else outcome.loss + cfg.token_loss * token_loss
+        return Outcome(loss, outcome.figures | figures, outcome.pictures)
+
+    def _predict(self, batch: Batch, guide: Guide, num_steps: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The last of ``num_steps`` steps with a gradient: latents (B,D,h,w), the cross-entropy of its predictions, and
+        figures. The codes are those of the argmax; their gradient is that of the expected code (straight-through)."""
+        model = self.model
+        with torch.no_grad():
+            target_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
+            ids_BN = torch.full_like(target_BN, model.config.generator.codes)
+            mask_BN = torch.ones_like(ids_BN, dtype=torch.bool)
+            if num_steps > 1:
+                *_, before = zip(range(num_steps - 1), model.iterate(guide, num_steps=num_steps), strict=False)
+                ids_BN, mask_BN = before[1].ids, before[1].mask
+        logits_BNV = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN).float()
+        ids_BN = torch.where(mask_BN, logits_BNV.argmax(-1), ids_BN)
+        expected_BND = logits_BNV.softmax(-1) @ model.tokenizer.quantizer.weight[:-1].float()
+        expected_BND = (expected_BND - expected_BND.detach()) * mask_BN[..., None]
+        code_BDhw = model.tokenizer.quantizer.lookup(model.grid(ids_BN, guide))
+        code_BDhw = code_BDhw + expected_BND.transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
+        weight = weight_of_rank(mask_BN.sum())
+        token_loss = weight * F.cross_entropy(logits_BNV[mask_BN], target_BN[mask_BN])
+        accuracy = weight * (ids_BN == target_BN)[mask_BN].float().mean()
+        return model.tokenizer.post(code_BDhw), token_loss, {"token_loss": token_loss.detach(), "accuracy": accuracy}
 
 
 def control_stage(model: RealSRT, config: TrainConfig) -> Stage:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target
+from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, mean_over_ranks
 
 
 class CriticMain(nn.Module):
@@ -19,7 +19,9 @@ class CriticMain(nn.Module):
     def __init__(self, model: RealSRT, config: TrainConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
+        head_only = config.critic_learns == "head"
         freeze_all_but(model, [model.critic])
+        model.critic.backbone.requires_grad_(not head_only)
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model
@@ -31,9 +33,14 @@ class CriticMain(nn.Module):
         fake_BN = mask_BN if self.config.critic_labels == "predicted" else filled_BN != ids_BN
         cond = model.condition(model.critic.backbone, guide)
         disbelief_BN = -model.critic(filled_BN, cond).float()
-        loss = F.binary_cross_entropy_with_logits(disbelief_BN, fake_BN.float())
+        fake_share = mean_over_ranks(fake_BN.float().mean())
+        weight_BN = None
+        if self.config.critic_balance:
+            share_BN = torch.where(fake_BN, fake_share, 1 - fake_share)
+            weight_BN = 0.5 / share_BN.clamp(min=1e-3)
+        loss = F.binary_cross_entropy_with_logits(disbelief_BN, fake_BN.float(), weight_BN)
         accuracy = ((disbelief_BN > 0) == fake_BN).float().mean()
-        return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "fake": fake_BN.float().mean()})
+        return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "fake": fake_share})
 
 
 @torch.no_grad()
@@ -62,9 +69,11 @@ def start_from_generator(model: RealSRT) -> None:
 
 
 def critic_stage(model: RealSRT, config: TrainConfig) -> Stage:
-    """Learns the critic, which starts from the generator unless it has learned before."""
+    """Learns the critic, which starts from the generator unless it has learned since that did."""
     known = model.info.provenance
-    learned = "converted_from" in known or any(s.get("stage") == "critic" for s in known.get("stages", []))
+    history = [stage.get("stage") for stage in known.get("stages", [])]
+    since = history[::-1].index("generator") if "generator" in history else len(history)
+    learned = "converted_from" in known or "critic" in history[len(history) - since :]
     if config.critic_init == "generator" and not learned:
         start_from_generator(model)
     return Stage(CriticMain(model, config))

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from realsrt.model import RealSRT
+from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, weight_of_rank
@@ -15,7 +16,9 @@ class GeneratorMain(nn.Module):
     def __init__(self, model: RealSRT, config: TrainConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
-        freeze_all_but(model, [model.generator])
+        tokenizer = model.config.tokenizer
+        features_known = not isinstance(tokenizer, ResidualTokenizerConfig) or tokenizer.tokens != "plain"
+        freeze_all_but(model, [model.generator, None if features_known else model.lq_encoder])
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model

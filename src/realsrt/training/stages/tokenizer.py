@@ -33,7 +33,7 @@ class TokenizerMain(nn.Module):
             keep = (torch.cat(draws) >= cfg.token_drop).to(code)
             code = code * keep[:, None, None, None]
         image = model.tokenizer.decode(model.tokenizer.post(code), guide)
-        outcome = self.picture_loss(image, batch.gt, model.tokenizer.decoder.last_layer, step)
+        outcome = self.picture_loss(image, batch.gt, batch.lq, model.tokenizer.decoder.last_layer, step)
         commitment = commitment_loss(quantized.encoded, quantized.code)
         used = (model.tokenizer.quantizer.cluster_size_ema > 0.5).float().mean()
         figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}

@@ -1,0 +1,77 @@
+"""What the confidence is worth: `python benchmarks/confidence.py HR_DIR [--model small] [--protocol realesrgan]`.
+
+On the windows of degraded validation pictures: the rank correlation between a token's confidence and whether it is the
+target's token, between the confidence of a region of 64x64 px and its squeeze distance to the target (sign turned: more
+confident, closer), each within a picture, as the mean over pictures with a bootstrap 95 % interval; and the reliability
+curve, the share of right tokens in ten equally filled bins of confidence.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from validate import FEATURES, degraded, to_tensor
+
+from realsrt.checkpoint import load_model
+from realsrt.losses import load_squeeze_features
+from realsrt.metrics import bootstrap_interval, spearman
+from realsrt.models.features import SqueezeFeatures, squeeze_maps
+
+REGION = 64
+
+
+def windows(image_1CHW: Tensor, side: int) -> Tensor:
+    """A picture cut into whole squares (n, C, side, side), in raster order; what is left over is dropped."""
+    cut = image_1CHW[0].unfold(1, side, side).unfold(2, side, side)
+    return cut.permute(1, 2, 0, 3, 4).flatten(0, 1)
+
+
+def region_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
+    """Squeeze distance (B, n, n) of every region of 64x64 px."""
+    cells = x_BCHW.shape[-1] // REGION
+    maps = squeeze_maps(features, x_BCHW, y_BCHW)
+    return sum(torch.nn.functional.adaptive_avg_pool2d(m[:, None], cells)[:, 0] for m in maps)  # pyright: ignore
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--protocol", default="realesrgan")
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--features", type=Path, default=FEATURES)
+    parser.add_argument("--limit", type=int)
+    args = parser.parse_args()
+    model, features = load_model(args.model), load_squeeze_features(args.features)
+    side = model.config.window
+    paths = sorted(args.target.iterdir())[: args.limit]
+    for steps in args.steps:
+        by_token, by_region, all_confidence, all_right = [], [], [], []
+        for path in paths:
+            target = to_tensor(path)
+            lq = windows(degraded(path, args.protocol), side)
+            gt = windows(target, side * model.config.scale)
+            out = model.super_resolve(lq, num_steps=steps)
+            right = out.ids == model.tokenizer.encode(gt, model.guide(lq))
+            assert out.confidence is not None
+            by_token.append(spearman(out.confidence, right.float()))
+            distance = region_distance(features, out.image.clamp(0, 1), gt)
+            per_region = torch.nn.functional.adaptive_avg_pool2d(out.confidence[:, None], distance.shape[-1])[:, 0]
+            by_region.append(-spearman(per_region, distance))
+            all_confidence.append(out.confidence.flatten())
+            all_right.append(right.flatten())
+        confidence, right = torch.cat(all_confidence), torch.cat(all_right).float()
+        print(f"{args.model}, T={steps}, {args.protocol}, {len(paths)} pictures, {len(right)} tokens")
+        print(f"tokens that are the target's: {100 * float(right.mean()):.1f} %")
+        for name, values in (("token right", by_token), ("region close", by_region)):
+            low, high = bootstrap_interval(values, 0)
+            print(f"rank correlation of confidence, {name}: {sum(values) / len(values):+.3f} ({low:+.3f}…{high:+.3f})")
+        print("| confidence | right |\n|---|---|")
+        for part in confidence.argsort(stable=True).chunk(10):
+            print(f"| {float(confidence[part].mean()):.3f} | {100 * float(right[part].mean()):.1f} % |")
+
+
+if __name__ == "__main__":
+    main()
