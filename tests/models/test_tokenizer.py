@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from realsrt import presets
+from realsrt.model import RealSRT
 from realsrt.models.quantizer import QuantizerConfig
 from realsrt.models.residual_tokenizer import binomial
 from realsrt.models.tokenizer import VQGANConfig
@@ -58,3 +61,35 @@ def test_smoothing_takes_out_a_checkerboard_and_keeps_the_mean():
     spike = torch.zeros(1, 1, 5, 5)
     spike[..., 2, 2] = 16.0
     torch.testing.assert_close(binomial(spike)[0, 0, 1:4, 1:4], torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]))
+
+
+def _tokenizer(tokens):
+    config = presets.get("tiny")
+    torch.manual_seed(0)
+    return RealSRT(replace(config, tokenizer=replace(config.tokenizer, tokens=tokens))).eval()
+
+
+def test_what_tokens_depend_on():
+    """Residual tokens change with the input; texture tokens and plain ones are the target's own."""
+    gt, lq, other = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    for tokens, own in (("residual", False), ("texture", True), ("plain", True)):
+        model = _tokenizer(tokens)
+        a, b = (model.tokenizer._latent(gt, model.guide(x)) for x in (lq, other))
+        assert torch.equal(a, b) == own
+
+
+def test_texture_tokens_do_not_hold_what_survives_shrinking():
+    model = _tokenizer("texture")
+    guide = model.guide(torch.rand(1, 3, 16, 16))
+    flat = [model.tokenizer._latent(torch.full((1, 3, 64, 64), level), guide) for level in (0.2, 0.8)]
+    torch.testing.assert_close(*flat, rtol=0, atol=1e-5)
+    plain = _tokenizer("plain")
+    flat = [plain.tokenizer._latent(torch.full((1, 3, 64, 64), level), guide) for level in (0.2, 0.8)]
+    assert (flat[0] - flat[1]).abs().max() > 1e-3
+
+
+def test_plain_tokens_decode_without_the_input():
+    model = _tokenizer("plain")
+    ids = torch.randint(16, (1, 8, 8))
+    a, b = (model.tokenizer.decode(model.tokenizer.lookup(ids), model.guide(torch.rand(1, 3, 16, 16))) for _ in "ab")
+    assert torch.equal(a, b)

@@ -9,7 +9,8 @@ import torch
 pytest.importorskip("accelerate")
 
 import realsrt
-from realsrt.checkpoint import save_model
+from realsrt import presets
+from realsrt.checkpoint import load_model, save_model
 from realsrt.errors import CheckpointError, RealSRTError, UsageError
 from realsrt.training import STAGES, train
 from realsrt.training.config import make_config
@@ -300,8 +301,8 @@ def test_configs_that_make_no_sense(stage, options, words):
 def test_missing_and_foreign_initial_weights(config, chain, tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors"):
         train(config("generator", init=tmp_path / "nowhere.safetensors"))
-    with pytest.raises(UsageError, match="'tiny', not 'base'"):
-        train(config("generator", init=chain["tokenizer"], preset="base"))
+    with pytest.raises(UsageError, match="'tiny'.* nothing that 'tiny_paper' can use"):
+        train(config("generator", init=chain["tokenizer"], preset="tiny_paper"))
     with pytest.raises(UsageError, match=r"nothing to resume.*--init"):
         train(config("generator", resume=True))
     (tmp_path / "taken").write_text("")
@@ -380,3 +381,22 @@ def test_half_precision_runs(config, chain):
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_a_model_can_grow(config, chain, monkeypatch, capsys):
+    """What has the same name and shape is taken over; a new control path starts as nothing."""
+
+    def bigger():
+        base = presets.tiny()
+        return replace(base, preset="bigger", control=replace(base.control, fine_blocks=3))
+
+    monkeypatch.setitem(presets.VARIANTS, "bigger", bigger)
+    before = load_model(chain["tokenizer"])
+    grown = load_model(
+        train(config("control", "grown", init=chain["tokenizer"], preset="bigger", max_steps=1, lr=1e-12))
+    )
+    assert "starting anew: control.fine" in capsys.readouterr().out
+    assert grown.config.control.fine_blocks == 3
+    old, new = before.state_dict(), grown.state_dict()
+    kept = [k for k in old if k.startswith(("tokenizer.", "generator.blocks"))]
+    assert all(torch.allclose(old[k], new[k], atol=1e-6) for k in kept)

@@ -1,5 +1,6 @@
 import copy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,12 @@ pytest.importorskip("accelerate")
 from realsrt import presets
 from realsrt.errors import UsageError
 from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
-from realsrt.model import CheckpointInfo
+from realsrt.model import CheckpointInfo, RealSRT
 from realsrt.models.features import SqueezeFeatures
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
-from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, weight_of_rank
+from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_rank
 from realsrt.training.stages.critic import sample
 
 LEARNS = {
@@ -101,6 +102,8 @@ def test_tokenizer_learns():
         ("critic", {"critic_labels": "wrong", "mask_sampling": "paper"}),
         ("control", {"gan": 0.0}),
         ("control", {"gan": 0.0, "tune_decoder": False}),
+        ("control", {"gan": 0.0, "tune_generator": True, "sampler_steps": (1, 3)}),
+        ("critic", {"critic_labels": "wrong", "critic_balance": True}),
     ],
 )
 def test_later_stages_learn(model, name, options):
@@ -274,11 +277,12 @@ def test_the_critic_starts_from_the_generator_unless_it_has_learned(model):
     assert not equal()
     build_stage(model, "critic", critic_init="random")
     assert not equal()
-    for provenance in ({"stages": [{"stage": "critic"}]}, {"converted_from": "net_g.pth"}):
+    after = {"stages": [{"stage": "generator"}, {"stage": "critic"}, {"stage": "control"}]}
+    for provenance in ({"stages": [{"stage": "critic"}]}, after, {"converted_from": "net_g.pth"}):
         model.info = CheckpointInfo(provenance=provenance)
         build_stage(model, "critic")
         assert not equal()
-    model.info = CheckpointInfo(provenance={"stages": [{"stage": "generator"}]})
+    model.info = CheckpointInfo(provenance={"stages": [{"stage": "critic"}, {"stage": "generator"}]})
     build_stage(model, "critic")
     assert equal()
     generator, critic = backbones()
@@ -386,3 +390,99 @@ def test_perceptual_loss_from_a_file_and_by_name(tmp_path, model, monkeypatch):
 
 def test_alone_a_process_weighs_one():
     assert float(weight_of_rank(torch.tensor(37))) == 1.0
+
+
+def test_severity_is_none_for_a_clean_input_and_full_for_a_ruined_one():
+    batch = make_batch(2, 64)
+    torch.testing.assert_close(severity(batch.lq, batch.gt), torch.zeros(2), rtol=0, atol=1e-3)
+    smooth = F.interpolate(F.avg_pool2d(batch.gt, 16), scale_factor=16.0, mode="bicubic")
+    noisy = F.interpolate(smooth, scale_factor=0.25, mode="bicubic", antialias=True)
+    noisy = noisy + 0.2 * torch.randn(noisy.shape, generator=torch.Generator().manual_seed(0))
+    assert float(severity(noisy, smooth).min()) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_clean_inputs_ask_for_less_detail(tmp_path, model, share):
+    from safetensors.torch import save_file
+
+    save_file(dict(SqueezeFeatures().state_dict()), tmp_path / "features.safetensors")
+    options = {"perceptual_file": tmp_path / "features.safetensors", "perceptual": 0.5, "gan": 0.0}
+    outcome = build_stage(model, "control", clean_share=share, **options).main(make_batch(), 0)
+    expected = outcome.figures["pixel"] + 0.5 * share * outcome.figures["perceptual"]
+    torch.testing.assert_close(outcome.loss, expected, rtol=0, atol=1e-3)
+
+
+def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model, monkeypatch):
+    from safetensors.torch import save_file
+
+    save_file(dict(SqueezeFeatures().state_dict()), tmp_path / "features.safetensors")
+    stage = build_stage(model, "control", gan=0.0, perceptual_file=tmp_path / "features.safetensors")
+    shapes, net = set(), stage.main.picture_loss.perceptual
+
+    def spy(x, y):
+        assert x.shape == y.shape
+        shapes.add(tuple(x.shape[2:]))
+        return x.new_zeros(len(x))
+
+    monkeypatch.setattr(net, "forward", spy)
+    for step in range(60):
+        stage.main.picture_loss(*[make_batch().gt] * 2, make_batch().lq, model.control.zero_out.weight, step)
+    rows = {height for height, _ in shapes}
+    assert rows == set(range(57, 65))
+    assert len(shapes) > 25  # rows and columns are drawn apart
+
+
+def test_a_tuned_generator_gets_its_gradient_through_the_picture(model):
+    stage = build_stage(model, "control", gan=0.0, tune_generator=True, token_loss=0.0, sampler_steps=(1,))
+    batch = make_batch()
+    outcome = stage.main(batch, 0)
+    outcome.loss.backward()
+    grads = [p.grad for p in model.generator.parameters() if p.grad is not None]
+    assert sum(float(g.abs().sum()) for g in grads) > 0
+    assert all(p.grad is None for p in model.critic.parameters())
+    with torch.no_grad():  # the picture is the one that argmax tokens decode to
+        *_, final = model.iterate(model.guide(batch.lq), num_steps=1)
+        plain = model.decode(final.ids, model.guide(batch.lq))
+    again = build_stage(model, "control", gan=0.1, tune_generator=True, sampler_steps=(1,), control_drop=0.0)
+    torch.testing.assert_close(again.main(batch, 0).pictures[1], plain)
+
+
+def test_a_tuned_generator_predicts_what_the_sampler_leaves_open(model, monkeypatch):
+    stage = build_stage(model, "control", gan=0.0, tune_generator=True, sampler_steps=(4,))
+    seen = []
+    forward = model.generator.forward
+    monkeypatch.setattr(
+        model.generator, "forward", lambda ids, cond, mask: seen.append(mask) or forward(ids, cond, mask)
+    )
+    stage.main(make_batch(), 0)
+    assert [int(mask[0].sum()) for mask in seen] == [64, 32, 18, 8]  # 64 tokens under the paper's schedule
+
+
+def test_balanced_classes_weigh_the_same(model, monkeypatch):
+    batch = make_batch()
+    with torch.no_grad():
+        ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq)).flatten(1)
+    options = {"critic_labels": "wrong", "critic_temperatures": (0.0, 0.0), "mask_sampling": "quarter_full"}
+    stage = build_stage(model, "critic", critic_balance=True, **options)
+    monkeypatch.setattr(model.generator, "forward", lambda *_: F.one_hot((ids + 1) % 16, 16).float())
+    for disbelief in (2.0, -2.0):  # the same loss for any constant and its opposite, however few are wrong
+        monkeypatch.setattr(model.critic, "forward", lambda given, cond, d=disbelief: torch.full(given.shape, -d))
+        outcome = stage.main(batch, 0)
+        expected = 0.5 * (F.softplus(torch.tensor(2.0)) + F.softplus(torch.tensor(-2.0)))
+        torch.testing.assert_close(outcome.loss, expected)
+    assert 0 < float(outcome.figures["fake"]) < 1
+
+
+def test_a_critic_can_learn_its_head_alone(model):
+    build_stage(model, "critic", critic_learns="head")
+    learning = {k.split(".")[1] for k, p in model.named_parameters() if p.requires_grad}
+    assert learning == {"to_logits", "gain", "shift"}
+
+
+def test_the_low_quality_encoder_learns_with_the_generator_only_where_no_tokenizer_taught_it():
+    for tokens, learns in (("plain", True), ("texture", False), ("residual", False)):
+        config = presets.get("tiny")
+        model = RealSRT(replace(config, tokenizer=replace(config.tokenizer, tokens=tokens)))
+        stage = build_stage(model, "generator")
+        stage.main(make_batch(), 0).loss.backward()
+        assert (model.lq_encoder.stem.weight.grad is not None) == learns

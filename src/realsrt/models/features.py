@@ -115,9 +115,7 @@ def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, 
     return distance_B
 
 
-def squeeze_maps(
-    features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS
-) -> list[Tensor]:
+def squeeze_maps(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:
     """What :func:`squeeze_distance` averages: for every tap the distance at each of its positions, (B,H,W)."""
     pairs = zip(features(x_BCHW, taps), features(y_BCHW, taps), strict=True)
     return [(_unit(fx_BCHW) - _unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]

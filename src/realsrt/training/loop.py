@@ -156,8 +156,8 @@ def _model(config: TrainConfig, saved: dict[str, Any] | None) -> RealSRT:
 
 
 def _rebuilt(config: TrainConfig, source: RealSRT) -> RealSRT:
-    """A model of ``config.preset`` with every tensor of ``source`` that has its name and shape, so that a model can grow
-    or a part be changed. Raises UsageError where nothing fits."""
+    """A model of ``config.preset`` with every tensor of ``source`` that has its name and shape, so that a model can
+    grow or a part be changed. Raises UsageError where nothing fits."""
     assert config.preset is not None
     model = presets.build(config.preset, config.seed)
     model.info = source.info

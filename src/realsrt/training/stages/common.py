@@ -69,9 +69,7 @@ class PictureLoss(nn.Module):
         top, left = torch.randint(self.config.perceptual_shift + 1, (2,), generator=rng).tolist()
         return top, left
 
-    def forward(
-        self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int
-    ) -> Outcome:
+    def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
         """Loss of generated pictures against their targets; perceptual and adversarial parts weigh less where the
         low-quality input lost little (``clean_share``)."""
         cfg = self.config
