@@ -301,7 +301,7 @@ def test_configs_that_make_no_sense(stage, options, words):
 def test_missing_and_foreign_initial_weights(config, chain, tmp_path):
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors"):
         train(config("generator", init=tmp_path / "nowhere.safetensors"))
-    with pytest.raises(UsageError, match="'tiny'.* nothing that 'tiny_paper' can use"):
+    with pytest.raises(UsageError, match=r"'tiny'.* nothing that 'tiny_paper' can use"):
         train(config("generator", init=chain["tokenizer"], preset="tiny_paper"))
     with pytest.raises(UsageError, match=r"nothing to resume.*--init"):
         train(config("generator", resume=True))
