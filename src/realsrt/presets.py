@@ -62,6 +62,37 @@ def small() -> ModelConfig:
     )
 
 
+def small_f16() -> ModelConfig:
+    """``small`` with a quarter of the positions and four codes at each: as many tokens, and a pass of each transformer
+    costs the same."""
+    config = small()
+    groups, dim, width = 4, 64, 192
+    transformer = replace(
+        config.generator,
+        code_dim=dim // groups,
+        groups=groups,
+        width=384,
+        heads=8,
+        depth=8,
+        ff_mult=4.25,
+        condition_dim=config.generator.condition_dim * 4,
+    )
+    tokenizer = ResidualTokenizerConfig(
+        token_width=width,
+        token_blocks=1,
+        token_fold=4,
+        quantizer=QuantizerConfig(512, dim, normalize=True, decay=0.97, restart_below=0.3, groups=groups),
+    )
+    return replace(
+        config,
+        preset="small_f16",
+        tokenizer=tokenizer,
+        generator=transformer,
+        critic=replace(transformer, depth=3, masked_input=False),
+        control=FeatureControlConfig(latent=width, width=width, fold=4),
+    )
+
+
 def tiny() -> ModelConfig:
     """``small`` shrunk until a test takes milliseconds."""
     transformer = replace(
@@ -94,7 +125,13 @@ def tiny_paper() -> ModelConfig:
     )
 
 
-PRESETS: dict[str, Callable[[], ModelConfig]] = {"base": base, "small": small, "tiny": tiny, "tiny_paper": tiny_paper}
+PRESETS: dict[str, Callable[[], ModelConfig]] = {
+    "base": base,
+    "small": small,
+    "small_f16": small_f16,
+    "tiny": tiny,
+    "tiny_paper": tiny_paper,
+}
 
 
 def get(name: str) -> ModelConfig:

@@ -11,13 +11,14 @@ pytest.importorskip("accelerate")
 from realsrt import presets
 from realsrt.errors import UsageError
 from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
-from realsrt.model import CheckpointInfo
+from realsrt.model import CheckpointInfo, RealSRT
 from realsrt.models.features import SqueezeFeatures
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
 from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, weight_of_rank
 from realsrt.training.stages.critic import sample
+from variants import tiny_f16
 
 LEARNS = {
     "tokenizer": ("tokenizer.", "lq_encoder."),
@@ -386,3 +387,16 @@ def test_perceptual_loss_from_a_file_and_by_name(tmp_path, model, monkeypatch):
 
 def test_alone_a_process_weighs_one():
     assert float(weight_of_rank(torch.tensor(37))) == 1.0
+
+
+def test_every_stage_learns_with_grouped_codes():
+    torch.manual_seed(0)
+    model, batch = RealSRT(tiny_f16()), make_batch()
+    losses = run(model, "tokenizer", batch, 60, 3e-3)
+    assert losses[-1] < losses[0] / 2
+    with torch.no_grad():
+        ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq))
+    assert min(ids[..., group].unique().numel() for group in range(4)) >= 4
+    for name, share in (("generator", 0.5), ("critic", 0.5), ("control", 0.8)):
+        losses = run(copy.deepcopy(model), name, batch, 80, 3e-3, **({"gan": 0.0} if name == "control" else {}))
+        assert losses[-1] < losses[0] * share, name
