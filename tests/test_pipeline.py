@@ -30,6 +30,7 @@ class Fake(torch.nn.Module):
             stride=8,
             scale=4,
             fold=2,
+            cell=2,
             num_steps=3,
             color_fix="none",
             preset="fake",
@@ -53,6 +54,11 @@ class Fake(torch.nn.Module):
             yield Step(
                 (tokens * 100).long() + t, torch.zeros_like(tokens).bool(), tokens.clamp(0, 1) if confident else None
             )
+
+    def grid(self, ids, guide):
+        return ids.unflatten(1, (guide.shape[-2] // 2, guide.shape[-1] // 2))
+
+    confidence_map = grid
 
     def decode(self, ids, guide, *, fidelity):
         step = (ids - (F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1) * 100).long()).float().mean()

@@ -52,6 +52,11 @@ class ModelConfig:
         """Side of a token in low-quality pixels."""
         return max(1, self.token_size // self.scale)
 
+    @property
+    def cell(self) -> int:
+        """Side of a cell of the confidence map in low-quality pixels: a token's, but no more than 8 output pixels."""
+        return min(self.fold, max(1, 8 // self.scale))
+
 
 _KINDS = (VQGANConfig, ResidualTokenizerConfig, EncoderControlConfig, FeatureControlConfig)
 

@@ -50,7 +50,7 @@ class Job:
     max_minibatch: int | None
     wavelet: bool
     scale: int
-    token: int
+    cell: int
     out_hw: tuple[int, int]
 
     @property
@@ -97,14 +97,14 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         max_minibatch=options.max_minibatch,
         wavelet=color_fix == "wavelet",
         scale=config.scale,
-        token=token,
+        cell=config.cell,
         out_hw=(options.size[1], options.size[0]) if options.size else by_scale,
     )
 
 
 @dataclass(frozen=True)
 class Blended:
-    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w)."""
+    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G])."""
 
     planes: Planes
     confidence: np.ndarray | None
@@ -119,7 +119,7 @@ class Mosaic:
         self._job, self._step = job, step
         window = job.tiles.window
         self._image = tiling.Blender(job.tiles, 3, window * job.scale)
-        self._map = tiling.Blender(job.tiles, 1, window // job.token, crop=False) if job.settings.confidence else None
+        self._map = tiling.Blender(job.tiles, 1, window // job.cell, crop=False) if job.settings.confidence else None
         self._ids: list[np.ndarray] = []
 
     def add(self, results: list[Result]) -> None:
@@ -146,7 +146,7 @@ class Mosaic:
     def _confidence(self) -> np.ndarray | None:
         if self._map is None:
             return None
-        grid = tiling.crop_tokens(self._map.finish(), self._job.tiles, self._job.token)
+        grid = tiling.crop_tokens(self._map.finish(), self._job.tiles, self._job.cell)
         height, width = (-(-side // CONFIDENCE_CELL) for side in self._job.out_hw)
         if grid.shape[-2:] != (height, width):
             grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]

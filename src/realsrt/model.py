@@ -1,8 +1,10 @@
 """The assembled model: low-quality windows in, high-quality windows with their confidence out.
 
-Shapes: B batch of windows, H W low-quality pixels, s scale (4), N = h·w tokens, D latent channels.
+Shapes: B batch of windows, H W low-quality pixels, s scale (4), h w token grid, G codes a position, N = h·w·G tokens in
+raster order, group fastest, D latent channels. A grid of tokens is (B,h,w), or (B,h,w,G) where G > 1.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,8 +29,8 @@ class CheckpointInfo:
 
 
 class SuperResolved(NamedTuple):
-    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w); ``confidence``
-    (B,h,w) in [0,1] or None; every step."""
+    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w[,G]); ``confidence`` as a
+    map (see :meth:`RealSRT.confidence_map`) in [0,1] or None; every step."""
 
     image: Tensor
     ids: Tensor
@@ -103,9 +105,8 @@ class RealSRT(nn.Module):
                 critic_cond.append(self.condition(self.critic.backbone, guide))
             return self.critic(ids_BN, critic_cond[0])
 
-        batch, _, height, width = guide.lq.shape
-        tokens = (height // self.config.fold) * (width // self.config.fold)
-        blank_BN = torch.full((batch, tokens), self.config.generator.codes, device=guide.lq.device)
+        shape = (guide.lq.shape[0], math.prod(self._grid_shape(guide)))
+        blank_BN = torch.full(shape, self.config.generator.codes, device=guide.lq.device)
         steps = SAMPLERS[self.config.sampler](
             lambda ids, mask: self.generator(ids, generator_cond, mask),
             score,
@@ -119,9 +120,23 @@ class RealSRT(nn.Module):
         for step in steps:
             yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
 
+    def _grid_shape(self, guide: Guide) -> tuple[int, ...]:
+        """(h, w), or (h, w, G), of the guide's windows."""
+        fold, groups = self.config.fold, self.config.tokenizer.quantizer.groups
+        height, width = guide.lq.shape[-2] // fold, guide.lq.shape[-1] // fold
+        return (height, width) if groups == 1 else (height, width, groups)
+
     def grid(self, ids_BN: Tensor, guide: Guide) -> Tensor:
-        """A row of tokens (B, N) as the grid (B, h, w) of the guide's windows."""
-        return ids_BN.unflatten(1, (guide.lq.shape[-2] // self.config.fold, guide.lq.shape[-1] // self.config.fold))
+        """A row of tokens (B, N) as the grid (B, h, w) or (B, h, w, G) of the guide's windows."""
+        return ids_BN.unflatten(1, self._grid_shape(guide))
+
+    def confidence_map(self, confidence_BN: Tensor, guide: Guide) -> Tensor:
+        """Confidences of tokens as a map (B, H/c, W/c), c = ``config.cell``: the mean of the codes at a position,
+        repeated over the cells that it covers."""
+        height, width, *_ = self._grid_shape(guide)
+        mean_Bhw = confidence_BN.unflatten(1, (height, width, -1)).mean(-1)
+        cells = self.config.fold // self.config.cell
+        return mean_Bhw.repeat_interleave(cells, 1).repeat_interleave(cells, 2)
 
     def decode(self, ids_BN: Tensor, guide: Guide, *, fidelity: float = 1.0) -> Tensor:
         """Pictures (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
@@ -150,6 +165,6 @@ class RealSRT(nn.Module):
             self.iterate(guide, num_steps=num_steps, want_confidence=want_confidence, rng=rng, temperature=temperature)
         )
         final = steps[-1]
-        confidence = None if final.confidence is None else self.grid(final.confidence, guide)
+        confidence = None if final.confidence is None else self.confidence_map(final.confidence, guide)
         image = self.decode(final.ids, guide, fidelity=fidelity)
         return SuperResolved(image, self.grid(final.ids, guide), confidence, steps)

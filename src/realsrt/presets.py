@@ -62,6 +62,38 @@ def small() -> ModelConfig:
     )
 
 
+def small_f16() -> ModelConfig:
+    """``small`` with a quarter of the positions and four codes at each: as many tokens, and a pass of each transformer
+    costs the same."""
+    config = small()
+    groups, dim, width = 4, 64, 192
+    transformer = replace(
+        config.generator,
+        code_dim=dim // groups,
+        groups=groups,
+        width=384,
+        heads=8,
+        depth=8,
+        ff_mult=4.25,
+        condition_dim=config.generator.condition_dim * 4,
+    )
+    tokenizer = ResidualTokenizerConfig(
+        token_width=width,
+        token_blocks=1,
+        tokens="texture",
+        token_fold=4,
+        quantizer=QuantizerConfig(512, dim, normalize=True, decay=0.97, restart_below=0.3, groups=groups),
+    )
+    return replace(
+        config,
+        preset="small_f16",
+        tokenizer=tokenizer,
+        generator=transformer,
+        critic=replace(transformer, depth=3, masked_input=False),
+        control=FeatureControlConfig(latent=width, width=width, fold=4, fine_blocks=6),
+    )
+
+
 def tiny() -> ModelConfig:
     """``small`` shrunk until a test takes milliseconds."""
     transformer = replace(
@@ -140,6 +172,7 @@ VARIANTS: dict[str, Callable[[], ModelConfig]] = {
     "small_plain_tokens": small_plain_tokens,
     "small_linear_critic": small_linear_critic,
     "small_shared_trunk": small_shared_trunk,
+    "small_f16": small_f16,
 }
 """What docs/experiments.md compares ``small`` with; for training only."""
 

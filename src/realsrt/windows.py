@@ -8,7 +8,6 @@ repeats the steps already done. Not finite, or black where the input is not: tha
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -40,8 +39,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Result:
-    """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w) int32, confidence
-    (h,w)."""
+    """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w[,G]) int32,
+    confidence as a map of the model's cells."""
 
     index: int
     image: Tensor | None
@@ -201,7 +200,7 @@ class _Part:
             images = None
             if decode:
                 images = runner.model.decode(running.last.ids, running.guide, fidelity=settings.fidelity)
-        return self._collect(settings, running, images)
+        return self._collect(runner.model, settings, running, images)
 
     def _start(self, runner: Runner, settings: Settings) -> _Running:
         lq = self.windows.to(runner.device)
@@ -218,12 +217,13 @@ class _Part:
         return torch.autocast(runner.device.type, runner.dtype)
 
     @torch.inference_mode()
-    def _collect(self, settings: Settings, running: _Running, images: Tensor | None) -> list[tuple[Result, str]]:
-        ids = running.last.ids.to("cpu", torch.int32)
-        side = math.isqrt(ids.shape[1])  # windows are square
+    def _collect(
+        self, model: Any, settings: Settings, running: _Running, images: Tensor | None
+    ) -> list[tuple[Result, str]]:
+        ids = model.grid(running.last.ids.to("cpu", torch.int32), running.guide)
         confidence = running.last.confidence if settings.confidence else None
         if confidence is not None:
-            confidence = confidence.to("cpu", torch.float32).unflatten(1, (side, side))
+            confidence = model.confidence_map(confidence.to("cpu", torch.float32), running.guide)
         faults = [""] * len(self.indices)
         if images is not None:
             images = images.float()
@@ -238,7 +238,7 @@ class _Part:
             if belief is not None and not bool(belief.isfinite().all()):
                 fault = "its confidence is not finite"
             image = None if images is None else images[at]
-            results.append((Result(index, image, ids[at].unflatten(0, (side, side)), belief), fault))
+            results.append((Result(index, image, ids[at], belief), fault))
         return results
 
 

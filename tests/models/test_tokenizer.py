@@ -8,6 +8,7 @@ from realsrt.model import RealSRT
 from realsrt.models.quantizer import QuantizerConfig
 from realsrt.models.residual_tokenizer import binomial
 from realsrt.models.tokenizer import VQGANConfig
+from variants import tiny_f16
 
 
 def test_shapes_and_downsampling():
@@ -93,3 +94,24 @@ def test_plain_tokens_decode_without_the_input():
     ids = torch.randint(16, (1, 8, 8))
     a, b = (model.tokenizer.decode(model.tokenizer.lookup(ids), model.guide(torch.rand(1, 3, 16, 16))) for _ in "ab")
     assert torch.equal(a, b)
+
+
+def test_a_coarser_grid_with_several_codes_a_position():
+    model = RealSRT(tiny_f16()).eval()
+    tokenizer = model.tokenizer
+    assert tokenizer.config.downsampling == 16
+    guide = model.guide(torch.rand(2, 3, 16, 24))
+    image = torch.rand(2, 3, 64, 96)
+    ids = tokenizer.encode(image, guide)
+    assert ids.shape == (2, 4, 6, 4)
+    z = tokenizer.lookup(ids)
+    assert z.shape == (2, 16, 4, 6)
+    assert tokenizer.decode(z, guide).shape == image.shape
+    assert torch.equal(tokenizer.quantize(image, guide).ids, ids)
+
+
+def test_the_finer_grid_has_no_more_parts_than_before():
+    names = {name.split(".")[0] for name in presets.build("tiny").tokenizer.encoder.state_dict()}
+    assert names == {"stem", "fine", "down", "coarse", "out"}
+    names = {name.split(".")[0] for name in presets.build("tiny").tokenizer.decoder.state_dict()}
+    assert names == {"token_blocks", "up", "join", "body", "to_half", "refine", "to_full"}

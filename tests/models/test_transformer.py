@@ -96,3 +96,62 @@ def test_the_code_critic_scores_how_much_likelier_than_chance_a_token_is():
     critic.gain.data.fill_(2.0)
     critic.shift.data.fill_(-1.0)
     torch.testing.assert_close(critic(ids, cond), 2 * (16 * p).log() - 1)
+
+
+GROUPED = [replace(PAPER, groups=4), replace(OURS, groups=4)]
+
+
+def grouped_generator(config, seed=0):
+    torch.manual_seed(seed)
+    head = Generator(config)
+    head.backbone.set_codebook(torch.randn(4 * 17, 8))
+    return head.eval()
+
+
+def grouped_condition(head, batch=2, positions=16):
+    cfg = head.backbone.config
+    return condition(head, batch, positions * (cfg.groups if cfg.condition == "tokens" else 1))
+
+
+@pytest.mark.parametrize("config", GROUPED)
+def test_grouped_tokens_have_logits_each_from_shared_positions(config):
+    head = grouped_generator(config)
+    cond = grouped_condition(head)
+    ids, mask = torch.randint(16, (2, 64)), torch.zeros(2, 64, dtype=torch.bool)
+    logits = head(ids, cond, mask)
+    assert logits.shape == (2, 64, 16)
+    assert head.backbone(ids, cond, mask).shape == (2, 16, 32)
+    by_hand = head.backbone(ids, cond, mask)[:, 5] @ head.to_logits.weight[2 * 16 : 3 * 16].T
+    torch.testing.assert_close(logits[:, 5 * 4 + 2], by_hand)  # position 5, group 2
+
+
+@pytest.mark.parametrize("config", GROUPED)
+def test_a_masked_group_hides_its_token_and_no_other(config):
+    head = grouped_generator(config)
+    cond = grouped_condition(head)
+    mask = torch.zeros(2, 64, dtype=torch.bool)
+    mask[:, 22] = True  # position 5, group 2
+    ids = torch.randint(16, (2, 64))
+    logits = head(ids, cond, mask)
+    for token in range(20, 24):
+        other = ids.clone()
+        other[:, token] = (other[:, token] + 1) % 16
+        assert torch.equal(head(other, cond, mask), logits) == (token == 22)
+
+
+def test_every_group_reads_its_own_codebook():
+    backbone = grouped_generator(GROUPED[1]).backbone
+    codes = backbone._codes(torch.tensor([[3, 3, 3, 3, 16, 0, 1, 2]]))
+    rows = [3, 17 + 3, 34 + 3, 51 + 3, 16, 17, 34 + 1, 51 + 2]
+    torch.testing.assert_close(codes[0], backbone.token_embedding[rows])
+
+
+@pytest.mark.parametrize("kind", [Critic, CodeCritic])
+def test_critics_score_every_grouped_token(kind):
+    torch.manual_seed(0)
+    critic = kind(replace(OURS, groups=4, masked_input=False)).eval()
+    critic.backbone.set_codebook(torch.randn(4 * 17, 8))
+    ids, cond = torch.randint(16, (2, 64)), grouped_condition(critic)
+    score = critic(ids, cond)
+    assert score.shape == (2, 64)
+    assert score[0].unique().numel() > 60

@@ -19,6 +19,7 @@ from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
 from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_rank
 from realsrt.training.stages.critic import sample
+from variants import tiny_f16
 
 LEARNS = {
     "tokenizer": ("tokenizer.", "lq_encoder."),
@@ -486,3 +487,16 @@ def test_the_low_quality_encoder_learns_with_the_generator_only_where_no_tokeniz
         stage = build_stage(model, "generator")
         stage.main(make_batch(), 0).loss.backward()
         assert (model.lq_encoder.stem.weight.grad is not None) == learns
+
+
+def test_every_stage_learns_with_grouped_codes():
+    torch.manual_seed(0)
+    model, batch = RealSRT(tiny_f16()), make_batch()
+    losses = run(model, "tokenizer", batch, 60, 3e-3)
+    assert losses[-1] < losses[0] / 2
+    with torch.no_grad():
+        ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq))
+    assert min(ids[..., group].unique().numel() for group in range(4)) >= 4
+    for name, share in (("generator", 0.5), ("critic", 0.5), ("control", 0.8)):
+        losses = run(copy.deepcopy(model), name, batch, 80, 3e-3, **({"gan": 0.0} if name == "control" else {}))
+        assert losses[-1] < losses[0] * share, name

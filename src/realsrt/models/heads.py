@@ -1,6 +1,6 @@
 """Generator and critics: a backbone and a bias-free linear head each (paper, "Generator" and "Critic").
 
-Shapes: B batch, N tokens, V codes.
+Shapes: B batch, P positions, G codes a position, N = P·G tokens (group fastest), V codes, D width.
 """
 
 import math
@@ -11,13 +11,25 @@ from torch import Tensor, nn
 from realsrt.models.transformer import Condition, Transformer, TransformerConfig
 
 
+class CodeHead(nn.Linear):
+    """Features at a position → logits over the codes of each of its tokens."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__(config.width, config.groups * config.codes, bias=False)
+        self.groups = config.groups
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, P, D) → (B, N, V)."""
+        return super().forward(input).unflatten(-1, (self.groups, -1)).flatten(1, 2)
+
+
 class Generator(nn.Module):
-    """Predicts the code of every position."""
+    """Predicts the code of every token."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
+        self.to_logits = CodeHead(config)
 
     def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor) -> Tensor:
         """Logits (B, N, V)."""
@@ -30,12 +42,12 @@ class Critic(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logit = nn.Linear(config.width, 1, bias=False)
+        self.to_logit = nn.Linear(config.width, config.groups, bias=False)
 
     def forward(self, ids_BN: Tensor, cond: Condition) -> Tensor:
         """Confidence (B, N): high = believable. The network is trained with 1 for "predicted", 0 for "real"; its sign
         is flipped here and nowhere else."""
-        return -self.to_logit(self.backbone(ids_BN, cond)).squeeze(-1)
+        return -self.to_logit(self.backbone(ids_BN, cond)).flatten(1)
 
 
 class CodeCritic(nn.Module):
@@ -46,7 +58,7 @@ class CodeCritic(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
+        self.to_logits = CodeHead(config)
         self.gain = nn.Parameter(torch.ones(1))
         self.shift = nn.Parameter(torch.zeros(1))
 

@@ -2,10 +2,12 @@
 TVQ&RAP). The encoder reads target, enlargement and low-quality features; the decoder adds its picture to the
 enlargement. All of it works on the low-quality grid or coarser, so that a token costs little.
 
-Shapes: B batch, H W target pixels, h = H/8 w = W/8 token grid, D code dimension, F low-quality features at H/4 × W/4.
+Shapes: B batch, H W target pixels, h w token grid (H/8 W/8, or H/16 W/16), D code dimension, F low-quality features at
+H/4 × W/4. Ids are (B, h, w), or (B, h, w, G) where the quantizer has G groups.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -24,7 +26,8 @@ class ResidualTokenizerConfig:
     fixed [1 2 1]/4 filter each way, which takes out the one-pixel checkerboard that pixel shuffling leaves.
     ``tokens``, what they hold: "residual", target minus enlarged input, seen beside the input's features (noise of the
     input included); "texture", what plain bicubic shrinking takes from the target, whatever the input is; "plain", the
-    whole target, and the decoder sees tokens alone (the paper's idea at this size, for comparison)."""
+    whole target, and the decoder sees tokens alone (the paper's idea at this size, for comparison).
+    ``token_fold``: side of a token in low-quality pixels, 2 (downsampling 8) or 4 (16)."""
 
     features: int = 48
     encoder_width: int = 64
@@ -36,11 +39,17 @@ class ResidualTokenizerConfig:
     scale: int = 4
     smooth: bool = True
     tokens: Literal["residual", "texture", "plain"] = "residual"
+    token_fold: Literal[2, 4] = 2
     quantizer: QuantizerConfig = QuantizerConfig(512, 32, normalize=True, decay=0.97, restart_below=0.3)
 
     @property
     def downsampling(self) -> int:
-        return 2 * self.scale
+        return self.token_fold * self.scale
+
+    @property
+    def level_widths(self) -> tuple[int, ...]:
+        """Widths of the levels coarser than the low-quality grid, fine to coarse; the last is the tokens'."""
+        return (self.token_width,) if self.token_fold == 2 else (self.token_width // 2, self.token_width)
 
     def build(self) -> "ResidualTokenizer":
         return ResidualTokenizer(self)
@@ -52,18 +61,22 @@ class ResidualEncoder(nn.Module):
     def __init__(self, config: ResidualTokenizerConfig) -> None:
         super().__init__()
         self.scale = config.scale
-        width, wide = config.encoder_width, config.token_width
+        width, wide = config.encoder_width, config.level_widths[0]
         self.stem = nn.Conv2d(3 * config.scale**2 + config.features, width, 3, padding=1)
         self.fine = nn.Sequential(*(PlainResidualBlock(width) for _ in range(config.encoder_blocks)))
         self.down = nn.Conv2d(width, wide, 4, stride=2, padding=1)
         self.coarse = nn.Sequential(*(PlainResidualBlock(wide) for _ in range(config.encoder_blocks)))
-        self.out = nn.Conv2d(wide, config.quantizer.dim, 1)
+        self.coarser = nn.Sequential()
+        for fine, coarse in pairwise(config.level_widths):
+            self.coarser.extend([nn.Conv2d(fine, coarse, 4, stride=2, padding=1), nn.SiLU()])
+            self.coarser.extend(PlainResidualBlock(coarse) for _ in range(config.encoder_blocks))
+        self.out = nn.Conv2d(config.token_width, config.quantizer.dim, 1)
 
     def forward(self, residual_BCHW: Tensor, features_BFHW: Tensor) -> Tensor:
         """(B,3,H,W), (B,F,H/4,W/4) → (B,D,h,w)."""
         folded = F.pixel_unshuffle(residual_BCHW, self.scale)
         hidden = self.fine(self.stem(torch.cat([folded, features_BFHW], dim=1)))
-        return self.out(self.coarse(F.silu(self.down(hidden))))
+        return self.out(self.coarser(self.coarse(F.silu(self.down(hidden)))))
 
 
 class ResidualDecoder(nn.Module):
@@ -74,7 +87,10 @@ class ResidualDecoder(nn.Module):
         self.smooth = config.smooth
         wide, width = config.token_width, config.body_width
         self.token_blocks = nn.Sequential(*(PlainResidualBlock(wide) for _ in range(config.token_blocks)))
-        self.up = nn.Conv2d(wide, width * 4, 1)
+        self.finer = nn.Sequential()
+        for fine, coarse in pairwise(config.level_widths):
+            self.finer.extend([nn.Conv2d(coarse, fine * 4, 1), nn.PixelShuffle(2), PlainResidualBlock(fine)])
+        self.up = nn.Conv2d(config.level_widths[0], width * 4, 1)
         self.join = nn.Conv2d(width + config.features, width, 3, padding=1)
         self.body = nn.Sequential(*(PlainResidualBlock(width) for _ in range(config.body_blocks)))
         half = max(width // 2, 16)
@@ -90,7 +106,7 @@ class ResidualDecoder(nn.Module):
 
     def forward(self, z_BDhw: Tensor, features_BFHW: Tensor) -> Tensor:
         """(B,wide,h,w), (B,F,H/4,W/4) → (B,3,H,W), a residual around 0."""
-        tokens = F.pixel_shuffle(self.up(self.token_blocks(z_BDhw)), 2)
+        tokens = F.pixel_shuffle(self.up(self.finer(self.token_blocks(z_BDhw))), 2)
         hidden = self.body(self.join(torch.cat([tokens, features_BFHW], dim=1)))
         refined = self.refine(F.pixel_shuffle(self.to_half(hidden), 2))
         full = F.pixel_shuffle(self.to_full(F.silu(refined)), 2)
@@ -133,7 +149,7 @@ class ResidualTokenizer(nn.Module):
         return self.encoder(image_BCHW - base, torch.zeros_like(features))
 
     def encode(self, image_BCHW: Tensor, guide: Guide | None = None) -> Tensor:
-        """Token ids (B, h, w) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
+        """Token ids (B, h, w[, G]) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
         return self.quantizer.encode(self._latent(image_BCHW, guide))
 
     def quantize(self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None) -> Quantized:

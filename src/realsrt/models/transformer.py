@@ -1,6 +1,7 @@
 """The token transformer: backbone of generator and critic (paper, masked transformer).
 
-Shapes: B batch, N tokens in raster order, D width, V codes, C condition channels.
+Shapes: B batch, P positions in raster order, G codes a position, N = P·G tokens (group fastest), D width, V codes,
+C condition channels.
 """
 
 from dataclasses import dataclass
@@ -16,10 +17,11 @@ from realsrt.nn.position import rope_2d, sincos_2d
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """``condition``: "tokens" (the paper: ids of the enlarged input) or "features" (C channels a token from the
+    """``condition``: "tokens" (the paper: ids of the enlarged input) or "features" (C channels a position from the
     low-quality encoder). ``injection``: "cross" (the paper: a condition stream read by cross-attention) or "add"
     (condition and token share a position, so they are simply added). ``position``: "sincos" (the paper: a table for
-    one grid) or "rope" (any grid). ``masked_input``: whether positions may be masked (generator)."""
+    one grid) or "rope" (any grid). ``masked_input``: whether tokens may be masked (generator). ``groups``: codes a
+    position, each of ``code_dim`` channels from a codebook of its own, embedded in an equal share of the width."""
 
     codes: int = 512
     code_dim: int = 256
@@ -35,6 +37,7 @@ class TransformerConfig:
     injection: Literal["cross", "add"] = "cross"
     position: Literal["sincos", "rope"] = "sincos"
     masked_input: bool = True
+    groups: int = 1
 
     def build(self) -> "Transformer":
         return Transformer(self)
@@ -45,7 +48,7 @@ class Condition:
     """What a backbone keeps of the condition: keys/values a main block ("cross"), or a summand ("add")."""
 
     context: tuple[KeyValue, ...] = ()
-    summand_BND: Tensor | None = None
+    summand_BPD: Tensor | None = None
 
 
 class ConditionBlock(nn.Module):
@@ -88,53 +91,66 @@ class Transformer(nn.Module):
         cfg = self.config = config
         if cfg.position == "sincos":
             self.register_buffer("position", sincos_2d(cfg.grid, cfg.grid, cfg.width))
-        self.register_buffer("token_embedding", torch.zeros(cfg.codes + 1, cfg.code_dim))
+        self.register_buffer("token_embedding", torch.zeros(cfg.groups * (cfg.codes + 1), cfg.code_dim))
         if cfg.masked_input:
             self.mask_token = nn.Parameter(torch.randn(cfg.width) * 0.02)
-        self.embed_condition = nn.Linear(cfg.code_dim if cfg.condition == "tokens" else cfg.condition_dim, cfg.width)
+        condition_dim = cfg.groups * cfg.code_dim if cfg.condition == "tokens" else cfg.condition_dim
+        self.embed_condition = nn.Linear(condition_dim, cfg.width)
         self.condition_blocks = nn.ModuleList(ConditionBlock(cfg) for _ in range(cfg.condition_depth))
         self.condition_norm = LayerNorm(cfg.width)
-        self.embed = nn.Linear(cfg.code_dim, cfg.width)
+        self.embed = nn.Linear(cfg.code_dim, cfg.width // cfg.groups)
         self.blocks = nn.ModuleList(MainBlock(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.width)
 
     def set_codebook(self, weight_VD: Tensor) -> None:
-        """Take a frozen copy of a codebook (V+1, code_dim)."""
+        """Take a frozen copy of a codebook (V+1, code_dim), or of those of all groups, one after the other."""
         self.token_embedding.copy_(weight_VD)
 
-    def _positions(self, x_BND: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens with their absolute position added, and rotation angles if positions are relative."""
-        tokens = x_BND.shape[1]
-        side = isqrt(tokens)
-        if side * side != tokens:
-            raise ValueError(f"a square token grid is needed, not {tokens} tokens")
+    def _codes(self, ids_BN: Tensor) -> Tensor:
+        """Codes (B, N, code_dim) of ids, each from its group's codebook."""
+        first_G = torch.arange(self.config.groups, device=ids_BN.device) * (self.config.codes + 1)
+        rows_BN = ids_BN + first_G.repeat(ids_BN.shape[1] // self.config.groups)
+        return nn.functional.embedding(rows_BN, self.token_embedding)
+
+    def _by_position(self, x_BN: Tensor) -> Tensor:
+        """(B, N, …) → (B, P, G, …)."""
+        return x_BN.unflatten(1, (-1, self.config.groups))
+
+    def _positions(self, x_BPD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features with their absolute position added, and rotation angles if positions are relative."""
+        positions = x_BPD.shape[1]
+        side = isqrt(positions)
+        if side * side != positions:
+            raise ValueError(f"a square token grid is needed, not {positions} tokens")
         if self.config.position == "sincos":
             if side != self.config.grid:
                 raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {side}x{side}")
-            return x_BND + self.position.to(x_BND.dtype), None
-        return x_BND, rope_2d(side, side, self.config.head_dim).to(x_BND.device)
+            return x_BPD + self.position.to(x_BPD.dtype), None
+        return x_BPD, rope_2d(side, side, self.config.head_dim).to(x_BPD.device)
 
     def condition(self, cond: Tensor) -> Condition:
-        """``cond``: ids (B, N) or features (B, N, C) → what every later call with the same condition reuses."""
+        """``cond``: ids (B, N) or features (B, P, C) → what every later call with the same condition reuses."""
         if self.config.condition == "tokens":
-            cond = nn.functional.embedding(cond, self.token_embedding)
-        x_BND, angles = self._positions(self.embed_condition(cond))
+            cond = self._by_position(self._codes(cond)).flatten(2)
+        x_BPD, angles = self._positions(self.embed_condition(cond))
         for block in self.condition_blocks:
-            x_BND = block(x_BND, angles)
-        x_BND = self.condition_norm(x_BND)
+            x_BPD = block(x_BPD, angles)
+        x_BPD = self.condition_norm(x_BPD)
         if self.config.injection == "add":
-            return Condition(summand_BND=x_BND)
-        projected = (block.cross_attn.project(x_BND, angles) for block in self.blocks)  # pyright: ignore
+            return Condition(summand_BPD=x_BPD)
+        projected = (block.cross_attn.project(x_BPD, angles) for block in self.blocks)  # pyright: ignore
         return Condition(context=tuple(projected))
 
     def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor | None = None) -> Tensor:
-        """Features (B, N, D). Positions where ``mask_BN`` is True are replaced by the learned mask vector."""
-        x_BND = self.embed(nn.functional.embedding(ids_BN, self.token_embedding))
+        """Features (B, P, D). Tokens where ``mask_BN`` is True are replaced by their group's share of the learned mask
+        vector."""
+        x_BPGd = self._by_position(self.embed(self._codes(ids_BN)))
         if mask_BN is not None:
-            x_BND = torch.where(mask_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
-        x_BND, angles = self._positions(x_BND)
-        if cond.summand_BND is not None:
-            x_BND = x_BND + cond.summand_BND
+            mask_token_Gd = self.mask_token.to(x_BPGd.dtype).view(self.config.groups, -1)
+            x_BPGd = torch.where(self._by_position(mask_BN)[..., None], mask_token_Gd, x_BPGd)
+        x_BPD, angles = self._positions(x_BPGd.flatten(2))
+        if cond.summand_BPD is not None:
+            x_BPD = x_BPD + cond.summand_BPD
         for index, block in enumerate(self.blocks):
-            x_BND = block(x_BND, cond.context[index] if cond.context else None, angles)
-        return self.norm(x_BND)
+            x_BPD = block(x_BPD, cond.context[index] if cond.context else None, angles)
+        return self.norm(x_BPD)

@@ -65,10 +65,13 @@ class ControlMain(nn.Module):
                 ids_BN, mask_BN = before[1].ids, before[1].mask
         logits_BNV = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN).float()
         ids_BN = torch.where(mask_BN, logits_BNV.argmax(-1), ids_BN)
-        expected_BND = logits_BNV.softmax(-1) @ model.tokenizer.quantizer.weight[:-1].float()
-        expected_BND = (expected_BND - expected_BND.detach()) * mask_BN[..., None]
+        groups, codes = model.config.generator.groups, model.config.generator.codes
+        tables_GVd = model.tokenizer.quantizer.weight.float().unflatten(0, (groups, codes + 1))[:, :codes]
+        share_BPGV = logits_BNV.softmax(-1).unflatten(1, (-1, groups))
+        expected_BPGd = torch.einsum("bpgv,gvd->bpgd", share_BPGV, tables_GVd)
+        expected_BPGd = (expected_BPGd - expected_BPGd.detach()) * mask_BN.unflatten(1, (-1, groups, 1))
         code_BDhw = model.tokenizer.quantizer.lookup(model.grid(ids_BN, guide))
-        code_BDhw = code_BDhw + expected_BND.transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
+        code_BDhw = code_BDhw + expected_BPGd.flatten(2).transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
         weight = weight_of_rank(mask_BN.sum())
         token_loss = weight * F.cross_entropy(logits_BNV[mask_BN], target_BN[mask_BN])
         accuracy = weight * (ids_BN == target_BN)[mask_BN].float().mean()
