@@ -13,7 +13,7 @@ from realsrt.checkpoint import save_model
 from realsrt.errors import CheckpointError, RealSRTError, UsageError
 from realsrt.training import STAGES, train
 from realsrt.training.config import make_config
-from realsrt.training.progress import Log, rate
+from realsrt.training.progress import TIMINGS, Log, rate
 
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 2, "discriminator_width": 8}
 
@@ -91,7 +91,7 @@ def state_of(out):
 
 def log_of(out):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("minutes", "steps_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 @pytest.mark.parametrize(

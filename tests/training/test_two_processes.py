@@ -16,7 +16,7 @@ from realsrt import presets
 from realsrt.checkpoint import save_model
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
-from realsrt.training.progress import Log
+from realsrt.training.progress import TIMINGS, Log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -51,7 +51,7 @@ def train_on_two(stage, options):
 
 def log_of(out):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("minutes", "steps_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 def assert_close(out, other):
