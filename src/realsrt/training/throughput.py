@@ -7,7 +7,7 @@ from functools import cache
 
 import torch
 
-from realsrt.nn.flops import flop_counter
+from realsrt.nn.flops import FlopSum
 
 _DTYPES = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -32,9 +32,9 @@ class StepWork:
         if not self.wanted or self.counted == adversarial:
             yield
             return
-        with flop_counter() as counter:
+        with FlopSum() as counter:
             yield
-        self.flops, self.counted = counter.get_total_flops(), adversarial
+        self.flops, self.counted = counter.total, adversarial
 
     def close(self) -> None:
         """Count no more."""
