@@ -47,7 +47,7 @@ def resize_each(
     for i, image in enumerate(images):
         groups.setdefault((tuple(image.shape[2:]), tuple(sizes[i]), modes[i], antialias[i]), []).append(i)
     out = list(images)
-    for (first, *rest) in groups.values():
+    for first, *rest in groups.values():
         together = torch.cat([images[i] for i in (first, *rest)]) if rest else images[first]
         resized = resize(together, sizes[first], modes[first], antialias=antialias[first]).split(1)
         for i, image in zip((first, *rest), resized, strict=True):

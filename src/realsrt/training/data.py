@@ -121,7 +121,7 @@ def orient(image_CHW: Tensor, turn: int) -> Tensor:
 
 def _detail_map(pixels_CHW: np.ndarray) -> np.ndarray:
     """Summed-area table (rows+1, columns+1) over blocks of 16 px of the mean absolute step between neighbours, down
-    plus across, in 256ths of a grey level; of every second pixel of green, as noise and JPEG grids matter less there."""
+    plus across, in 256ths of a grey level; from every second pixel of green."""
     green = pixels_CHW[1, ::2, ::2].astype(np.int16)
     step = np.zeros(green.shape, np.int64)
     step[1:] += np.abs(green[1:] - green[:-1])

@@ -30,10 +30,10 @@ class EMA:
         weight = 1 - min(self.decay, (1 + updates) / (10 + updates))
         state = model.state_dict()
         learning = [key for key in state if key in self.learning]
-        torch._foreach_lerp_([self.shadow[key] for key in learning], [state[key] for key in learning], weight)
+        torch._foreach_lerp_([self.shadow[key] for key in learning], [state[key] for key in learning], weight)  # pyright: ignore
         followed = [key for key in state if key in self.buffers]
         if followed:
-            torch._foreach_copy_([self.shadow[key] for key in followed], [state[key] for key in followed])
+            torch._foreach_copy_([self.shadow[key] for key in followed], [state[key] for key in followed])  # pyright: ignore
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

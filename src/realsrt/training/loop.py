@@ -167,7 +167,7 @@ def train(config: TrainConfig) -> Path:
         accelerator.wait_for_everyone()  # the weights are there when any process returns
     finally:
         pool.close()
-        del main, adversary  # a DistributedDataParallel that outlives its process group can hang as it goes
+        main = adversary = None  # a DistributedDataParallel that outlives its process group can hang as it goes
         accelerator.free_memory()
         accelerator.end_training()
     return config.out / "model.safetensors"
@@ -232,4 +232,3 @@ def _set_rate(optimizer: Any, lr: float) -> float:
 def _require_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
         raise RealSRTError(f"training diverged: the loss is {loss} at step {step}; the last save is kept. Lower --lr")
-

@@ -73,7 +73,7 @@ def matmul_peak(device: str, dtype: torch.dtype, seconds: float = 0.2) -> float:
 def _time(device: str, left: torch.Tensor, right: torch.Tensor) -> float:
     """Seconds of one product, the wait for the device included."""
     started = time.perf_counter()
-    left @ right
+    torch.mm(left, right)
     if device == "cuda":
         torch.cuda.synchronize()
     return max(time.perf_counter() - started, 1e-9)
