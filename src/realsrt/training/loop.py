@@ -56,6 +56,7 @@ def train(config: TrainConfig) -> Path:
 
     parameters = [p for p in stage.main.parameters() if p.requires_grad]
     optimizer = _adamw(parameters, config, config.lr)
+    main: Any
     main, optimizer = accelerator.prepare(stage.main, optimizer)
     adversary, adversary_optimizer = None, None
     if stage.adversary is not None:
