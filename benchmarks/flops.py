@@ -1,31 +1,20 @@
 """FLOPs of one 64x64 window, counted by torch's counter: `python benchmarks/flops.py [preset …]`.
 
-A multiply-add is two FLOPs. torch's counter has no formula for the fused attention of the CPU, so one is given here.
+A multiply-add is two FLOPs.
 """
 
 import sys
-from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from realsrt import presets
 from realsrt.model import RealSRT
-
-
-def _attention_flops(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
-    return sdpa_flop_count(query, key, value)
-
-
-def _counter() -> FlopCounterMode:
-    aten = torch.ops.aten
-    mapping = {aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
-    return FlopCounterMode(display=False, custom_mapping=mapping)
+from realsrt.nn.flops import flop_counter
 
 
 def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidence: bool = False) -> dict[str, float]:
     """GFLOP of one window by part, and in all ("total"), at ``num_steps`` (default: the preset's)."""
-    counter = _counter()
+    counter = flop_counter()
     lq = torch.zeros(1, 3, model.config.window, model.config.window)
     with torch.no_grad(), counter:
         model.super_resolve(lq, num_steps=num_steps or model.config.num_steps, want_confidence=want_confidence)

@@ -87,7 +87,7 @@ def test_steps_come_in_order_and_at_their_sizes(gt_BCHW, monkeypatch, jpeg_first
         return step
 
     monkeypatch.setattr(apply, "filter_each", record("blur", apply.filter_each))
-    monkeypatch.setattr(apply, "resize", record("resize", apply.resize))
+    monkeypatch.setattr(apply, "resize_each", record("resize", apply.resize_each))
     monkeypatch.setattr(apply, "add_gaussian_noise", record("gaussian", apply.add_gaussian_noise))
     monkeypatch.setattr(apply, "add_poisson_noise", record("poisson", apply.add_poisson_noise))
     monkeypatch.setattr(apply, "pillow_jpeg", record("jpeg", apply.pillow_jpeg))

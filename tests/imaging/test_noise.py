@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from realsrt.imaging.noise import add_gaussian_noise, add_poisson_noise
+from realsrt.imaging.noise import add_gaussian_noise, add_noise_each, add_poisson_noise
 
 
 def rng() -> torch.Generator:
@@ -55,3 +55,13 @@ def test_range_is_kept_and_the_seed_decides(add):
     assert first.max() <= 1
     assert torch.equal(first, add(x_BCHW, 25.0, False, rng()))
     assert not torch.equal(first, add(x_BCHW, 25.0, False, torch.Generator().manual_seed(1)))
+
+
+def test_each_with_its_own_numbers_is_one_by_one():
+    generators = lambda: [torch.Generator().manual_seed(i) for i in range(4)]  # noqa: E731
+    images = [torch.rand(1, 3, 20 + 7 * i, 40 - 6 * i, generator=rng()) for i in range(4)]
+    strength, gray, poisson = [9.0, 1.5, 20.0, 0.5], [True, True, False, False], [False, True, False, True]
+    together = add_noise_each(images, poisson, strength, gray, generators())
+    for i, own in enumerate(generators()):
+        add = add_poisson_noise if poisson[i] else add_gaussian_noise
+        torch.testing.assert_close(together[i], add(images[i], strength[i], gray[i], own))

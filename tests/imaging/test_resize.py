@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt.imaging.resize import resize, upscale_bicubic
+from realsrt.imaging import resize as resize_module
+from realsrt.imaging.resize import resize, resize_each, upscale_bicubic
 
 MODES = ("area", "bilinear", "bicubic", "lanczos")
 
@@ -53,3 +54,14 @@ def test_antialiased_filters_are_pillows(noise_BCHW, mode, size):
 def test_area_averages_what_a_pixel_covers(noise_BCHW):
     expected = noise_BCHW.view(2, 3, 12, 4, 9, 4).mean((3, 5))
     torch.testing.assert_close(resize(noise_BCHW, (12, 9), "area"), expected)
+
+
+def test_each_is_one_by_one_and_equal_ones_go_together(monkeypatch):
+    images = [torch.rand(1, 3, side, 24) for side in (24, 32, 24, 24)]
+    sizes, modes, antialias = [(12, 12)] * 4, ["bicubic", "bicubic", "area", "bicubic"], [True] * 4
+    expected = [resize(i, s, m, antialias=a) for i, s, m, a in zip(images, sizes, modes, antialias, strict=True)]
+    calls = []
+    monkeypatch.setattr(resize_module, "resize", lambda x, *a, **k: calls.append(len(x)) or resize(x, *a, **k))
+    for image, alone in zip(resize_each(images, sizes, modes, antialias), expected, strict=True):
+        torch.testing.assert_close(image, alone)
+    assert sorted(calls) == [1, 1, 2]

@@ -9,7 +9,8 @@ from PIL import Image
 pytest.importorskip("accelerate")
 
 from realsrt.errors import UsageError
-from realsrt.training.data import Pictures, derive_seed, orient, seeded
+from realsrt.training.data import Pictures, _detail, _detail_map, derive_seed, orient, seeded
+from realsrt.training.sources import Entry
 
 
 def encode(array, form="PNG"):
@@ -61,6 +62,41 @@ def test_sources_may_be_any_iterable_and_are_named_when_useless(sources):
     assert colours(Pictures(iter(sources[2:]), min_side=32)) == [60]
     with pytest.raises(UsageError, match=r"at least 64 px in .*single\.png"):
         Pictures(iter(sources[2:]), min_side=64)
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 6, 16])
+def test_two_ranks_hold_their_own_pictures_and_crop_the_same(sources, lanes):
+    whole = Pictures(sources, min_side=32, lanes=lanes)
+    halves = [Pictures(sources, min_side=32, lanes=lanes, own=range(k, k + lanes // 2)) for k in (0, lanes // 2)]
+    for number in range(3 * lanes):
+        half = halves[number % lanes >= lanes // 2]
+        assert torch.equal(half.crop(number, 32), whole.crop(number, 32))
+    assert [h.count for h in halves] == [6, 6]
+    if lanes <= 6:
+        assert colours(halves[0]) == [c for i, c in enumerate(colours(whole)) if i % lanes < lanes // 2]
+        assert len(halves[0].pictures) + len(halves[1].pictures) == 6
+    else:  # fewer pictures than lanes: lane 8 shares with lane 2
+        assert len(halves[0].pictures) == 6
+
+
+def test_pixels_of_other_ranks_are_not_decoded(sources, monkeypatch):
+    decoded = []
+    decode = Entry.decode
+    monkeypatch.setattr(Entry, "decode", lambda entry: decoded.append(entry.name) or decode(entry))
+    Pictures(sources, min_side=32, lanes=6, own=[4])
+    assert [name.rpartition(":")[2] for name in decoded] == ["1.png"]
+
+
+def test_the_detail_map_is_the_mean_step():
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 128, 96), np.uint8)
+    pixels[:, :, 48:] //= 16
+    table = _detail_map(pixels)
+    green = pixels[1, ::2, ::2].astype(float)
+    for top, left, size in ((16, 16, 32), (32, 64, 32), (64, 0, 48)):
+        part = green[top // 2 : (top + size) // 2, left // 2 : (left + size) // 2]
+        expected = np.abs(np.diff(part, axis=0)).mean() + np.abs(np.diff(part, axis=1)).mean()
+        assert _detail(table, top, left, size) == pytest.approx(expected, rel=0.1)
+    assert _detail(_detail_map(np.full((3, 41, 33), 9, np.uint8)), 5, 1, 32) == 0
 
 
 @pytest.mark.parametrize(

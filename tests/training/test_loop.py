@@ -1,5 +1,7 @@
 import json
 import math
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -14,7 +16,7 @@ from realsrt.checkpoint import load_model, save_model
 from realsrt.errors import CheckpointError, RealSRTError, UsageError
 from realsrt.training import STAGES, train
 from realsrt.training.config import make_config
-from realsrt.training.progress import Log, rate
+from realsrt.training.progress import TIMINGS, Log, rate
 
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 2, "discriminator_width": 8}
 
@@ -92,7 +94,7 @@ def state_of(out):
 
 def log_of(out):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("minutes", "steps_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +239,53 @@ def test_log_and_trackers(config):
         assert all(math.isfinite(v) for v in line.values())
     assert first["d_loss"] > 0.5  # the mean of the one step that had it, not of all four
     assert list((run.out / "tensorboard").rglob("events*"))
+
+
+def test_the_log_says_how_fast(config):
+    run = config("tokenizer", max_steps=2)
+    train(run)
+    (line,) = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    assert line["samples_per_second"] == pytest.approx(2 * line["steps_per_second"], rel=1e-3)
+    assert line["tflops"] > 0
+    assert 0 < line["share_of_peak"] < 1.5
+    train(replace(run, profile_flops=False))
+    (line,) = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
+    assert "samples_per_second" in line
+    assert "tflops" not in line
+
+
+def test_counting_work_changes_nothing(config):
+    runs = [config("tokenizer", name, gan=0.5, max_steps=2, profile_flops=name == "with") for name in ("with", "out")]
+    for run in runs:
+        train(run)
+    assert_same(*(state_of(run.out) for run in runs))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends_the_run(config, monkeypatch, capsys, number):
+    whole, broken = (config("tokenizer", name) for name in ("whole", "broken"))
+    train(whole)
+    add = Log.add
+
+    def add_and_signal(self, step, *args, **options):
+        if step == 3:
+            os.kill(os.getpid(), number)
+        return add(self, step, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "add", add_and_signal)
+        with pytest.raises(SystemExit) as caught:
+            train(broken)
+    assert caught.value.code == 128 + number
+    assert "saved at step 3" in capsys.readouterr().out
+    assert state_of(broken.out)["step"] == 3
+    train(replace(broken, resume=True))
+    assert_same(state_of(broken.out), state_of(whole.out))
+
+
+def test_a_pool_that_does_not_divide_is_made_larger(config, capsys):
+    train(config("tokenizer", pool=5, batch=2, max_steps=1))
+    assert "a pool of 6 pairs instead of 5" in capsys.readouterr().out
 
 
 def test_a_diverging_run_stops_and_keeps_its_last_save(config):

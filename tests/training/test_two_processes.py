@@ -16,7 +16,7 @@ from realsrt import presets
 from realsrt.checkpoint import save_model
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
-from realsrt.training.progress import Log
+from realsrt.training.progress import TIMINGS, Log
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -51,7 +51,7 @@ def train_on_two(stage, options):
 
 def log_of(out):
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("minutes", "steps_per_second")} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 def assert_close(out, other):
@@ -77,19 +77,26 @@ def assert_close(out, other):
         ("generator", {"mask_sampling": "paper", "label_smoothing": 0.05}),
         ("critic", {"critic_labels": "wrong"}),
         ("control", {"gan": 0.5, "discriminator": "patch_sn"}),
+        ("generator", {"refresh": 5, "pool": 12}),
     ],
 )
 def test_two_halves_are_one_whole(photos, tmp_path, init, stage, options):
-    options = options | {
+    options = {
         "data": (photos,), "init": init, "max_steps": 6, "crop": 64, "tile": 64, "pool": 8, "log_every": 1,
         "discriminator_width": 8, "discriminator_lr": 2e-5, "warmup": 1, "lr": 2e-4,
-    }  # fmt: skip
+    } | options  # fmt: skip
     train(make_config(stage, out=tmp_path / "one", batch=4, **options))
     train_on_two(stage, options | {"out": tmp_path / "two", "batch": 2})
     assert_close(tmp_path / "two", tmp_path / "one")
     if stage == "tokenizer":
         before = torch.load(tmp_path / "two" / "state.pt", weights_only=True)["model"]["tokenizer.quantizer.weight"]
         assert not torch.equal(before, presets.build("tiny").tokenizer.quantizer.weight)
+        for name in ("cluster_size_ema", "embed_ema"):  # learned from both halves, not from one
+            key = f"tokenizer.quantizer.{name}"
+            own, other = (
+                torch.load(tmp_path / x / "state.pt", weights_only=True)["model"][key] for x in ("two", "one")
+            )
+            torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-3)
 
 
 def test_two_processes_go_on_where_one_was_killed(photos, tmp_path, init, monkeypatch):

@@ -3,7 +3,7 @@
 `draw_plan` decides what happens to one sample, `degrade` draws and does it.
 """
 
-from realsrt.degradations.apply import degrade
+from realsrt.degradations.apply import degrade, degrade_seeded
 from realsrt.degradations.plans import (
     BICUBIC,
     LIGHT,
@@ -29,6 +29,7 @@ __all__ = [
     "OrderConfig",
     "Plan",
     "degrade",
+    "degrade_seeded",
     "draw_plan",
     "protocol",
 ]

@@ -15,8 +15,9 @@ from realsrt.degradations.plans import REALESRGAN, BlurPlan, DegradationConfig, 
 from realsrt.errors import UsageError
 from realsrt.imaging.blur import bell_kernels, filter_each, sinc_kernels
 from realsrt.imaging.jpeg import jpeg_each
-from realsrt.imaging.noise import add_gaussian_noise, add_poisson_noise
-from realsrt.imaging.resize import resize
+from realsrt.imaging.noise import add_gaussian_noise, add_noise_each, add_poisson_noise
+from realsrt.imaging.resize import resize_each
+from realsrt.nn.device import exact_float32
 
 
 @torch.no_grad()
@@ -30,16 +31,23 @@ def degrade(
     batch (on a CPU to the bit; on a GPU, where samples are blurred and compressed together, up to rounding). It does
     depend on the kind of device. Raises UsageError when a side is no multiple of `scale`.
     """
+    return degrade_seeded(gt_BCHW, torch.randint(2**62, (len(gt_BCHW),), generator=rng).tolist(), config, scale)
+
+
+@torch.no_grad()
+def degrade_seeded(
+    gt_BCHW: Tensor, seeds: Sequence[int], config: DegradationConfig | Mixture = REALESRGAN, scale: int = 4
+) -> Tensor:
+    """`degrade` with the number of each sample given. On a GPU the CPU only queues work and never waits for it."""
     batch, _, height, width = gt_BCHW.shape
     if height % scale or width % scale:
         raise UsageError(f"a target of {width}x{height} px cannot be divided by {scale}: crop it to a multiple")
-    gt_BCHW = gt_BCHW.float()
-    seeds = torch.randint(2**62, (batch,), generator=rng).tolist()
+    gt_BCHW, device = gt_BCHW.float(), gt_BCHW.device
     plans = [draw_plan(config, random.Random(seed)) for seed in seeds]
-    rngs = [torch.Generator(gt_BCHW.device).manual_seed(seed) for seed in seeds]
+    rngs = [torch.Generator(device).manual_seed(seed) for seed in seeds]
     images = list(gt_BCHW.split(1))
-    together = 1 if gt_BCHW.device.type == "cpu" else max(batch, 1)
-    with torch.autocast(gt_BCHW.device.type, enabled=False):
+    together = 1 if device.type == "cpu" else max(batch, 1)
+    with torch.autocast(device.type, enabled=False), exact_float32(device):
         parts = [slice(i, i + together) for i in range(0, batch, together)]
         return torch.cat([lq for part in parts for lq in run_plans(images[part], plans[part], rngs[part], scale)])
 
@@ -48,22 +56,26 @@ def run_plans(images: list[Tensor], plans: list[Plan], rngs: list[torch.Generato
     """Every plan on its (1,3,H,W) picture; sizes drift apart on the way and meet again at the end."""
     images, samples = images.copy(), range(len(images))
     low_sizes = [(image.shape[2] // scale, image.shape[3] // scale) for image in images]
+    antialias = [plan.antialias for plan in plans]
     last_quality = [plan.orders[-1].quality if plan.orders else None for plan in plans]
     for number in range(max((len(plan.orders) for plan in plans), default=0)):
         orders = [plan.orders[number] if number < len(plan.orders) else None for plan in plans]
         is_last = [number + 1 == len(plan.orders) for plan in plans]
         images = _blur(images, [order.blur if order else None for order in orders])
+        sizes, modes = [], []
         for i, order in enumerate(orders):
-            if order is not None:
-                height, width = low_sizes[i] if is_last[i] else images[i].shape[2:]
-                size = (max(1, int(height * order.factor)), max(1, int(width * order.factor)))
-                images[i] = resize(images[i], size, order.filter, antialias=plans[i].antialias)
-                images[i] = _add_noise(images[i], order.noise, rngs[i])
+            height, width = low_sizes[i] if is_last[i] else images[i].shape[2:]
+            factor = order.factor if order else 1.0
+            size = (max(1, int(height * factor)), max(1, int(width * factor)))
+            sizes.append(size if order else tuple(images[i].shape[2:]))
+            modes.append(order.filter if order else "area")
+        images = resize_each(images, sizes, modes, antialias)
+        images = _add_noise(images, [order.noise if order else None for order in orders], rngs)
         images = _compress(
             images, [order.quality if order and not last else None for order, last in zip(orders, is_last, strict=True)]
         )
     images = _compress(images, [last_quality[i] if plans[i].jpeg_first else None for i in samples])
-    images = [resize(images[i], low_sizes[i], plans[i].final_filter, antialias=plans[i].antialias) for i in samples]
+    images = resize_each(images, low_sizes, [plan.final_filter for plan in plans], antialias)
     images = _blur(images, [plan.final_sinc for plan in plans])
     images = _compress(images, [None if plans[i].jpeg_first else last_quality[i] for i in samples])
     return [(image.clamp(0, 1) * 255.0).round() / 255.0 for image in images]
@@ -91,11 +103,22 @@ def make_kernels(blurs: Sequence[BlurPlan]) -> Tensor:
     return torch.where(is_sinc, sinc_kernels(column("size"), column("cutoff")), bells)
 
 
-def _add_noise(image: Tensor, noise: NoisePlan | None, rng: torch.Generator) -> Tensor:
-    if noise is None:
-        return image
-    add = add_gaussian_noise if noise.kind == "gaussian" else add_poisson_noise
-    return add(image, noise.strength, noise.gray, rng)
+def _add_noise(
+    images: list[Tensor], noises: Sequence[NoisePlan | None], rngs: Sequence[torch.Generator]
+) -> list[Tensor]:
+    chosen = {i: noise for i, noise in enumerate(noises) if noise is not None}
+    images = images.copy()
+    if len(images) == 1:  # the CPU's way
+        for noise in chosen.values():
+            add = add_gaussian_noise if noise.kind == "gaussian" else add_poisson_noise
+            images[0] = add(images[0], noise.strength, noise.gray, rngs[0])
+    elif chosen:
+        poisson = [noise.kind == "poisson" for noise in chosen.values()]
+        strength, gray = ([getattr(noise, name) for noise in chosen.values()] for name in ("strength", "gray"))
+        noisy = add_noise_each([images[i] for i in chosen], poisson, strength, gray, [rngs[i] for i in chosen])
+        for i, image in zip(chosen, noisy, strict=True):
+            images[i] = image
+    return images
 
 
 def _compress(images: list[Tensor], qualities: Sequence[float | None]) -> list[Tensor]:

@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from realsrt.imaging.resize import stack_padded, unstack
 from realsrt.imaging.tiling import mirror_index
+from realsrt.nn.device import to_device
 
 KERNEL_SIZE = 21
 """Side of every kernel array; smaller kernels are centred in it, zero around."""
@@ -69,14 +71,14 @@ def reflect_pad(x_BCHW: Tensor, pad: int) -> Tensor:
     height, width = x_BCHW.shape[2:]
     if pad < min(height, width):
         return F.pad(x_BCHW, (pad,) * 4, mode="reflect")
-    rows, columns = (mirror_index(-pad, n + pad, n).to(x_BCHW.device) for n in (height, width))
+    rows, columns = (to_device(mirror_index(-pad, n + pad, n), x_BCHW.device) for n in (height, width))
     return x_BCHW[:, :, rows[:, None], columns]
 
 
 def filter_valid(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
     """Filter every sample with its own kernel where the kernel fits: (B, C, H-k+1, W-k+1)."""
     batch, channels, height, width = x_BCHW.shape
-    weight = kernel_Bkk.to(x_BCHW).repeat_interleave(channels, dim=0).unsqueeze(1)
+    weight = to_device(kernel_Bkk.to(x_BCHW.dtype), x_BCHW.device).repeat_interleave(channels, dim=0).unsqueeze(1)
     out = F.conv2d(x_BCHW.reshape(1, batch * channels, height, width), weight, groups=batch * channels)
     return out.view(batch, channels, *out.shape[2:])
 
@@ -91,11 +93,8 @@ def filter_each(images: Sequence[Tensor], kernel_Bkk: Tensor) -> list[Tensor]:
     reach = max(kernel_reach(kernel_Bkk), 1)
     centre = kernel_Bkk.shape[-1] // 2
     kernel_Bkk = kernel_Bkk[:, centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
-    sizes = [image.shape[2:] for image in images]
-    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-    padded = torch.cat([F.pad(reflect_pad(i, reach), (0, width - i.shape[3], 0, height - i.shape[2])) for i in images])
-    filtered = filter_valid(padded, kernel_Bkk).split(1)
-    return [image[:, :, :h, :w] for image, (h, w) in zip(filtered, sizes, strict=True)]
+    padded = stack_padded([reflect_pad(image, reach) for image in images], mode="constant")
+    return unstack(filter_valid(padded, kernel_Bkk), [image.shape[2:] for image in images])
 
 
 def kernel_reach(kernel_Bkk: Tensor) -> int:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from realsrt.errors import UsageError
+from realsrt.imaging.resize import stack_padded, unstack
 
 
 def jpeg(x_BCHW: Tensor, quality_B: Tensor | float) -> Tensor:
@@ -23,15 +24,13 @@ def jpeg(x_BCHW: Tensor, quality_B: Tensor | float) -> Tensor:
     except ImportError as error:
         raise UsageError("JPEG degradation needs kornia: pip install realsrt[train]") from error
     height, width = x_BCHW.shape[2:]
-    quality_B = torch.as_tensor(quality_B).to(x_BCHW).expand(x_BCHW.shape[0])
+    # qualities on the CPU stay there: kornia reads them, for which it would otherwise wait for the GPU
+    quality_B = torch.as_tensor(quality_B).to(x_BCHW.dtype).expand(x_BCHW.shape[0])
     x_BCHW = F.pad(x_BCHW.clamp(0, 1), (0, -width % 16, 0, -height % 16), mode="replicate")
     return jpeg_codec_differentiable(x_BCHW, quality_B)[:, :, :height, :width].clamp(0, 1)
 
 
 def jpeg_each(images: Sequence[Tensor], qualities: Sequence[float]) -> list[Tensor]:
     """`jpeg` for pictures (1,3,H,W) of different sizes, one quality each, in one call."""
-    sizes = [image.shape[2:] for image in images]
-    height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-    padded = torch.cat([F.pad(i, (0, width - i.shape[3], 0, height - i.shape[2]), mode="replicate") for i in images])
-    done = jpeg(padded, torch.tensor(qualities)).split(1)
-    return [image[:, :, :h, :w] for image, (h, w) in zip(done, sizes, strict=True)]
+    done = jpeg(stack_padded(images, mode="replicate"), torch.tensor(qualities))
+    return unstack(done, [image.shape[2:] for image in images])

@@ -3,8 +3,13 @@
 Shape suffixes: B batch, C channels, H W pixels. Source: Real-ESRGAN (arXiv:2107.10833), appendix.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from realsrt.imaging.resize import stack_padded, unstack
+from realsrt.nn.device import to_device
 
 _LUMA = (0.2989, 0.5870, 0.1140)
 
@@ -24,19 +29,49 @@ def add_poisson_noise(x_BCHW: Tensor, scale_B: Tensor | float, gray_B: Tensor | 
     A pixel's photon count is its 8-bit value in units of 1/levels, levels being the number of distinct values in the
     sample, rounded up to a power of two. x: RGB in [0,1]; `rng` lives on x's device.
     """
-    luma_B1HW = (x_BCHW * x_BCHW.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-    clean_BCHW = torch.where(_column(gray_B, x_BCHW).bool(), luma_B1HW, x_BCHW)
-    level_BCHW = (clean_BCHW.clamp(0, 1) * 255.0).round()
-    levels_B111 = torch.stack([_distinct(level_CHW) for level_CHW in level_BCHW]).view(-1, 1, 1, 1)
-    photons = torch.exp2(torch.ceil(torch.log2(levels_B111)))
-    clean_BCHW = level_BCHW / 255.0
-    noise_BCHW = torch.poisson(clean_BCHW * photons, generator=rng) / photons - clean_BCHW
+    clean_BCHW, photons_B111 = _light(x_BCHW, gray_B)
+    noise_BCHW = torch.poisson(clean_BCHW * photons_B111, generator=rng) / photons_B111 - clean_BCHW
     return _add(x_BCHW, noise_BCHW, _column(scale_B, x_BCHW), gray_B)
 
 
-def _distinct(level_CHW: Tensor) -> Tensor:
-    """How many of the 256 levels occur, as a float scalar; no wait for the device."""
-    return level_CHW.new_zeros(256).index_fill_(0, level_CHW.flatten().long(), 1.0).sum()
+def add_noise_each(
+    images: Sequence[Tensor],
+    poisson: Sequence[bool],
+    strength: Sequence[float],
+    gray: Sequence[bool],
+    rngs: Sequence[torch.Generator],
+) -> list[Tensor]:
+    """`add_poisson_noise` or `add_gaussian_noise` for pictures (1,3,H,W) of different sizes, each with its own numbers.
+
+    Only the draws are made one by one, so that each follows from its own generator; all else is done in one go.
+    """
+    x_BCHW = stack_padded(images, mode="replicate")
+    poisson_B, gray_B = torch.tensor(poisson), torch.tensor(gray)
+    strength_B = torch.where(poisson_B, torch.tensor(strength), torch.tensor(strength) / 255.0)
+    poisson_B, gray_B, strength_B = (to_device(v, x_BCHW.device) for v in (poisson_B, gray_B, strength_B))
+    clean_BCHW, photons_B111 = _light(x_BCHW, gray_B)
+    rate_BCHW, noise_BCHW = clean_BCHW * photons_B111, torch.zeros_like(x_BCHW)
+    for i, (image, rng) in enumerate(zip(images, rngs, strict=True)):
+        here = (slice(i, i + 1), slice(None), slice(image.shape[2]), slice(image.shape[3]))
+        if poisson[i]:
+            noise_BCHW[here] = torch.poisson(rate_BCHW[here].contiguous(), generator=rng)
+        else:
+            noise_BCHW[here] = torch.randn(image.shape, generator=rng, device=image.device, dtype=image.dtype)
+    is_poisson_B111 = _column(poisson_B, x_BCHW).bool()
+    noise_BCHW = torch.where(is_poisson_B111, noise_BCHW / photons_B111 - clean_BCHW, noise_BCHW)
+    return unstack(_add(x_BCHW, noise_BCHW, _column(strength_B, x_BCHW), gray_B), [i.shape[2:] for i in images])
+
+
+def _light(x_BCHW: Tensor, gray_B: Tensor | bool) -> tuple[Tensor, Tensor]:
+    """What shot noise starts from: clean values on 8-bit levels (luma where gray), and the photons of white."""
+    weight_C11 = to_device(torch.tensor(_LUMA, dtype=x_BCHW.dtype), x_BCHW.device).view(3, 1, 1)
+    luma_B1HW = (x_BCHW * weight_C11).sum(1, keepdim=True)
+    clean_BCHW = torch.where(_column(gray_B, x_BCHW).bool(), luma_B1HW, x_BCHW)
+    level_BCHW = (clean_BCHW.clamp(0, 1) * 255.0).round()
+    level_BL = level_BCHW.flatten(1).long()
+    seen_BV = level_BCHW.new_zeros(len(x_BCHW), 256).scatter_(1, level_BL, 1.0)  # no wait for the device
+    photons_B111 = torch.exp2(torch.ceil(torch.log2(seen_BV.sum(1)))).view(-1, 1, 1, 1)
+    return level_BCHW / 255.0, photons_B111
 
 
 def _add(x_BCHW: Tensor, noise_BCHW: Tensor, strength_B111: Tensor, gray_B: Tensor | bool) -> Tensor:
@@ -45,4 +80,4 @@ def _add(x_BCHW: Tensor, noise_BCHW: Tensor, strength_B111: Tensor, gray_B: Tens
 
 
 def _column(value_B: Tensor | float, x_BCHW: Tensor) -> Tensor:
-    return torch.as_tensor(value_B, device=x_BCHW.device).to(x_BCHW.dtype).view(-1, 1, 1, 1)
+    return to_device(torch.as_tensor(value_B).to(x_BCHW.dtype), x_BCHW.device).view(-1, 1, 1, 1)

@@ -3,11 +3,14 @@
 Shape suffixes: B batch, C channels, H W pixels.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from realsrt.nn.device import to_device
 
 Mode = Literal["area", "bilinear", "bicubic", "lanczos"]
 
@@ -29,11 +32,38 @@ def resize(x_BCHW: Tensor, size: tuple[int, int], mode: Mode, *, antialias: bool
         return F.interpolate(x_BCHW, size=size, mode="area")
     if mode == "lanczos":
         rows, columns = (
-            _lanczos_weights(n_in, n_out, antialias).to(x_BCHW)
+            to_device(_lanczos_weights(n_in, n_out, antialias).to(x_BCHW.dtype), x_BCHW.device)
             for n_in, n_out in zip(x_BCHW.shape[2:], size, strict=True)
         )
         return rows @ x_BCHW @ columns.T
     return F.interpolate(x_BCHW, size=size, mode=mode, align_corners=False, antialias=antialias)
+
+
+def resize_each(
+    images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], modes: Sequence[Mode], antialias: Sequence[bool]
+) -> list[Tensor]:
+    """`resize` for pictures (1,C,H,W) of different sizes, those that agree in everything in one call."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for i, image in enumerate(images):
+        groups.setdefault((tuple(image.shape[2:]), tuple(sizes[i]), modes[i], antialias[i]), []).append(i)
+    out = list(images)
+    for first, *rest in groups.values():
+        together = torch.cat([images[i] for i in (first, *rest)]) if rest else images[first]
+        resized = resize(together, sizes[first], modes[first], antialias=antialias[first]).split(1)
+        for i, image in zip((first, *rest), resized, strict=True):
+            out[i] = image
+    return out
+
+
+def stack_padded(images: Sequence[Tensor], *, mode: str) -> Tensor:
+    """Pictures (1,C,H,W) of different sizes as one batch, filled up at the right and bottom by a mode of F.pad."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (2, 3))
+    return torch.cat([F.pad(i, (0, width - i.shape[3], 0, height - i.shape[2]), mode=mode) for i in images])
+
+
+def unstack(x_BCHW: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """A batch back to pictures (1,C,height,width), cut to their sizes."""
+    return [image[:, :, :h, :w] for image, (h, w) in zip(x_BCHW.split(1), sizes, strict=True)]
 
 
 def _lanczos_weights(n_in: int, n_out: int, antialias: bool) -> Tensor:

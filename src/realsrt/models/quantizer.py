@@ -11,6 +11,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.nn.device import exact_float32
+
 
 @dataclass(frozen=True)
 class QuantizerConfig:
@@ -71,8 +73,8 @@ class Quantizer(nn.Module):
         return F.normalize(z_BDhw, dim=1) if self.config.normalize else z_BDhw
 
     def encode(self, z_BDhw: Tensor) -> Tensor:
-        """Ids (B, h, w) of the nearest codes by squared Euclidean distance, computed in float32."""
-        with torch.autocast(z_BDhw.device.type, enabled=False):
+        """Ids (B, h, w) of the nearest codes by squared Euclidean distance, computed in float32 (never TF32)."""
+        with torch.autocast(z_BDhw.device.type, enabled=False), exact_float32(z_BDhw.device):
             flat_MD = self.prepare(z_BDhw.float()).permute(0, 2, 3, 1).reshape(-1, self.config.dim)
             codes_VD = self.weight[:-1].float()
             distance = flat_MD.square().sum(1, keepdim=True) + codes_VD.square().sum(1) - 2 * flat_MD @ codes_VD.T

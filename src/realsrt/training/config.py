@@ -14,9 +14,10 @@ class TrainConfig:
     """One run. Sizes are in pixels of the high-quality target.
 
     Budget: the run ends, and its learning rate has decayed, at ``max_steps`` or ``max_minutes``, whichever comes
-    first. Data: every step ``refresh`` new tiles are degraded into a pool of ``pool`` pairs, from which ``batch``
-    crops are drawn, so that degradations mix within a batch and cost little. ``precision``: "no" (float32), "bf16" or
-    "fp16".
+    first. Data: every step ``refresh`` new tiles are degraded into a pool of ``pool`` pairs (rounded up to a multiple
+    of the global batch, which is ``batch`` times the processes), from which the crops are drawn, so that degradations
+    mix within a batch and cost little. ``refresh`` and ``pool`` are of all processes together. ``precision``: "no"
+    (float32), "bf16" or "fp16".
     """
 
     stage: Literal["tokenizer", "generator", "critic", "control"]
@@ -104,6 +105,10 @@ class TrainConfig:
     log_every: int = 20
     save_minutes: float = 5.0
     save_steps: int | None = None
+    compile: bool = False
+    """Compile the networks (torch.compile): for GPUs, where the first steps then take minutes and the others less."""
+    profile_flops: bool = True
+    """Measure the machine's peak at the start, count one step's work, and log the share of peak."""
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {

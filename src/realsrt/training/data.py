@@ -1,25 +1,31 @@
 """Photographs, decoded once and kept as uint8 on the training device; crops drawn by number.
 
-Shapes: H W pixels of the target.
+Shapes: n crops, H W pixels of the target. A *lane* is a place in the global batch (of all processes).
 """
 
-import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyvips
 import torch
 from torch import Tensor
 
 from realsrt.errors import UsageError
+from realsrt.training.sources import entries
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+_BLOCK = 16
+"""Side, in pixels, of the blocks of the detail map."""
+_LEAST_DETAIL = 2.0
 
 
 def derive_seed(*parts: int) -> int:
     """One 63-bit seed from several whole numbers; distinct inputs of one length give independent ones."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
+    return int(derive_words(1, *parts)[0] >> 1)
+
+
+def derive_words(count: int, *parts: int) -> np.ndarray:
+    """``count`` random 64-bit words (uint64) that follow from several whole numbers."""
+    return np.random.SeedSequence(parts).generate_state(count, np.uint64)
 
 
 def seeded(*parts: int) -> torch.Generator:
@@ -28,49 +34,81 @@ def seeded(*parts: int) -> torch.Generator:
 
 
 class Pictures:
-    """A set of RGB photographs in memory: ``crop(number, size)`` is a pure function of seed and number."""
+    """A set of RGB photographs in memory: ``crop(number, size)`` is a pure function of seed, lanes and number.
+
+    Photographs are dealt to lanes in turn (to all lanes, where there are fewer photographs than lanes), and crop
+    ``number`` comes from lane ``number mod lanes``. So a process decodes and keeps only what its own lanes need, and
+    how many processes there are changes no crop.
+    """
 
     def __init__(
-        self, sources: Iterable[Path], *, min_side: int, seed: int = 0, device: torch.device | str = "cpu"
+        self,
+        sources: Iterable[Path],
+        *,
+        min_side: int,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        lanes: int = 1,
+        own: Sequence[int] | None = None,
     ) -> None:
-        """Read folders, WebDataset-format tars and single files, in name order; smaller pictures are left out.
+        """Read folders, tars and single files (:func:`entries`), in name order; smaller pictures are left out.
 
-        Raises UsageError if a source is missing or nothing usable is found.
+        ``own``: the lanes that crops will be asked for; by default all. Headers are read of all files, pixels only
+        where needed. Raises UsageError if a source is missing or nothing usable is found.
         """
         sources = [Path(source) for source in sources]
         if not sources:
             raise UsageError("no training data: name folders, tars or pictures with --data")
-        self.seed = seed
-        self.pictures: list[Tensor] = []
-        for name, content in _contents(sources):
-            picture = _decode(name, content)
-            if min(picture.shape[1:]) >= min_side:
-                self.pictures.append(picture.to(device))
-        if not self.pictures:
+        self.seed, self.lanes = seed, lanes
+        usable = []
+        for entry in entries(sources):
+            header = entry.open()
+            if min(header.width, header.height) >= min_side:
+                usable.append((entry, header.width * header.height))
+        if not usable:
             raise UsageError(f"no photograph with sides of at least {min_side} px in {', '.join(map(str, sources))}")
-        areas = torch.tensor([p.shape[1] * p.shape[2] for p in self.pictures], dtype=torch.float64)
-        self.cumulative = areas.cumsum(0) / areas.sum()
+        self.count = len(usable)
+        self.megapixels = sum(area for _, area in usable) / 1e6
+        self.hands = min(lanes, self.count)
+        self.held = {index % self.hands for index in (range(lanes) if own is None else own)}
+        self.pictures: list[Tensor] = []
+        self._detail: list[np.ndarray] = []
+        self._hand: dict[int, list[int]] = {hand: [] for hand in self.held}
+        for index, (entry, _) in enumerate(usable):
+            if index % self.hands in self.held:
+                self._hand[index % self.hands].append(len(self.pictures))
+                pixels_CHW = entry.decode()
+                self._detail.append(_detail_map(pixels_CHW))
+                self.pictures.append(torch.from_numpy(pixels_CHW).to(device))
+        areas = {hand: np.array([self._area(i) for i in held], np.float64) for hand, held in self._hand.items()}
+        self._cumulative = {hand: torch.from_numpy(area.cumsum() / area.sum()) for hand, area in areas.items()}
 
-    @property
-    def megapixels(self) -> float:
-        return sum(p.shape[1] * p.shape[2] for p in self.pictures) / 1e6
+    def _area(self, index: int) -> int:
+        return self.pictures[index].shape[1] * self.pictures[index].shape[2]
 
     def crop(self, number: int, size: int) -> Tensor:
         """Crop ``number``: (3, size, size) uint8, at a random place, flipped and turned at random.
 
-        Pictures are drawn by area. A crop with next to no detail is drawn again, up to four times.
+        A lane's pictures are drawn by area. A crop with next to no detail is drawn again, up to four times. All of
+        this is decided on the CPU: nothing waits for the device.
         """
+        hand = number % self.lanes % self.hands
+        held, cumulative = self._hand[hand], self._cumulative[hand]
         rng = seeded(self.seed, 1, number)
         for _ in range(4):
             pick = torch.rand(1, generator=rng, dtype=torch.float64)
-            picture = self.pictures[min(int(torch.searchsorted(self.cumulative, pick)), len(self.pictures) - 1)]
+            index = held[min(int(torch.searchsorted(cumulative, pick)), len(held) - 1)]
+            picture = self.pictures[index]
             top = int(torch.randint(picture.shape[1] - size + 1, (1,), generator=rng))
             left = int(torch.randint(picture.shape[2] - size + 1, (1,), generator=rng))
-            crop = picture[:, top : top + size, left : left + size]
-            if _has_detail(crop):
+            if _detail(self._detail[index], top, left, size) > _LEAST_DETAIL:
                 break
         turn = int(torch.randint(8, (1,), generator=rng))
-        return orient(crop, turn).contiguous()
+        return orient(picture[:, top : top + size, left : left + size], turn).contiguous()
+
+    def crops(self, numbers: Sequence[int], size: int) -> Tensor:
+        """Several crops, (n, 3, size, size) uint8."""
+        return torch.stack([self.crop(number, size) for number in numbers])
 
 
 def orient(image_CHW: Tensor, turn: int) -> Tensor:
@@ -81,45 +119,21 @@ def orient(image_CHW: Tensor, turn: int) -> Tensor:
     return image_CHW.flip(dims) if dims else image_CHW
 
 
-def _has_detail(crop_CHW: Tensor, threshold: float = 2.0) -> bool:
-    """Whether the mean absolute step between neighbours (in grey levels) is not tiny."""
-    luma = crop_CHW[1, ::2, ::2].float()
-    return float((luma[1:] - luma[:-1]).abs().mean() + (luma[:, 1:] - luma[:, :-1]).abs().mean()) > threshold
+def _detail_map(pixels_CHW: np.ndarray) -> np.ndarray:
+    """Summed-area table (rows+1, columns+1) over blocks of 16 px of the mean absolute step between neighbours, down
+    plus across, in 256ths of a grey level; from every second pixel of green."""
+    green = pixels_CHW[1, ::2, ::2].astype(np.int16)
+    step = np.zeros(green.shape, np.int64)
+    step[1:] += np.abs(green[1:] - green[:-1])
+    step[:, 1:] += np.abs(green[:, 1:] - green[:, :-1])
+    side = _BLOCK // 2
+    step = np.pad(step, [(0, -length % side) for length in step.shape], mode="edge")
+    blocks = step.reshape(step.shape[0] // side, side, step.shape[1] // side, side).sum((1, 3))
+    return np.pad((blocks * 256 // side**2).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
 
-def _contents(sources: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-    for source in sources:
-        if not source.exists():
-            raise UsageError(f"no such training data: {source}")
-        try:
-            yield from _files(source)
-        except (OSError, tarfile.TarError) as error:
-            raise UsageError(f"training data {source} can't be read ({str(error).splitlines()[0]})") from None
-
-
-def _files(source: Path) -> Iterator[tuple[str, bytes]]:
-    if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()):
-            yield str(path), path.read_bytes()
-    elif source.suffix == ".tar":
-        with tarfile.open(source) as tar:
-            members = sorted((m for m in tar if m.isfile()), key=lambda m: m.name)
-            for member in members:
-                if Path(member.name).suffix.lower() in SUFFIXES and (file := tar.extractfile(member)):
-                    yield f"{source}:{member.name}", file.read()
-    else:
-        yield str(source), source.read_bytes()
-
-
-def _decode(name: str, content: bytes) -> Tensor:
-    try:
-        image = pyvips.Image.new_from_buffer(content, "", fail_on="truncated")
-        image = image.colourspace("srgb")
-        if image.hasalpha():
-            image = image.flatten()
-        array = image.cast("uchar").numpy()
-    except pyvips.Error as error:
-        raise UsageError(
-            f"{name} can't be decoded ({str(error).splitlines()[0]}); remove it from the training data"
-        ) from None
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+def _detail(table: np.ndarray, top: int, left: int, size: int) -> float:
+    """The map's mean over the blocks that a crop touches, in grey levels."""
+    up, down, west, east = top // _BLOCK, -(-(top + size) // _BLOCK), left // _BLOCK, -(-(left + size) // _BLOCK)
+    total = int(table[down, east] - table[up, east] - table[down, west] + table[up, west])
+    return total / (256 * (down - up) * (east - west))

@@ -25,14 +25,15 @@ class EMA:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the shadow towards the model's present weights."""
-        updates = float(self.shadow["_updates"].add_(1))
+        """Move the shadow towards the model's present weights; on a GPU a few kernels, and no wait."""
+        updates = float(self.shadow["_updates"].add_(1))  # kept on the CPU
         weight = 1 - min(self.decay, (1 + updates) / (10 + updates))
-        for key, value in model.state_dict().items():
-            if key in self.learning:
-                self.shadow[key].lerp_(value, weight)
-            elif key in self.buffers:
-                self.shadow[key].copy_(value)
+        state = model.state_dict()
+        learning = [key for key in state if key in self.learning]
+        torch._foreach_lerp_([self.shadow[key] for key in learning], [state[key] for key in learning], weight)  # pyright: ignore
+        followed = [key for key in state if key in self.buffers]
+        if followed:
+            torch._foreach_copy_([self.shadow[key] for key in followed], [state[key] for key in followed])  # pyright: ignore
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:

@@ -10,23 +10,24 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from realsrt import presets
 from realsrt.checkpoint import load_model
-from realsrt.degradations import PROTOCOLS, degrade
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
-from realsrt.training.data import Pictures, seeded
+from realsrt.training.device import Together, compile_parts, prepare_device, stop_signals
 from realsrt.training.ema import EMA
-from realsrt.training.pair_pool import Pair, PairPool
+from realsrt.training.pairs import build_pool
 from realsrt.training.progress import Budget, Log, rate
 from realsrt.training.stages import BUILDERS
 from realsrt.training.state import read_state, restoring, write_state, write_weights
+from realsrt.training.throughput import StepWork
 
 
 def train(config: TrainConfig) -> Path:
     """Run one stage; returns the file of its (EMA) weights, ``out/model.safetensors``.
 
     ``out`` also gets state.pt (to resume), log.jsonl and TensorBoard files. Raises UsageError, CheckpointError, or
-    RealSRTError when the loss is no longer finite.
+    RealSRTError when the loss is no longer finite. After SIGINT or SIGTERM the step is finished, the state saved, and
+    SystemExit raised (130 or 143).
     """
     torch.manual_seed(config.seed)
     state_file = config.out / "state.pt"
@@ -36,6 +37,7 @@ def train(config: TrainConfig) -> Path:
     model = _model(config, saved)
     crop = _crop(config, model)
     accelerator = _accelerator(config)
+    prepare_device(accelerator.device)
 
     if config.stage != "tokenizer":
         model.sync_codebook()
@@ -54,6 +56,7 @@ def train(config: TrainConfig) -> Path:
 
     parameters = [p for p in stage.main.parameters() if p.requires_grad]
     optimizer = _adamw(parameters, config, config.lr)
+    main: Any
     main, optimizer = accelerator.prepare(stage.main, optimizer)
     adversary, adversary_optimizer = None, None
     if stage.adversary is not None:
@@ -68,14 +71,25 @@ def train(config: TrainConfig) -> Path:
             if accelerator.scaler is not None and saved.get("scaler"):
                 accelerator.scaler.load_state_dict(saved["scaler"])
 
-    pool = _pool(config, model, accelerator)
-    first = accelerator.process_index * config.batch
+    processes = accelerator.num_processes
+    pool = build_pool(
+        config,
+        scale=model.config.scale,
+        device=accelerator.device,
+        processes=processes,
+        index=accelerator.process_index,
+        say=accelerator.print,
+    )
+    work = StepWork(
+        accelerator.device, config.precision, batch=config.batch, processes=processes, wanted=config.profile_flops
+    )
+    together = Together(processes)
     step = saved["step"] if saved else 0
     history = (saved or {}).get("history", model.info.provenance.get("stages", []))
     budget = Budget(config, saved["minutes"] if saved else 0.0)
     if saved is not None:
         accelerator.print(f"resumed at step {step}, after {budget.minutes:.1f} minutes")
-    log = Log(accelerator, config.out, step)
+    log = Log(accelerator, config.out, step, work)
     last_save = budget.minutes
     loss = torch.zeros(())
 
@@ -101,19 +115,18 @@ def train(config: TrainConfig) -> Path:
         weights = config.out / "model.safetensors"
         write_weights(weights, model, ema, config, history=history, steps=step, minutes=minutes)
 
-    try:
-        while (progress := _agree(accelerator, budget.progress(step))) < 1.0:
-            batch = pool.batch(step, first=first, count=config.batch, crop=crop)
-            factor = rate(config, step, progress)
-            figures: dict[str, Any] = {"lr": _set_rate(optimizer, config.lr * factor)}
+    def learn(factor: float) -> dict[str, Any]:
+        """One step of the networks, at a share of their learning rates; gives figures, on the device."""
+        batch = pool.batch(step, crop)
+        figures: dict[str, Any] = {"lr": _set_rate(optimizer, config.lr * factor)}
+        with work.counting(adversary is not None and step >= config.gan_start):
             with accelerator.autocast():
                 outcome = main(batch, step)
-            loss = outcome.loss.detach()
+            figures |= {"loss": outcome.loss.detach()} | outcome.figures
             accelerator.backward(outcome.loss)
             figures["grad_norm"] = accelerator.clip_grad_norm_(parameters, config.clip)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            figures |= {"loss": loss} | outcome.figures
             if adversary is not None and adversary_optimizer is not None and outcome.pictures is not None:
                 _set_rate(adversary_optimizer, config.discriminator_lr * factor)
                 with accelerator.autocast():
@@ -123,20 +136,39 @@ def train(config: TrainConfig) -> Path:
                 adversary_optimizer.step()
                 adversary_optimizer.zero_grad(set_to_none=True)
                 figures |= judged.figures
-            ema.update(model)
-            step += 1
-            means = log.add(step, budget.minutes, figures, show=step % config.log_every == 0)
-            _require_finite(means.get("loss", 0.0), step)
-            by_step = config.save_steps is not None and step % config.save_steps == 0
-            if by_step or budget.minutes - last_save > config.save_minutes:
-                save()
-                last_save = budget.minutes
+        ema.update(model)
+        return figures
+
+    compiled = not config.compile
+    try:
+        with stop_signals() as stopped:
+            while True:
+                progress, stop = together.most(budget.progress(step), max(stopped, default=0))
+                if stop:
+                    save()
+                    accelerator.print(f"{config.stage}: stopped; saved at step {step}, and --resume goes on from there")
+                    raise SystemExit(128 + int(stop))
+                if progress >= 1.0:
+                    break
+                figures = learn(rate(config, step, progress))
+                loss = figures["loss"]
+                step += 1
+                if not compiled:  # after the first step, in which the work was counted
+                    compile_parts(model, stage.adversary)
+                    work.close()
+                    compiled = True
+                means = log.add(step, budget.minutes, figures, show=step % config.log_every == 0)
+                _require_finite(means.get("loss", 0.0), step)
+                by_step = config.save_steps is not None and step % config.save_steps == 0
+                if by_step or budget.minutes - last_save > config.save_minutes:
+                    save()
+                    last_save = budget.minutes
         save()
         accelerator.print(f"{config.stage}: {step} steps, {budget.minutes:.1f} minutes")
         accelerator.wait_for_everyone()  # the weights are there when any process returns
     finally:
         pool.close()
-        del main, adversary  # a DistributedDataParallel that outlives its process group can hang as it goes
+        main = adversary = None  # a DistributedDataParallel that outlives its process group can hang as it goes
         accelerator.free_memory()
         accelerator.end_training()
     return config.out / "model.safetensors"
@@ -214,29 +246,6 @@ def _set_rate(optimizer: Any, lr: float) -> float:
     return lr
 
 
-def _agree(accelerator: Accelerator, progress: float) -> float:
-    """The furthest progress of all processes, so that all stop at the same step."""
-    if accelerator.num_processes == 1:
-        return progress
-    return float(accelerator.gather(torch.tensor([progress], device=accelerator.device)).max())  # pyright: ignore
-
-
 def _require_finite(loss: float, step: int) -> None:
     if not math.isfinite(loss):
         raise RealSRTError(f"training diverged: the loss is {loss} at step {step}; the last save is kept. Lower --lr")
-
-
-def _pool(config: TrainConfig, model: RealSRT, accelerator: Accelerator) -> PairPool:
-    if config.degradation not in PROTOCOLS:
-        raise UsageError(f"no degradation is named {config.degradation!r}; there are {', '.join(PROTOCOLS)}")
-    pictures = Pictures(config.data, min_side=config.tile, seed=config.seed, device=accelerator.device)
-    accelerator.print(f"{len(pictures.pictures)} photograph(s), {pictures.megapixels:.1f} MP, on {accelerator.device}")
-    protocol, scale = PROTOCOLS[config.degradation], model.config.scale
-
-    def make_pair(number: int) -> Pair:
-        with torch.inference_mode():
-            gt = pictures.crop(number, config.tile)
-            lq = degrade(gt[None].float() / 255, config=protocol, rng=seeded(config.seed, 5, number), scale=scale)[0]
-            return (lq * 255).round().to(torch.uint8), gt
-
-    return PairPool(make_pair, size=config.pool, refresh=config.refresh, seed=config.seed, scale=scale)

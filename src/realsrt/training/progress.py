@@ -11,6 +11,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from realsrt.training.config import TrainConfig
+from realsrt.training.throughput import StepWork
+
+TIMINGS = ("minutes", "steps_per_second", "samples_per_second", "tflops", "share_of_peak")
+"""What differs in the logs of two equal runs."""
 
 
 class Budget:
@@ -38,9 +42,9 @@ def rate(config: TrainConfig, step: int, progress: float) -> float:
 class Log:
     """Means of the figures since the last line, over all processes: to the terminal, log.jsonl and the trackers."""
 
-    def __init__(self, accelerator: Accelerator, out: Path, step: int) -> None:
+    def __init__(self, accelerator: Accelerator, out: Path, step: int, work: StepWork) -> None:
         """Lines of log.jsonl after ``step`` are dropped: they are of a run that is now repeated or replaced."""
-        self.accelerator, self.path = accelerator, out / "log.jsonl"
+        self.accelerator, self.path, self.work = accelerator, out / "log.jsonl", work
         self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}
         self.steps, self.since = 0, time.monotonic()
@@ -49,15 +53,15 @@ class Log:
             self.path.write_text("".join(lines))
 
     def add(self, step: int, minutes: float, figures: dict[str, Any], *, show: bool) -> dict[str, float]:
-        """Take in a step's figures; with ``show`` write a line and return its means."""
+        """Take in a step's figures; with ``show`` write a line and return its means. Only that reads the device."""
         for key, value in figures.items():
             self.sums[key] = self.sums.get(key, 0.0) + (value.detach() if isinstance(value, Tensor) else value)
             self.counts[key] = self.counts.get(key, 0) + 1
         self.steps += 1
         if not show:
             return {}
-        means = self._mean_of_all({k: float(v) / self.counts[k] for k, v in self.sums.items()})
-        means["steps_per_second"] = self.steps / (time.monotonic() - self.since)
+        means = self._mean_of_all({k: v / self.counts[k] for k, v in _read(self.sums).items()})
+        means |= self.work.figures(self.steps / (time.monotonic() - self.since))
         self.accelerator.log(means, step=step)
         if self.accelerator.is_main_process:
             line = {"step": step, "minutes": round(minutes, 3)} | {k: float(f"{v:.5g}") for k, v in means.items()}
@@ -74,6 +78,14 @@ class Log:
         total = self.accelerator.reduce(own, "mean")
         assert isinstance(total, Tensor)
         return dict(zip(means, total.tolist(), strict=True))
+
+
+def _read(sums: dict[str, Tensor | float]) -> dict[str, float]:
+    """The figures as numbers; those on the device in one transfer."""
+    tensors = {key: value for key, value in sums.items() if isinstance(value, Tensor)}
+    numbers = torch.stack([t.float() for t in tensors.values()]).tolist() if tensors else []
+    read = dict(zip(tensors, numbers, strict=True))
+    return {key: read[key] if key in read else float(value) for key, value in sums.items()}
 
 
 def _step(line: str) -> float:

@@ -1,0 +1,31 @@
+"""Getting small tensors onto a GPU without waiting for it, and float32 that is float32 there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """``x`` on ``device``; from the CPU to a GPU through pinned memory, so that the CPU does not wait for the GPU."""
+    device = torch.device(device)
+    if device.type == "cuda" and x.device.type == "cpu":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+@contextmanager
+def exact_float32(device: torch.device | str) -> Iterator[None]:
+    """On a GPU: matrix products and convolutions of float32 without TF32, and no search for the fastest convolution,
+    which would be repeated for every new size. Nothing changes elsewhere."""
+    if torch.device(device).type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)

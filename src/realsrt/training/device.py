@@ -1,0 +1,80 @@
+"""What a training run asks of its device, and what ends it early."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from realsrt.model import RealSRT
+
+
+def prepare_device(device: torch.device) -> None:
+    """On a GPU: TF32 for what is left in float32, and the fastest convolutions for the (fixed) shapes."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+
+
+def compile_parts(model: RealSRT, adversary: nn.Module | None = None, **options: object) -> list[nn.Module]:
+    """Compile the heavy parts in place, for fixed shapes; parameters and state dicts keep their names."""
+    tokenizer = model.tokenizer
+    parts: list[nn.Module | None] = [
+        getattr(tokenizer, "encoder", None),
+        tokenizer.decoder,
+        model.lq_encoder,
+        model.generator.backbone,
+        model.critic.backbone,
+        model.control,
+        adversary,
+    ]
+    found = [part for part in parts if part is not None]
+    for part in found:
+        part.compile(dynamic=False, **options)
+    return found
+
+
+class Together:
+    """What the processes agree on in each step, over the CPU, so that no GPU is waited for."""
+
+    def __init__(self, processes: int) -> None:
+        self.group = dist.new_group(backend="gloo") if processes > 1 else None
+
+    def most(self, *values: float) -> list[float]:
+        """Each value's maximum over all processes."""
+        if self.group is None:
+            return list(values)
+        shared = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.group)
+        return shared.tolist()
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Inside, the first SIGINT or SIGTERM is put into the list that is given; a second one does what it always does.
+
+    Outside the main thread signals are left alone.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _frame: object) -> None:
+        caught.append(number)
+        restore()
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    for number in usual:
+        signal.signal(number, note)
+    try:
+        yield caught
+    finally:
+        restore()

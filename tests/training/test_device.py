@@ -1,0 +1,52 @@
+import os
+import signal
+import threading
+
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+
+from realsrt import presets
+from realsrt.training.device import Together, compile_parts, stop_signals
+
+
+def test_compiling_keeps_names_and_numbers():
+    model, other = presets.build("tiny").eval(), presets.build("tiny").eval()
+    parts = compile_parts(model, backend="eager")
+    assert len(parts) >= 5
+    assert all(part._compiled_call_impl is not None for part in parts)
+    assert model.state_dict().keys() == other.state_dict().keys()
+    lq = torch.rand(1, 3, 16, 16)
+    with torch.no_grad():
+        a, b = (m.super_resolve(lq, num_steps=2).image for m in (model, other))
+    torch.testing.assert_close(a, b)
+
+
+def test_the_first_signal_is_noted_and_the_handlers_come_back():
+    usual = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with stop_signals() as caught:
+        assert caught == []
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert caught == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGINT) == usual[1]  # a second one is not held back
+    with stop_signals():
+        pass
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == usual
+
+
+def test_other_threads_leave_signals_alone():
+    handlers = []
+
+    def look():
+        with stop_signals():
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert handlers == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_one_process_agrees_with_itself():
+    assert Together(1).most(0.25, 15) == [0.25, 15]
