@@ -155,12 +155,12 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """ "A better" or "B better" when the difference's interval leaves out zero, else "no clear difference"."""
+        """ "A better" or "B better" when the difference's interval leaves out zero, else "unclear"."""
         if self.difference.low > 0:
             return "B better" if self.up else "A better"
         if self.difference.high < 0:
             return "A better" if self.up else "B better"
-        return "no clear difference"
+        return "unclear"
 
 
 def compare(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Comparison:

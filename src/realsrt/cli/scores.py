@@ -109,14 +109,16 @@ def show(scores: Scores) -> None:
         table(f"{len(scores.done)} pictures; ↑ more is better, ↓ less", ["picture", *arrows.values()], lines)
         return
     table("A → B; ↑ more is better, ↓ less", ["picture", *arrows.values()], lines)
-    columns = ["metric", "A", "B", "B - A", "95 % interval", "A wins", "B wins", "says"]
+    columns = ["metric", "A", "B", "B - A", "95 % interval", "wins A:B", "says"]
     rows = []
     for m in scores.metrics:
         one = found[m.name]
         cells = [_number(one[part]["mean"], m) for part in ("A", "B", "difference")]
         cells[2] = cells[2] if cells[2].startswith(("-", "∞")) else f"+{cells[2]}"
         wins = one["wins"]
-        rows.append([arrows[m.name], *cells, _interval(one["difference"], m), wins["A"], wins["B"], one["verdict"]])
+        rows.append(
+            [arrows[m.name], *cells, _interval(one["difference"], m), f"{wins['A']}:{wins['B']}", one["verdict"]]
+        )
     table(f"{len(scores.done)} pictures: A = {scores.roles['A']}, B = {scores.roles['B']}", columns, rows)
 
 
