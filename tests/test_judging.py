@@ -29,18 +29,23 @@ def test_pairs_by_name_not_by_order(tmp_path):
 
 
 def test_suffix_and_folders(tmp_path):
-    results = touch(tmp_path / "r", "a_x4.png", "sub/a_x4.png", "a_confidence.png", ".hidden_x4.png", "a_x4.txt")
-    targets = touch(tmp_path / "t", "a.png", "sub/a.png")
+    results = touch(
+        tmp_path / "r", "a_x4.png", "sub/a_x4.png", "a_confidence.png", ".hidden_x4.png", "a_x4.txt", "b.png"
+    )
+    targets = touch(tmp_path / "t", "a.png", "b.png", "sub/a.png")
     matched = judging.match({"result": results, "target": targets}, suffixes={"result": "_x4"}, recursive=True)
     assert matched.groups == {
         "a": {"result": results / "a_x4.png", "target": targets / "a.png"},
         "sub/a": {"result": results / "sub/a_x4.png", "target": targets / "sub/a.png"},
     }
-    assert matched.alone == {"result": (results / "a_confidence.png",)}
+    assert matched.alone == {
+        "result": (results / "a_confidence.png", results / "b.png"),
+        "target": (targets / "b.png",),
+    }
     flat = judging.match({"result": results, "target": targets}, suffixes={"result": "_x4"})
     assert list(flat.groups) == ["a"]
     with pytest.raises(UsageError, match="--suffix"):
-        judging.match({"result": results, "target": targets})
+        judging.match({"result": touch(tmp_path / "other", "a_out.png"), "target": targets})
 
 
 def test_what_is_not_clear_is_refused(tmp_path):

@@ -69,6 +69,16 @@ def test_blocks_are_whole_ones_and_sharpness_sees_texture():
     assert sharpness_K[0] < 0.1 * sharpness_K[1]
 
 
+def test_the_mean_of_neighbours_has_the_sign_of_their_correlation():
+    columns = (-1.0) ** torch.arange(192)
+    noise = 0.03 * torch.randn(192, 192, generator=torch.Generator().manual_seed(0))
+    image_HW = 0.5 + 0.03 * columns + noise  # pixels side by side are opposite, those above each other alike
+    features_KF, _ = block_features(image_HW.expand(3, -1, -1), gaussian_window())
+    beside, below = features_KF[:, 3], features_KF[:, 7]
+    assert (beside < 0).all()
+    assert (below > 0).all()
+
+
 def test_the_distance_is_zero_where_the_means_agree(pristine):
     image = natural(3)
     features_KF, _ = block_features(image[0], pristine.window)
