@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from realsrt.errors import UsageError
-from realsrt.metrics import bootstrap_interval, luma, psnr, psnr_y, spearman, ssim
+from realsrt.metrics import bootstrap_interval, luma, ms_ssim, psnr, psnr_y, spearman, ssim
 
 
 @pytest.fixture
@@ -68,10 +68,26 @@ def test_ssim_is_one_for_equals_and_falls_with_noise(y_BCHW):
     )
 
 
+def test_ms_ssim_forgives_fine_noise_more_than_ssim_does():
+    pytest.importorskip("torchmetrics", reason="torchmetrics is in the extra `metrics`")
+    rng = torch.Generator().manual_seed(0)
+    coarse = torch.rand(2, 3, 12, 11, generator=rng)  # 192x176 px below
+    y_BCHW = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bilinear") * 0.6 + 0.2
+    noisy = y_BCHW + torch.tensor([0.02, 0.1]).view(2, 1, 1, 1) * torch.randn(y_BCHW.shape, generator=rng)
+    assert ms_ssim(y_BCHW, y_BCHW).tolist() == pytest.approx([1, 1], abs=1e-5)
+    weak, strong = ms_ssim(noisy, y_BCHW).tolist()
+    assert 0 < strong < weak < 1
+    assert strong > ssim(noisy, y_BCHW)[1] + 0.1
+    with pytest.raises(ValueError, match="176 px or more"):
+        ms_ssim(noisy, y_BCHW, crop_border=1)
+
+
 def test_missing_torchmetrics_says_what_to_install(monkeypatch, y_BCHW):
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
     with pytest.raises(UsageError, match=r"pip install realsrt\[metrics\]"):
         ssim(y_BCHW, y_BCHW)
+    with pytest.raises(UsageError, match=r"pip install realsrt\[metrics\]"):
+        ms_ssim(y_BCHW, y_BCHW)
 
 
 def test_bootstrap_interval_covers_the_mean_and_has_the_normal_width():

@@ -49,6 +49,26 @@ def ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
     return value
 
 
+def ms_ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+    """Multi-scale structural similarity per sample, (B,), 1 when equal: five scales, mean over RGB (torchmetrics).
+
+    Wang, Simoncelli, Bovik, Asilomar 2003. x is clamped to [0,1]. Raises ValueError for a side below 176 px,
+    UsageError when torchmetrics is not installed.
+    """
+    try:
+        from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+    except ImportError as error:
+        raise UsageError("MS-SSIM needs torchmetrics: pip install realsrt[metrics]") from error
+    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    if min(x_BCHW.shape[2:]) < 176:  # a sixteenth of it must hold the 11-px window
+        raise ValueError(f"MS-SSIM needs sides of 176 px or more, not {x_BCHW.shape[3]}x{x_BCHW.shape[2]}")
+    value = multiscale_structural_similarity_index_measure(
+        x_BCHW.float(), y_BCHW.float(), data_range=1.0, reduction="none"
+    )
+    assert isinstance(value, Tensor)
+    return value
+
+
 def bootstrap_interval(
     values: Sequence[float] | Tensor, seed: int, *, level: float = 0.95, resamples: int = 10_000
 ) -> tuple[float, float]:

@@ -42,6 +42,12 @@ def test_a_file_depends_on_its_name_and_the_seed_alone(tmp_path):
     assert made("alone", "z", "1") != first
 
 
+def test_too_small_a_picture_is_named(tmp_path, capsys):
+    pictures(tmp_path / "hr", ["a.png"], 3, 64)
+    assert main(["degrade", str(tmp_path / "hr"), str(tmp_path / "lq")]) == 1
+    assert "a.png: 64x3 is too small to shrink 4 times" in capsys.readouterr().err
+
+
 def test_protocols_and_usage(tmp_path, capsys):
     pictures(tmp_path / "hr", ["a.png"], 64, 64)
     assert main(["degrade", str(tmp_path / "hr"), str(tmp_path / "lq"), "--protocol", "bicubic", "--scale", "2"]) == 0

@@ -1,6 +1,5 @@
 """`realsrt degrade`: the degradation that models are trained on, to files."""
 
-import hashlib
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from realsrt.cli.show import Screen, about, error
 from realsrt.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
-    import torch
+    from realsrt.degradations import DegradationConfig, Mixture
 
 
 def degrade(
@@ -44,7 +43,7 @@ def degrade(
             screen.begin(job.source.name)
             try:
                 name = (job.source.relative_to(root) if root else Path(job.source.name)).with_suffix("").as_posix()
-                record = _one(job, config, generator(seed, name), scale)
+                record = _one(job, config, name, seed, scale)
             except UsageError:
                 raise
             except Exception as problem:
@@ -56,15 +55,7 @@ def degrade(
         return 1 if report.count("failed") else 0
 
 
-def generator(seed: int, name: str) -> "torch.Generator":
-    """The random numbers of one file: decided by the seed and the name alone."""
-    import torch
-
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def _one(job: Job, config: object, rng: "torch.Generator", scale: int) -> Record:
+def _one(job: Job, config: "DegradationConfig | Mixture", name: str, seed: int, scale: int) -> Record:
     import torch
 
     from realsrt import degradations, imageio
@@ -72,21 +63,21 @@ def _one(job: Job, config: object, rng: "torch.Generator", scale: int) -> Record
 
     started = time.perf_counter()
     picture = imageio.read(job.source)
-    height, width = picture.height // scale * scale, picture.width // scale * scale
-    if not (height and width):
-        raise ImageError(f"{job.source}: {picture.width}x{picture.height} is too small to shrink {scale} times")
-    gt_BCHW = torch.from_numpy(picture.rgb_float()[:height, :width]).permute(2, 0, 1)[None].contiguous()
-    lq_BCHW = degradations.degrade(gt_BCHW, config=config, rng=rng, scale=scale)  # pyright: ignore[reportArgumentType]
+    try:
+        lq_HWC = degradations.degrade_named(
+            torch.from_numpy(picture.rgb_float()), name, config=config, seed=seed, scale=scale
+        )
+    except ValueError as error:
+        raise ImageError(f"{job.source}: {error}") from error
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (lq_BCHW[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    imageio.write(job.target, Picture.from_array(pixels))
+    imageio.write(job.target, Picture.from_array(lq_HWC.numpy()))
     return Record(
         str(job.source),
         str(job.target),
         "done",
         width=picture.width,
         height=picture.height,
-        out_width=pixels.shape[1],
-        out_height=pixels.shape[0],
+        out_width=lq_HWC.shape[1],
+        out_height=lq_HWC.shape[0],
         seconds=round(time.perf_counter() - started, 3),
     )

@@ -73,10 +73,14 @@ class Screen:
             self._bars.update(self._one, completed=done, total=total)
 
     def end(self, record: Record) -> None:
+        self.advance()
+        if self._bars and record.status != "failed":
+            print(summary(record))
+
+    def advance(self) -> None:
+        """One picture more is through."""
         if self._bars:
             self._bars.advance(self._all)
-            if record.status != "failed":
-                print(summary(record))
 
 
 def summary(record: Record) -> str:

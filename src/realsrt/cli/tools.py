@@ -13,7 +13,8 @@ from realsrt.cli.show import table
 
 _EXTRAS = {
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
-    "metrics": ("torchmetrics",),
+    "metrics": ("torchmetrics", "PIL"),
+    "iqa": ("pyiqa",),
     "web": ("gradio",),
     "serve": ("fastapi", "uvicorn"),
     "bulk": ("ray",),

@@ -1,9 +1,10 @@
 """From a clean target to the low-quality input it could have come from: Real-ESRGAN's random pipeline, and milder ones.
 
-`draw_plan` decides what happens to one sample, `degrade` draws and does it.
+`draw_plan` decides what happens to one sample, `degrade` draws and does it, `degrade_named` by name and seed.
 """
 
 from realsrt.degradations.apply import degrade, degrade_seeded
+from realsrt.degradations.by_name import degrade_named, named_rng
 from realsrt.degradations.plans import (
     BICUBIC,
     LIGHT,
@@ -30,6 +31,8 @@ __all__ = [
     "Plan",
     "degrade",
     "degrade_seeded",
+    "degrade_named",
     "draw_plan",
+    "named_rng",
     "protocol",
 ]

@@ -1,0 +1,194 @@
+"""`realsrt evaluate`: results measured, alone, against targets, or one folder against another."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from realsrt.cli import scores
+from realsrt.cli.show import Screen, about, error, note
+from realsrt.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from realsrt.judging import Matched
+    from realsrt.niqe import NiqeModel
+    from realsrt.scoring import Metric
+    from realsrt.sheets import Crop
+
+
+def _option(*names: str, help: str = "", **more: Any) -> Parameter:
+    return Parameter(name=list(names) or None, help=help, negative=(), **more)
+
+
+@dataclass(frozen=True)
+class _How:
+    """How one picture is judged."""
+
+    border: int
+    multiple: int
+    crops: int
+
+
+def evaluate(
+    results: Annotated[Path | None, Parameter(help="A folder of results, or one picture.")] = None,
+    /,
+    *,
+    target: Annotated[Path | None, _option(help="The folder of originals (or the one original).")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, _option(help="Two result folders A B, in place of RESULTS: which is better?")
+    ] = None,
+    metrics: Annotated[
+        str,
+        _option(
+            help="Names with commas: psnr, psnr_y, ssim, ms_ssim, squeeze, squeeze_held_out, niqe; by pyiqa: lpips, "
+            "dists, pyiqa_niqe, musiq, clipiqa, maniqa."
+        ),
+    ] = "psnr,psnr_y,ssim",
+    suffix: Annotated[str, _option(help="What results have after the target's name: _x4 for a_x4.png and a.png.")] = "",
+    recursive: Annotated[bool, _option(help="Folders inside folders too, with the same structure.")] = False,
+    crop_border: Annotated[int, _option(help="Pixels left out on every side before measuring.")] = 0,
+    mod_crop: Annotated[
+        int, _option(help="First crop targets at right and bottom to a multiple of this, as realsrt degrade does.")
+    ] = 1,
+    features: Annotated[Path | None, _option(help="SqueezeNet feature file of the squeeze distances.")] = None,
+    niqe_params: Annotated[Path | None, _option(help="NIQE's parameters, .npz or .mat.")] = None,
+    niqe_fit: Annotated[
+        Path | None, _option(help="Make NIQE's parameters from good pictures; written to --niqe-params if given.")
+    ] = None,
+    csv: Annotated[Path | None, _option(help="Write a line a picture into this file.")] = None,
+    json_: Annotated[Path | None, _option("--json", help="Write everything into this file.")] = None,
+    sheet: Annotated[Path | None, _option(help="Write crops of where pictures differ most (.png).")] = None,
+    sheet_rows: Annotated[int, _option(help="Crops on the sheet.")] = 12,
+    input: Annotated[Path | None, _option(help="The folder of low-quality inputs, for the sheet.")] = None,
+    device: Annotated[str, _option(help="For metrics that are networks: cpu, auto, cuda:0, mps.")] = "cpu",
+) -> int:
+    """Measure pictures against their targets, which are found by name, or alone where a metric needs none.
+
+    Every mean comes with a bootstrap 95 % interval. --compare takes differences picture by picture, B - A. A bad file
+    is named on stderr and the rest is done. Exit status: 0 all done, 1 some failed, 2 usage. Without a terminal, stdout
+    gets one JSON line a picture and a last one with "status": "summary".
+    """
+    from realsrt import judging, scoring, sheets
+    from realsrt.windows import pick_device
+
+    if crop_border < 0 or mod_crop < 1 or sheet_rows < 1:
+        raise UsageError("--crop-border must be 0 or more, --mod-crop and --sheet-rows 1 or more")
+    for path in (csv, json_, sheet, niqe_params if niqe_fit else None):
+        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist")
+    if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UsageError(f"{sheet}: a sheet is written as .png, .jpg or .webp")
+    model = _niqe(niqe_params, niqe_fit)
+    if results is None and compare is None and niqe_fit:
+        return 0
+    judged = _judged(results, compare)
+    names = scoring.parse_names(metrics)
+    if target is None and (lacking := [name for name in names if scoring.KNOWN[name].needs_target]):
+        raise UsageError(
+            f"{', '.join(lacking)} needs the originals: give --target, or metrics that need none (niqe, …)"
+        )
+    roles = judged | ({"target": target} if target else {}) | ({"input": input} if input else {})
+    if sheet:
+        sheets.pillow()
+        if len(roles) < 2:
+            raise UsageError("--sheet shows differences: give --target, --input or --compare as well")
+    matched = judging.match(
+        roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else []
+    )
+    _say_alone(matched)
+    wanted = scoring.build(names, features=features, niqe_model=model, device=pick_device(device))
+    table = scores.Scores(wanted, tuple(judged), roles)
+    found: list[Crop] = []
+    streams = [] if sys.stdout.isatty() else [sys.stdout]
+    with Screen(len(matched.groups)) as screen:
+        for row, cuts in _rows(matched, wanted, tuple(judged), _How(crop_border, mod_crop, 2 if sheet else 0), screen):
+            table.add(row, streams)
+            found += cuts
+    scores.show(table)
+    if csv:
+        scores.write_csv(table, csv)
+    if json_:
+        scores.write_json(table, json_)
+    if sheet and found:
+        sheets.save(sheet, sheets.choose(found, sheet_rows))
+    return 1 if table.failed else 0
+
+
+def _judged(results: Path | None, compare: tuple[Path, Path] | None) -> dict[str, Path]:
+    if (results is None) == (compare is None):
+        raise UsageError("give a folder of results, or two with --compare A B")
+    return {"result": results} if results else dict(zip("AB", compare or (), strict=True))
+
+
+def _niqe(params: Path | None, pristine: Path | None) -> "NiqeModel | None":
+    from realsrt import judging, niqe, scoring
+
+    if pristine is None:
+        return scoring.load_niqe(params) if params else None
+    pictures = judging.match({"good pictures": pristine}).groups.values()
+    try:
+        model = niqe.fit(judging.load(path) for group in pictures for path in group.values())
+    except ValueError as problem:
+        raise UsageError(f"{pristine}: {problem}; give more or larger pictures") from problem
+    if params:
+        scoring.save_niqe(model, params)
+    return model
+
+
+def _say_alone(matched: "Matched") -> None:
+    for role, paths in matched.alone.items():
+        more = f" and {len(paths) - 5} more" if len(paths) > 5 else ""
+        kind = "result" if role == "result" else f"of {role}"
+        note(f"without a partner of the same name ({kind}): {', '.join(str(path) for path in paths[:5])}{more}")
+
+
+def _rows(
+    matched: "Matched", metrics: "list[Metric]", judged: tuple[str, ...], how: _How, screen: Screen
+) -> "Iterator[tuple[scores.Row, list[Crop]]]":
+    """Every picture, whatever happens to it."""
+    for name, files in matched.groups.items():
+        screen.begin(name)
+        try:
+            values, cuts = _one(name, files, metrics, judged, how)
+            yield scores.Row(name, files, values), cuts
+        except UsageError:
+            raise
+        except Exception as problem:
+            reason = about(files[judged[0]], problem)
+            error(reason)
+            yield scores.Row(name, files, {}, reason), []
+        screen.advance()
+
+
+def _one(
+    name: str, files: Any, metrics: "list[Metric]", judged: tuple[str, ...], how: _How
+) -> "tuple[dict[str, dict[str, float]], list[Crop]]":
+    """Values by role and metric, and the crops of the picture's worst places."""
+    from realsrt import judging, sheets
+    from realsrt.imaging.resize import upscale_bicubic
+
+    target = judging.crop_multiple(judging.load(files["target"]), how.multiple) if "target" in files else None
+    if target is not None and not target.numel():
+        raise ImageError(f"{files['target']}: nothing is left of it at --mod-crop {how.multiple}")
+    pictures = {role: judging.load(files[role]) for role in judged}
+    values = {
+        role: judging.measure(metrics, pictures[role], target, source=files[role], border=how.border) for role in judged
+    }
+    if not how.crops or not (target is not None or "input" in files or len(judged) > 1):
+        return values, []
+    shown = {"input": judging.load(files["input"])} if "input" in files else {}
+    shown |= pictures | ({} if target is None else {"target": target})
+    if len(judged) > 1:
+        if pictures["A"].shape != pictures["B"].shape:
+            raise ImageError(f"{files['A']}: is of another size than {files['B']}")
+        return values, sheets.crops(name, shown, ("A", "B"), count=how.crops)
+    if target is None:
+        result = pictures["result"]
+        enlarged = upscale_bicubic(shown["input"], 4)
+        if enlarged.shape != result.shape:
+            raise ImageError(f"{files['result']}: is not four times as large as {files['input']}")
+        return values, sheets.crops(name, shown | {"bicubic": enlarged}, ("result", "bicubic"), count=how.crops)
+    return values, sheets.crops(name, shown, ("result", "target"), count=how.crops)

@@ -1,0 +1,176 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from realsrt import imageio, judging, scoring
+from realsrt.cli import main
+from realsrt.metrics import psnr, psnr_y, ssim
+from realsrt.niqe import FEATURES, NiqeModel, gaussian_window
+from realsrt.picture import Picture
+
+pytest.importorskip("torchmetrics")
+
+
+def pictures(folder, names, noise=0.0, size=(48, 56)):
+    """The same picture for the same position, with the given amount of noise."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names):
+        pixels = np.random.default_rng(seed).integers(60, 190, (*size, 3)).astype(np.float64)
+        pixels += noise * np.random.default_rng(100 + seed).standard_normal(pixels.shape)
+        imageio.write(folder / name, Picture.from_array(pixels.clip(0, 255).round().astype(np.uint8)))
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pictures(tmp_path / "good", ["a_x4.png", "b_x4.png", "c_x4.png"], 4)
+    pictures(tmp_path / "bad", ["a_x4.png", "b_x4.png", "c_x4.png"], 12)
+    pictures(tmp_path / "hr", ["a.png", "b.png", "c.png"])
+    return tmp_path
+
+
+def run(capsys, status, *argv):
+    assert main(["evaluate", *argv]) == status
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def test_values_are_those_of_the_metrics(folders, capsys):
+    lines, err = run(
+        capsys, 0, "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr,psnr-y,ssim", "--crop-border", "4",
+        "--csv", "out.csv", "--json", "out.json",
+    )  # fmt: skip
+    assert err == ""
+    assert [line["name"] for line in lines[:-1]] == ["a", "b", "c"]
+    expected = {name: [] for name in ("psnr", "psnr_y", "ssim")}
+    for name in "abc":
+        x, y = judging.load(folders / f"good/{name}_x4.png"), judging.load(folders / f"hr/{name}.png")
+        for known, function in (("psnr", psnr), ("psnr_y", psnr_y), ("ssim", ssim)):
+            expected[known].append(float(function(x, y, crop_border=4)))
+    for index, line in enumerate(lines[:-1]):
+        assert line["metrics"] == pytest.approx({known: values[index] for known, values in expected.items()}, abs=1e-6)
+    summary = lines[-1]
+    assert (summary["status"], summary["done"], summary["failed"]) == ("summary", 3, 0)
+    assert summary["metrics"]["psnr"]["mean"] == pytest.approx(np.mean(expected["psnr"]), abs=1e-6)
+    assert summary["metrics"]["psnr"]["low"] <= summary["metrics"]["psnr"]["mean"] <= summary["metrics"]["psnr"]["high"]
+
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["picture"] for row in rows] == ["a", "b", "c"]
+    assert [float(row["ssim"]) for row in rows] == pytest.approx(expected["ssim"], abs=1e-6)
+    document = json.loads((folders / "out.json").read_text())
+    assert document["pictures"] == lines[:-1]
+    assert document["metrics"] == summary["metrics"]
+
+
+def test_a_bad_picture_is_named_and_the_rest_is_done(folders, capsys):
+    pictures(folders / "hr", ["b.png"], size=(48, 60))
+    (folders / "good/c_x4.png").write_text("words")
+    pictures(folders / "good", ["lonely_x4.png"])
+    lines, err = run(capsys, 1, "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr")
+    assert [line["status"] for line in lines] == ["done", "failed", "failed", "summary"]
+    assert "b_x4.png: is 56x48 px, but its target is 60x48" in lines[1]["reason"]
+    assert lines[-1]["metrics"]["psnr"]["count"] == 1
+    assert err.count("\n") == 3
+    assert "note: without a partner" in err
+    assert "lonely_x4.png" in err
+
+
+def test_compare_says_which_is_better(folders, capsys):
+    lines, _ = run(
+        capsys, 0, "--compare", "bad", "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr",
+        "--csv", "out.csv",
+    )  # fmt: skip
+    found = lines[-1]["metrics"]["psnr"]
+    gaps = [line["metrics"]["B"]["psnr"] - line["metrics"]["A"]["psnr"] for line in lines[:-1]]
+    assert found["difference"]["mean"] == pytest.approx(np.mean(gaps))
+    assert found["difference"]["is"] == "B - A"
+    assert 0 < found["difference"]["low"] <= found["difference"]["mean"] <= found["difference"]["high"]
+    assert (found["wins"], found["verdict"], found["better"]) == ({"A": 0, "B": 3}, "B better", "up")
+    assert (folders / "out.csv").read_text().splitlines()[0] == "picture,psnr_A,psnr_B"
+    turned, _ = run(capsys, 0, "--compare", "good", "bad", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr")
+    assert turned[-1]["metrics"]["psnr"]["difference"]["mean"] == pytest.approx(-np.mean(gaps))
+    assert turned[-1]["metrics"]["psnr"]["verdict"] == "A better"
+
+
+def test_equal_pictures_are_valid_json(folders, capsys):
+    lines, _ = run(capsys, 0, "hr", "--target", "hr", "--metrics", "psnr", "--json", "out.json")
+    assert lines[0]["metrics"] == {"psnr": None}
+    assert lines[-1]["metrics"]["psnr"]["mean"] is None
+    assert "Infinity" not in (folders / "out.json").read_text()
+
+
+def test_mod_crop_is_what_degrade_leaves_out(folders, capsys):
+    pictures(folders / "odd", ["a.png"], size=(50, 59))
+    full = judging.load(folders / "odd/a.png")[..., :48, :56]
+    pixels = (full[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    imageio.write(folders / "cut.png", Picture.from_array(pixels))
+    run(capsys, 1, "cut.png", "--target", "odd/a.png", "--metrics", "psnr")
+    lines, _ = run(capsys, 0, "cut.png", "--target", "odd/a.png", "--metrics", "psnr", "--mod-crop", "4")
+    assert lines[0]["metrics"]["psnr"] is None  # infinite: the same pixels
+
+
+def test_the_table_on_a_terminal(folders, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["evaluate", "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("psnr ↑", "mean", "95 % interval", "3 pictures"))
+    assert main(["evaluate", "--compare", "bad", "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("B - A", "0:3", "B better"))
+
+
+def test_sheets(folders, capsys):
+    image = pytest.importorskip("PIL.Image")
+    pictures(folders / "lq", ["a.png", "b.png", "c.png"], size=(12, 14))
+    common = ["--suffix", "_x4", "--metrics", "psnr", "--sheet-rows", "2"]
+    run(capsys, 0, "good", "--target", "hr", "--input", "lq", *common, "--sheet", "one.png")
+    run(capsys, 0, "--compare", "bad", "good", "--target", "hr", "--input", "lq", *common, "--sheet", "two.png")
+    one, two = image.open("one.png"), image.open("two.png")
+    assert one.height == two.height
+    assert two.width - one.width == 288 + 6
+
+
+def test_niqe_from_a_file_and_pictures_alone(folders, capsys):
+    pictures(folders / "large", ["a.png", "b.png"], size=(200, 200))
+    model = NiqeModel(torch.zeros(FEATURES).double(), torch.eye(FEATURES).double(), gaussian_window())
+    scoring.save_niqe(model, "niqe.npz")
+    lines, _ = run(capsys, 0, "large", "--metrics", "niqe", "--niqe-params", "niqe.npz")
+    (metric,) = scoring.build(["niqe"], niqe_model=model)
+    assert lines[0]["metrics"]["niqe"] == pytest.approx(metric.measure(judging.load(folders / "large/a.png"), None))
+    assert lines[-1]["metrics"]["niqe"]["better"] == "down"
+
+
+def test_niqe_parameters_made_from_a_folder(folders, capsys):
+    pictures(folders / "pristine", ["a.png", "b.png", "c.png"], size=(384, 384))
+    lines, _ = run(capsys, 0, "--niqe-fit", "pristine", "--niqe-params", "made.npz")
+    assert lines == []
+    assert scoring.load_niqe("made.npz").covariance_FF.shape == (36, 36)
+
+
+@pytest.mark.parametrize(
+    ("argv", "word"),
+    [
+        ([], "--compare"),
+        (["good", "--compare", "good", "bad"], "--compare"),
+        (["good"], "--target"),
+        (["good", "--target", "hr", "--metrics", "psrn"], "psrn"),
+        (["good", "--target", "hr"], "--suffix"),
+        (["good", "--target", "hr", "--suffix", "_x4", "--metrics", "niqe"], "--niqe-params"),
+        (["nowhere", "--target", "hr"], "nowhere"),
+        (["good", "--target", "hr", "--suffix", "_x4", "--csv", "no/such.csv"], "no/such.csv"),
+        (["good", "--target", "hr", "--suffix", "_x4", "--sheet", "a.pdf"], "a.pdf"),
+        (["good", "--target", "hr", "--suffix", "_x4", "--crop-border", "-1"], "--crop-border"),
+        (["--niqe-fit", "hr"], "96"),
+    ],
+)
+def test_usage_errors_are_one_line(folders, capsys, argv, word):
+    lines, err = run(capsys, 2, *argv)
+    assert lines == []
+    assert word in err
+    assert err.count("\n") == 1
