@@ -74,6 +74,13 @@ def test_the_batched_way_of_gpus_agrees_with_one_by_one(gt_BCHW):
             assert (image - alone).abs().mean() < 1e-3
 
 
+def test_a_batch_is_degraded_without_reading_it():
+    plans = [draw_plan(REALESRGAN, random.Random(seed)) for seed in range(8)]
+    images = [torch.zeros(1, 3, 128, 128, device="meta") for _ in plans]  # has no values: reading one raises
+    out = apply.run_plans(images, plans, [rng() for _ in plans], 4)
+    assert {(image.device.type, *image.shape) for image in out} == {("meta", 1, 3, 32, 32)}
+
+
 @pytest.mark.parametrize("jpeg_first", [False, True])
 def test_steps_come_in_order_and_at_their_sizes(gt_BCHW, monkeypatch, jpeg_first):
     steps = []

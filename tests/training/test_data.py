@@ -127,6 +127,11 @@ def test_crop_is_a_function_of_seed_and_number(photos):
     assert not torch.equal(other.crop(0, 64), crops[0])
 
 
+def test_cropping_does_not_read_the_device(photos):
+    pictures = Pictures([photos], min_side=64, device="meta")  # has no values: reading one raises
+    assert pictures.crops([3, 1, 4], 64).shape == (3, 3, 64, 64)
+
+
 def test_pictures_are_drawn_by_area(tmp_path):
     noise = np.random.default_rng(0).integers(0, 100, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.png")

@@ -171,6 +171,13 @@ def test_in_line_pairs_are_made_for_all_lanes_together(make_pool):
     assert calls == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13, 14, 15]]
 
 
+def test_a_batch_is_drawn_without_reading_the_device(make_pool):
+    pool = make_pool(device="meta")  # has no values: reading one raises
+    assert not pool.background
+    batch = pool.batch(3, 32)
+    assert (batch.lq.device.type, batch.gt.shape) == ("meta", (4, 3, 32, 32))
+
+
 def test_values_are_fractions_of_255(make_pool):
     batch = make_pool().batch(0, 32)
     assert batch.gt.dtype == batch.lq.dtype == torch.float32
