@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from validate import FEATURES, degraded, to_tensor
+from validate import degraded
 
+from realsrt import scoring
 from realsrt.checkpoint import load_model
 from realsrt.losses import load_squeeze_features
 from realsrt.metrics import bootstrap_interval, spearman
@@ -41,29 +42,31 @@ def main() -> None:
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--features", type=Path, default=FEATURES)
+    parser.add_argument("--features", type=Path)
     parser.add_argument("--limit", type=int)
     args = parser.parse_args()
-    model, features = load_model(args.model), load_squeeze_features(args.features)
+    model, features = load_model(args.model), load_squeeze_features(args.features or scoring.checkout_features())
     side = model.config.window
-    paths = sorted(args.target.iterdir())[: args.limit]
+    items = degraded(args.target, args.protocol, 0, args.limit)
     for steps in args.steps:
         by_token, by_region, all_confidence, all_right = [], [], [], []
-        for path in paths:
-            target = to_tensor(path)
-            lq = windows(degraded(path, args.protocol), side)
-            gt = windows(target, side * model.config.scale)
+        for item in items:
+            assert item.target is not None
+            lq = windows(item.lq, side)
+            gt = windows(item.target, side * model.config.scale)
             out = model.super_resolve(lq, num_steps=steps)
-            right = out.ids == model.tokenizer.encode(gt, model.guide(lq))
+            right = (out.ids == model.tokenizer.encode(gt, model.guide(lq))).float()
+            if right.ndim > 3:  # several codes a position
+                right = right.mean(-1)
             assert out.confidence is not None
-            by_token.append(spearman(out.confidence, right.float()))
+            by_token.append(spearman(out.confidence, right))
             distance = region_distance(features, out.image.clamp(0, 1), gt)
             per_region = torch.nn.functional.adaptive_avg_pool2d(out.confidence[:, None], distance.shape[-1])[:, 0]
             by_region.append(-spearman(per_region, distance))
             all_confidence.append(out.confidence.flatten())
             all_right.append(right.flatten())
-        confidence, right = torch.cat(all_confidence), torch.cat(all_right).float()
-        print(f"{args.model}, T={steps}, {args.protocol}, {len(paths)} pictures, {len(right)} tokens")
+        confidence, right = torch.cat(all_confidence), torch.cat(all_right)
+        print(f"{args.model}, T={steps}, {args.protocol}, {len(items)} pictures, {len(right)} tokens")
         print(f"tokens that are the target's: {100 * float(right.mean()):.1f} %")
         for name, values in (("token right", by_token), ("region close", by_region)):
             low, high = bootstrap_interval(values, 0)

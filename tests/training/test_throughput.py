@@ -16,7 +16,7 @@ def work(layer, counter, **options):
 
 @pytest.fixture(autouse=True)
 def peak(monkeypatch):
-    monkeypatch.setattr(throughput, "matmul_peak", lambda device, dtype: 1e11)
+    monkeypatch.setattr(throughput, "matmul_peak", lambda device, dtype, seconds=0.2: 1e11 if seconds == 0.2 else 5e11)
 
 
 def test_one_step_is_counted_and_a_joining_discriminator_again():
@@ -33,6 +33,13 @@ def test_one_step_is_counted_and_a_joining_discriminator_again():
     found = counter.figures(10.0)
     assert found["tflops"] == pytest.approx(counter.flops * 10 * 2 / 1e12)
     assert found["share_of_peak"] == pytest.approx(counter.flops * 10 / 1e11)
+
+
+def test_a_peak_below_what_is_reached_is_measured_again():
+    counter = StepWork(CPU, "no", batch=1, processes=1, wanted=True)
+    counter.flops = int(2e11)
+    assert counter.figures(1.0)["share_of_peak"] == pytest.approx(0.4)
+    assert counter.figures(0.1)["share_of_peak"] == pytest.approx(0.04)
 
 
 def test_unwanted_costs_nothing():
