@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import threading
@@ -8,7 +9,9 @@ import torch
 pytest.importorskip("accelerate")
 
 from realsrt import presets
+from realsrt.training.config import make_config
 from realsrt.training.device import Together, compile_parts, stop_signals
+from realsrt.training.loop import train
 
 
 def test_compiling_keeps_names_and_numbers():
@@ -50,3 +53,16 @@ def test_other_threads_leave_signals_alone():
 
 def test_one_process_agrees_with_itself():
     assert Together(1).most(0.25, 15) == [0.25, 15]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_compiled_run_learns_nearly_the_same(photos, tmp_path):
+    options = {"preset": "tiny", "batch": 2, "crop": 64, "tile": 64, "pool": 4, "log_every": 1, "data": (photos,)}
+    losses = []
+    for compile in (False, True):
+        out = tmp_path / str(compile)
+        train(make_config("tokenizer", out=out, compile=compile, max_steps=4, gan=0.5, **options))
+        torch.compiler.reset()
+        losses.append([json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
