@@ -102,7 +102,7 @@ class Quantizer(nn.Module):
         cfg = self.config
         vectors_MD = _gather_all(z_BDhw.permute(0, 2, 3, 1).reshape(-1, cfg.dim))
         ids_M = _gather_all(ids_Bhw.reshape(-1))
-        counts_V = torch.bincount(ids_M, minlength=cfg.codes).float()
+        counts_V = torch.zeros_like(self.cluster_size_ema).index_add_(0, ids_M, torch.ones_like(vectors_MD[:, 0]))
         sums_VD = torch.zeros_like(self.embed_ema).index_add_(0, ids_M, vectors_MD)
         self.cluster_size_ema.mul_(cfg.decay).add_(counts_V, alpha=1 - cfg.decay)
         self.embed_ema.mul_(cfg.decay).add_(sums_VD, alpha=1 - cfg.decay)

@@ -10,7 +10,6 @@ import torch.distributed as dist
 from torch import nn
 
 from realsrt.model import RealSRT
-from realsrt.models.residual_tokenizer import ResidualDecoder
 
 
 def prepare_device(device: torch.device) -> None:
@@ -22,12 +21,9 @@ def prepare_device(device: torch.device) -> None:
 
 def compile_parts(model: RealSRT, adversary: nn.Module | None = None, **options: object) -> list[nn.Module]:
     """Compile the heavy parts in place, for fixed shapes; parameters and state dicts keep their names."""
-    decoder = model.tokenizer.decoder
-    # not the residual decoder as a whole: torch compiles the backward pass of its replicating pad for wrong strides
-    whole = [decoder.token_blocks, decoder.body, decoder.refine] if isinstance(decoder, ResidualDecoder) else [decoder]
     parts: list[nn.Module | None] = [
         model.tokenizer.encoder,
-        *whole,
+        model.tokenizer.decoder,
         model.lq_encoder,
         model.generator.backbone,
         model.critic.backbone,

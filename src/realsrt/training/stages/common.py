@@ -18,6 +18,7 @@ from realsrt.losses import adaptive_weight, build_perceptual, charbonnier, hinge
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
 from realsrt.models.guide import Guide
+from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
@@ -143,7 +144,18 @@ def masked_target(model: RealSRT, batch: Batch, sampling: str) -> tuple[Guide, T
     guide = model.guide(batch.lq)
     with torch.no_grad():
         ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
-    return guide, ids_BN, draw_masks(batch.seeds, ids_BN.shape[1], sampling).to(ids_BN.device)
+    return guide, ids_BN, to_device(draw_masks(batch.seeds, ids_BN.shape[1], sampling), ids_BN.device)
+
+
+def masked_cross_entropy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean over the masked positions, without asking the device how many they are."""
+    wanted_M = torch.where(mask_BN, target_BN, -100).flatten()
+    return F.cross_entropy(logits_BNV.float().flatten(0, 1), wanted_M, ignore_index=-100, label_smoothing=smoothing)
+
+
+def masked_accuracy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor) -> Tensor:
+    """Share of the masked positions whose likeliest code is the target's."""
+    return ((logits_BNV.argmax(-1) == target_BN) & mask_BN).sum() / mask_BN.sum()
 
 
 def draw_masks(seeds: Sequence[int], tokens: int, sampling: str) -> Tensor:

@@ -3,17 +3,26 @@
 import random
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsrt.model import RealSRT
 from realsrt.models.control import EncoderControl
 from realsrt.models.guide import Guide
 from realsrt.models.tokenizer import VQGAN
+from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, weight_of_rank
+from realsrt.training.stages.common import (
+    Adversary,
+    Outcome,
+    PictureLoss,
+    Stage,
+    freeze_all_but,
+    masked_accuracy,
+    masked_cross_entropy,
+    weight_of_rank,
+)
 
 
 class ControlMain(nn.Module):
@@ -46,7 +55,8 @@ class ControlMain(nn.Module):
         fidelity: Tensor | float = 1.0
         if cfg.tune_decoder:
             draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
-            fidelity = (torch.cat(draws) >= cfg.control_drop).to(z)[:, None, None, None]
+            kept = torch.cat(draws) >= cfg.control_drop
+            fidelity = to_device(kept.to(z.dtype), z.device)[:, None, None, None]
         image = model.decode_latent(z, guide, fidelity)
         outcome = self.picture_loss(image, batch.gt, batch.lq, self._last_layer(), step)
         loss = outcome.loss if token_loss is None else outcome.loss + cfg.token_loss * token_loss
@@ -73,8 +83,8 @@ class ControlMain(nn.Module):
         code_BDhw = model.tokenizer.quantizer.lookup(model.grid(ids_BN, guide))
         code_BDhw = code_BDhw + expected_BPGd.flatten(2).transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
         weight = weight_of_rank(mask_BN.sum())
-        token_loss = weight * F.cross_entropy(logits_BNV[mask_BN], target_BN[mask_BN])
-        accuracy = weight * (ids_BN == target_BN)[mask_BN].float().mean()
+        token_loss = weight * masked_cross_entropy(logits_BNV, target_BN, mask_BN)
+        accuracy = weight * masked_accuracy(logits_BNV, target_BN, mask_BN)
         return model.tokenizer.post(code_BDhw), token_loss, {"token_loss": token_loss.detach(), "accuracy": accuracy}
 
 

@@ -1,5 +1,6 @@
 """Stage 3: the critic, telling predicted (or wrong) tokens from real ones."""
 
+import random
 from collections.abc import Sequence
 
 import torch
@@ -51,11 +52,10 @@ def sample(logits_BNV: Tensor, seeds: Sequence[int], temperatures: tuple[float, 
         return logits_BNV.argmax(-1)
     noisy = torch.empty_like(logits_BNV, dtype=torch.float32)
     for out_NV, logits_NV, seed in zip(noisy, logits_BNV.float(), seeds, strict=True):
-        rng = torch.Generator().manual_seed(seed ^ 1)
-        temperature = coldest + (hottest - coldest) * float(torch.rand(1, generator=rng))
-        uniform = torch.rand(logits_NV.shape, generator=rng).clamp_(1e-20, 1 - 1e-7)
-        gumbel = -(-uniform.log()).log()
-        out_NV.copy_(logits_NV + temperature * gumbel.to(logits_NV.device))
+        temperature = coldest + (hottest - coldest) * random.Random(seed).random()
+        rng = torch.Generator(logits_NV.device).manual_seed(seed ^ 1)
+        uniform = torch.rand(logits_NV.shape, generator=rng, device=logits_NV.device).clamp_(1e-20, 1 - 1e-7)
+        out_NV.copy_(logits_NV - temperature * (-uniform.log()).log())
     return noisy.argmax(-1)
 
 

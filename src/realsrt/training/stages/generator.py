@@ -1,13 +1,20 @@
 """Stage 2: the generator, by cross-entropy on masked positions."""
 
-import torch.nn.functional as F
 from torch import nn
 
 from realsrt.model import RealSRT
 from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, weight_of_rank
+from realsrt.training.stages.common import (
+    Outcome,
+    Stage,
+    freeze_all_but,
+    masked_accuracy,
+    masked_cross_entropy,
+    masked_target,
+    weight_of_rank,
+)
 
 
 class GeneratorMain(nn.Module):
@@ -24,11 +31,10 @@ class GeneratorMain(nn.Module):
         model = self.model
         guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
         cond = model.condition(model.generator.backbone, guide)
-        logits = model.generator(ids_BN, cond, mask_BN)[mask_BN]
-        target = ids_BN[mask_BN]
+        logits_BNV = model.generator(ids_BN, cond, mask_BN)
         weight = weight_of_rank(mask_BN.sum())
-        loss = weight * F.cross_entropy(logits.float(), target, label_smoothing=self.config.label_smoothing)
-        accuracy = weight * (logits.argmax(-1) == target).float().mean()
+        loss = weight * masked_cross_entropy(logits_BNV, ids_BN, mask_BN, self.config.label_smoothing)
+        accuracy = weight * masked_accuracy(logits_BNV, ids_BN, mask_BN)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "masked": mask_BN.float().mean()})
 
 

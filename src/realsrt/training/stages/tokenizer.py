@@ -6,6 +6,7 @@ from torch import nn
 from realsrt.losses import commitment_loss
 from realsrt.model import RealSRT
 from realsrt.models.guide import Guide, enlarge
+from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
@@ -30,7 +31,7 @@ class TokenizerMain(nn.Module):
         code = quantized.z
         if guide.features is not None:
             draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
-            keep = (torch.cat(draws) >= cfg.token_drop).to(code)
+            keep = to_device((torch.cat(draws) >= cfg.token_drop).to(code.dtype), code.device)
             code = code * keep[:, None, None, None]
         image = model.tokenizer.decode(model.tokenizer.post(code), guide)
         outcome = self.picture_loss(image, batch.gt, batch.lq, model.tokenizer.decoder.last_layer, step)
