@@ -82,7 +82,7 @@ def evaluate(
     if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{sheet}: a sheet is written as .png, .jpg or .webp")
     model = _niqe(niqe_params, niqe_fit)
-    if results is None and compare is None and niqe_fit:
+    if results is None and compare is None and niqe_fit and niqe_params:
         return 0
     judged = _judged(results, compare)
     names = scoring.parse_names(metrics)
