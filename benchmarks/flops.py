@@ -25,7 +25,6 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
         "generator": model.generator,
         "critic": model.critic,
         "control": model.control,
-        "control, fine": getattr(model.control, "fine", None),
         "decoder": model.tokenizer.decoder,
     }
     parts = {name: sum(counts.get(type(part).__name__, {}).values()) / 1e9 for name, part in networks.items() if part}
