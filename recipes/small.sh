@@ -27,7 +27,7 @@ stage() { # name minutes [option…]
 stage tokenizer "$tokenizer" --preset small --crop 96 --perceptual 0.05 ${INIT:+--init "$INIT"}
 stage generator "$generator" --crop 128 --init "$out/tokenizer/model.safetensors"
 stage critic "$critic" --crop 128 --init "$out/generator/model.safetensors" --critic-labels wrong --critic-balance \
-  --critic-temperatures 0 1 --mask-sampling quarter_full
+  --critic-temperatures 0 1 --mask-sampling full
 stage control "$control" --crop 96 --init "$out/critic/model.safetensors" --lr 4e-4 --perceptual 0.1 --clean-share 0.1 \
   --gan-start 100 --sampler-steps 1 1 2 2 4 8
 

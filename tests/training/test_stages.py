@@ -197,6 +197,10 @@ def test_a_quarter_is_masked_completely():
     assert float(share[share < 1].mean()) == pytest.approx(1 / 3, abs=0.02)
 
 
+def test_a_full_mask_is_full():
+    assert draw_masks([1, 2], 64, "full").all()
+
+
 def test_masks_hold_at_least_one_token_anywhere():
     masks = draw_masks(range(4000), 5, "paper")
     assert int(masks.sum(1).min()) == 1

@@ -78,7 +78,9 @@ class TrainConfig:
     token_drop: float = 0.1
     """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
 
-    mask_sampling: Literal["paper", "quarter_full"] = "quarter_full"
+    mask_sampling: Literal["paper", "quarter_full", "full"] = "quarter_full"
+    """Share of tokens that are masked: 1 − √u (paper); the same, but a quarter of the samples full; or always full, so
+    that a critic meets predicted tokens only, as it does when it is used."""
     label_smoothing: float = 0.0
     critic_labels: Literal["predicted", "wrong"] = "predicted"
     critic_balance: bool = False

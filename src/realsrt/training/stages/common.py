@@ -160,7 +160,10 @@ def masked_accuracy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor) -> T
 
 def draw_masks(seeds: Sequence[int], tokens: int, sampling: str) -> Tensor:
     """Masks (B, N), one seed a sample: ratio 1 − sqrt(u), u ~ U(0,1), at least one token (paper); with
-    "quarter_full" a quarter of the samples are masked completely, as the first step of generation is."""
+    "quarter_full" a quarter of the samples are masked completely, as the first step of generation is; with "full" all
+    are."""
+    if sampling == "full":
+        return torch.ones(len(seeds), tokens, dtype=torch.bool)
     masks = torch.zeros(len(seeds), tokens, dtype=torch.bool)
     for mask_N, seed in zip(masks, seeds, strict=True):
         rng = torch.Generator().manual_seed(seed)
