@@ -504,3 +504,18 @@ def test_every_stage_learns_with_grouped_codes():
     for name, share in (("generator", 0.5), ("critic", 0.5), ("control", 0.8)):
         losses = run(copy.deepcopy(model), name, batch, 80, 3e-3, **({"gan": 0.0} if name == "control" else {}))
         assert losses[-1] < losses[0] * share, name
+
+
+def test_a_taught_sample_is_decoded_from_the_targets_own_tokens(model):
+    batch = make_batch()
+    options = {"gan": 0.1, "tune_generator": True, "sampler_steps": (1,), "control_drop": 0.0}
+    with torch.no_grad():
+        guide = model.guide(batch.lq)
+        own = model.decode(model.tokenizer.encode(batch.gt, guide).flatten(1), guide)
+    stage = build_stage(model, "control", teacher_share=1.0, token_loss=0.0, **options)
+    outcome = stage.main(batch, 0)
+    torch.testing.assert_close(outcome.pictures[1], own)
+    outcome.loss.backward()
+    assert not any(float(p.grad.abs().sum()) for p in model.generator.parameters() if p.grad is not None)
+    with pytest.raises(UsageError, match="--tune-generator"):
+        make_config("control", max_steps=1, init=Path("x"), teacher_share=0.5)

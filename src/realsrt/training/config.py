@@ -101,6 +101,9 @@ class TrainConfig:
     a straight-through gradient."""
     token_loss: float = 0.02
     """Weight of the cross-entropy that keeps a fine-tuned generator's tokens meaningful."""
+    teacher_share: float = 0.0
+    """Share of samples decoded from the target's own tokens while the generator is tuned, so that a decoder that learns
+    goes on reading tokens."""
     control_drop: float = 0.1
     """Share of samples decoded at fidelity 0 while the decoder is tuned."""
 
@@ -134,6 +137,8 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
             raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
     if not config.sampler_steps or min(config.sampler_steps) < 1:
         raise UsageError("--sampler-steps must be more than zero")
+    if config.teacher_share and not config.tune_generator:
+        raise UsageError("--teacher-share needs --tune-generator")
     for name in ("refresh", "seed", "perceptual_shift"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name} must not be negative, not {getattr(config, name)}")

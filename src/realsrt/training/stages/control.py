@@ -1,6 +1,7 @@
 """Stage 4: the control module (and, where asked, decoder and generator) on the sampler's own tokens."""
 
 import random
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,13 +55,18 @@ class ControlMain(nn.Module):
             z = model.tokenizer.lookup(model.grid(final.ids, guide))
         fidelity: Tensor | float = 1.0
         if cfg.tune_decoder:
-            draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
-            kept = torch.cat(draws) >= cfg.control_drop
-            fidelity = to_device(kept.to(z.dtype), z.device)[:, None, None, None]
+            kept_B = ~self._draw(batch.seeds, cfg.control_drop)
+            fidelity = to_device(kept_B.to(z.dtype), z.device)[:, None, None, None]
         image = model.decode_latent(z, guide, fidelity)
         outcome = self.picture_loss(image, batch.gt, batch.lq, self._last_layer(), step)
         loss = outcome.loss if token_loss is None else outcome.loss + cfg.token_loss * token_loss
         return Outcome(loss, outcome.figures | figures, outcome.pictures)
+
+    @staticmethod
+    def _draw(seeds: Sequence[int], share: float, salt: int = 0) -> Tensor:
+        """True for a random share of the samples (B,), on the CPU."""
+        draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed ^ salt)) for seed in seeds]
+        return torch.cat(draws) < share
 
     def _predict(self, batch: Batch, guide: Guide, num_steps: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """The last of ``num_steps`` steps with a gradient: latents (B,D,h,w), the cross-entropy of its predictions, and
@@ -75,6 +81,12 @@ class ControlMain(nn.Module):
                 ids_BN, mask_BN = before[1].ids, before[1].mask
         logits_BNV = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN).float()
         ids_BN = torch.where(mask_BN, logits_BNV.argmax(-1), ids_BN)
+        weight = weight_of_rank(mask_BN.sum())
+        token_loss = weight * masked_cross_entropy(logits_BNV, target_BN, mask_BN)
+        accuracy = weight * masked_accuracy(logits_BNV, target_BN, mask_BN)
+        taught_B = self._draw(batch.seeds, self.config.teacher_share, salt=2)
+        taught_B1 = to_device(taught_B, ids_BN.device)[:, None]
+        ids_BN, mask_BN = torch.where(taught_B1, target_BN, ids_BN), mask_BN & ~taught_B1
         groups, codes = model.config.generator.groups, model.config.generator.codes
         tables_GVd = model.tokenizer.quantizer.weight.float().unflatten(0, (groups, codes + 1))[:, :codes]
         share_BPGV = logits_BNV.softmax(-1).unflatten(1, (-1, groups))
@@ -82,9 +94,6 @@ class ControlMain(nn.Module):
         expected_BPGd = (expected_BPGd - expected_BPGd.detach()) * mask_BN.unflatten(1, (-1, groups, 1))
         code_BDhw = model.tokenizer.quantizer.lookup(model.grid(ids_BN, guide))
         code_BDhw = code_BDhw + expected_BPGd.flatten(2).transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
-        weight = weight_of_rank(mask_BN.sum())
-        token_loss = weight * masked_cross_entropy(logits_BNV, target_BN, mask_BN)
-        accuracy = weight * masked_accuracy(logits_BNV, target_BN, mask_BN)
         return model.tokenizer.post(code_BDhw), token_loss, {"token_loss": token_loss.detach(), "accuracy": accuracy}
 
 
