@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The embedded model `small`, from photographs to the shipped file: four stages, and the critic once more.
+# The embedded model `small`, from photographs to the shipped file: four stages, one after the other.
 #
 #   recipes/small.sh DATA…
 #
 # DATA      folders of photographs and WebDataset-format tars, sides of 256 px or more
 # OUT       where runs go (default runs/small)
-# MINUTES   budgets of the five runs (default: what the shipped weights took, see MODEL_CARD.md)
+# MINUTES   budgets of the four stages (default: what the shipped weights took, see MODEL_CARD.md)
 # INIT      weights to go on from, such as the shipped ones; without it everything starts from nothing
 # OPTIONS   for every stage, such as "--precision bf16 --compile --batch 64" on a GPU
 #
@@ -14,26 +14,24 @@ set -euo pipefail
 data=("$@")
 features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-read -r tokenizer generator critic control again <<<"${MINUTES:-41 56 5 51 4}"
+read -r tokenizer generator critic control <<<"${MINUTES:-41 56 5 39}"
 read -ra options <<<"${OPTIONS:-}"
 
 stage() { # name minutes [option…]
   local name=$1 minutes=$2
   shift 2
-  realsrt train "$name" --data "${data[@]}" --out "${OUT_STAGE:-$out/$name}" --max-minutes "$minutes" --pool 256 --resume \
+  realsrt train "$name" --data "${data[@]}" --out "$out/$name" --max-minutes "$minutes" --pool 256 --resume \
     --perceptual-file "$features" --perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9 "$@" "${options[@]}"
 }
 
 stage tokenizer "$tokenizer" --preset small --crop 96 --perceptual 0.05 ${INIT:+--init "$INIT"}
 stage generator "$generator" --crop 128 --init "$out/tokenizer/model.safetensors"
-judge=(--crop 128 --critic-labels wrong --critic-balance --critic-temperatures 0 1 --mask-sampling full)
-stage critic "$critic" --init "$out/generator/model.safetensors" "${judge[@]}"
-stage control "$control" --crop 96 --init "$out/critic/model.safetensors" --lr 3e-4 --perceptual 0.1 --clean-share 0.1 \
-  --gan-start 100 --sampler-steps 1 1 2 2 4 8 --tune-generator --teacher-share 0.15 --token-loss 0.05
-# the generator has moved: its critic follows
-OUT_STAGE=$out/critic-again stage critic "$again" --init "$out/control/model.safetensors" "${judge[@]}"
+stage critic "$critic" --crop 128 --init "$out/generator/model.safetensors" --critic-labels wrong --critic-balance \
+  --critic-temperatures 0 1 --mask-sampling full
+stage control "$control" --crop 96 --init "$out/critic/model.safetensors" --lr 4e-4 --perceptual 0.06 --clean-share 0.05 \
+  --gan 0.1 --gan-start 200 --sampler-steps 1 1 2 2 4
 
-python - "$out/critic-again/model.safetensors" "$out/small.safetensors" <<'PYTHON'
+python - "$out/control/model.safetensors" "$out/small.safetensors" <<'PYTHON'
 """The shipped form: half precision."""
 import sys
 
