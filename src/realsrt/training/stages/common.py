@@ -77,7 +77,9 @@ class PictureLoss(nn.Module):
         pixel = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else F.mse_loss(image_BCHW, gt_BCHW)
         figures = {"pixel": pixel.detach(), "mse": (image_BCHW.detach() - gt_BCHW).square().mean()}
         loss = cfg.pixel * pixel
-        share_B = cfg.clean_share + (1 - cfg.clean_share) * severity(lq_BCHW, gt_BCHW)
+        share_B = gt_BCHW.new_ones(len(gt_BCHW))
+        if cfg.clean_share < 1:
+            share_B = cfg.clean_share + (1 - cfg.clean_share) * severity(lq_BCHW, gt_BCHW)
         if self.perceptual is not None:
             top, left = self._shift(step)
             perceptual_B = self.perceptual(image_BCHW[:, :, top:, left:], gt_BCHW[:, :, top:, left:])
