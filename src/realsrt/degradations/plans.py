@@ -99,7 +99,7 @@ LIGHT = DegradationConfig(
     antialias=True,
 )
 # Our own choice: wide ranges for every sample teach a model to smooth clean inputs too, so some stay clean.
-MIXED = Mixture(((0.15, BICUBIC), (0.25, LIGHT), (0.60, REALESRGAN)))
+MIXED = Mixture(((0.30, BICUBIC), (0.25, LIGHT), (0.45, REALESRGAN)))
 
 PROTOCOLS: dict[str, DegradationConfig | Mixture] = {
     "bicubic": BICUBIC,
