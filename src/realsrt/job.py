@@ -19,6 +19,7 @@ from realsrt.kinds import Planes
 from realsrt.windows import Result, Settings
 
 COLOR_FIXES = ("adain", "wavelet", "none")
+REFINES = ("dense", "sparse")
 CONFIDENCE_CELL = 8  # output pixels a side of a cell of the confidence map
 
 
@@ -36,6 +37,8 @@ class Options:
     size: tuple[int, int] | None
     confidence: bool
     seed: int | None
+    refine: str | None = None
+    confidence_exit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         raise UsageError(f"the output size must be at least 1x1, got {options.size[0]}x{options.size[1]}")
     if options.max_minibatch is not None and options.max_minibatch < 1:
         raise UsageError(f"max_minibatch must be at least 1, got {options.max_minibatch}")
+    refine = config.refine if options.refine is None else options.refine
+    if refine not in REFINES:
+        raise UsageError(f"refine {refine!r} is none of {', '.join(REFINES)}")
+    leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
+    if not 0 <= leave <= 1:
+        raise UsageError(f"confidence_exit goes from 0 to 1, got {leave}")
     inputs, pack = kinds.unpack(image)
     height, width = inputs[0].rgb.shape[-2:]
     by_scale = (max(1, round(height * options.outscale)), max(1, round(width * options.outscale)))
@@ -93,7 +102,9 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         pack=pack,
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
-        settings=Settings(steps, options.fidelity, color_fix == "adain", options.confidence, options.seed),
+        settings=Settings(
+            steps, options.fidelity, color_fix == "adain", options.confidence, options.seed, refine == "sparse", leave
+        ),
         max_minibatch=options.max_minibatch,
         wavelet=color_fix == "wavelet",
         scale=config.scale,
@@ -104,12 +115,14 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
 
 @dataclass(frozen=True)
 class Blended:
-    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G])."""
+    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G]), steps that each window has
+    taken."""
 
     planes: Planes
     confidence: np.ndarray | None
     ids: np.ndarray
     step: int
+    window_steps: np.ndarray
 
 
 class Mosaic:
@@ -121,6 +134,7 @@ class Mosaic:
         self._image = tiling.Blender(job.tiles, 3, window * job.scale)
         self._map = tiling.Blender(job.tiles, 1, window // job.cell, crop=False) if job.settings.confidence else None
         self._ids: list[np.ndarray] = []
+        self._steps: list[int] = []
 
     def add(self, results: list[Result]) -> None:
         """The next windows, decoded, in the plan's order."""
@@ -128,6 +142,7 @@ class Mosaic:
             assert result.image is not None
             self._image.add(result.index, result.image)
             self._ids.append(result.ids.numpy())
+            self._steps.append(result.steps)
             if self._map is not None and result.confidence is not None:
                 self._map.add(result.index, result.confidence[None])
 
@@ -141,7 +156,7 @@ class Mosaic:
             image = wavelet(image, _resample(planes.rgb, (height, width)))
         image = _resample(image.clamp_(0, 1), job.out_hw).clamp_(0, 1)
         alpha = None if planes.alpha is None else _resample(planes.alpha, job.out_hw).clamp(0, 1)
-        return Blended(Planes(image, alpha), self._confidence(), np.stack(self._ids), self._step)
+        return Blended(Planes(image, alpha), self._confidence(), np.stack(self._ids), self._step, np.array(self._steps))
 
     def _confidence(self) -> np.ndarray | None:
         if self._map is None:

@@ -28,7 +28,8 @@ class Upscaled:
     image: the kind that went in (a path gives an imageio.Picture). confidence: float32 in [0,1] on the output's grid of
     8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w[, G]) int32 in the
     order of the tile plan. Both have a leading batch axis if a tensor went in. step: of num_steps, from 1. steps: the
-    picture after every step, the last included, if they were kept.
+    picture after every step, the last included, if they were kept. window_steps: how many steps each window has taken,
+    (windows,); fewer than `step` where it left early.
     """
 
     image: Any
@@ -37,6 +38,7 @@ class Upscaled:
     step: int
     num_steps: int
     steps: tuple[Upscaled, ...] = ()
+    window_steps: np.ndarray | None = None
 
 
 class Upscaler:
@@ -77,15 +79,20 @@ class Upscaler:
         seed: int | None = None,
         on_progress: Progress | None = None,
         keep_steps: bool = False,
+        refine: str | None = None,
+        confidence_exit: float | None = None,
     ) -> Upscaled:
         """Upscale a path, Picture, PIL image, HW(C) array or BCHW tensor (see `kinds.unpack`).
 
         steps, stride and tile (side of a window; both in input pixels), color_fix (adain, wavelet, none): None means
         the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
-        the x4 result. max_minibatch: windows a batch, on GPUs. on_progress(done, total) counts windows times steps. On
+        the x4 result. max_minibatch: windows a batch, on GPUs. refine: from the second step on all positions are
+        computed (dense) or the masked ones only (sparse: faster, an approximation). confidence_exit 0…1: a window of
+        this mean confidence takes no further step. on_progress(done, total) counts windows times steps. On
         the CPU the same input and options give the same bytes. Raises UsageError, ImageError, RealSRTError.
         """
-        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed)
+        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed,
+                          refine, confidence_exit)  # fmt: skip
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         pictures = [self._run(job, planes, count, every_step=keep_steps) for planes in job.inputs]
@@ -107,12 +114,15 @@ class Upscaler:
         confidence: bool = True,
         seed: int | None = None,
         on_progress: Progress | None = None,
+        refine: str | None = None,
+        confidence_exit: float | None = None,
     ) -> Iterator[Upscaled]:
         """The whole picture after each step; the last equals what `upscale`, which see, gives for the same options.
 
         All windows are in flight at once: memory grows with the picture. Options are checked before this returns.
         """
-        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed)
+        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed,
+                          refine, confidence_exit)  # fmt: skip
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
@@ -150,6 +160,7 @@ class Upscaler:
 
 def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
     ids = np.stack([picture.ids for picture in pictures])
+    steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None
     return Upscaled(
@@ -158,6 +169,7 @@ def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
         ids=ids if job.batched else ids[0],
         step=pictures[0].step,
         num_steps=job.settings.num_steps,
+        window_steps=steps if job.batched else steps[0],
     )
 
 
