@@ -1,4 +1,3 @@
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -7,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realsrt.batch import Job, Record, Report, plan_batch
-from realsrt.errors import ImageError, UsageError
+from realsrt.batch import plan_batch
+from realsrt.errors import UsageError
 
 
 @pytest.fixture
@@ -134,42 +133,6 @@ def test_targets_are_distinct_or_it_is_refused(names, suffix, ext):
             jobs = plan_batch([folder], f"{folder}/out", suffix=suffix, ext=ext)
             assert {job.source.name for job in jobs} == names
             assert len({job.target for job in jobs}) == len(names)
-
-
-def test_is_done_needs_every_file_and_no_newer_source(tmp_path):
-    job = Job(tmp_path / "a.png", tmp_path / "b.png")
-    job.source.touch()
-    assert not job.is_done()
-    job.target.touch()
-    assert job.is_done()
-    assert not job.is_done(["_confidence.png"])
-    job.beside("_confidence.png").touch()
-    assert job.is_done(["_confidence.png"])
-    later = job.target.stat().st_mtime + 10
-    os.utime(job.source, (later, later))
-    assert not job.is_done()
-
-
-def test_report_lines(tmp_path):
-    path = tmp_path / "report.jsonl"
-    with Report(path) as report:
-        report.add(Record("a", "b", "done", width=3, height=2, seconds=0.5, confidence=0.25))
-        assert len(path.read_text().splitlines()) == 1  # written as it happens
-        report.add(Record("c", "d", "failed", reason="é is\nodd"))
-        assert (report.count("done"), report.count("failed")) == (1, 1)
-    first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    assert first == {
-        "source": "a", "target": "b", "status": "done", "width": 3, "height": 2, "seconds": 0.5, "confidence": 0.25,
-    }  # fmt: skip
-    assert second["reason"] == "é is\nodd"
-    with Report(path, append=True) as report:
-        report.add(Record("e", "f", "skipped"))
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 3
-
-
-def test_a_report_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ImageError, match="nowhere"):
-        Report(tmp_path / "nowhere" / "report.jsonl")
 
 
 def test_an_unknown_extension_is_refused_and_not_taken_for_a_folder(tmp_path):

@@ -4,7 +4,6 @@ The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``conf
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -19,6 +18,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from realsrt.config import ModelConfig, from_dict, to_dict
+from realsrt.disk import file_sha256
 from realsrt.errors import CheckpointError
 from realsrt.model import CheckpointInfo, RealSRT
 
@@ -38,13 +38,15 @@ def embedded() -> list[str]:
 
 def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> RealSRT:
     """A model in eval mode, float32, from an embedded name ("small"), a ``.safetensors`` path, the authors' ``.pth``,
-    or "hf:org/repo[@revision]" (a file named realsrt.safetensors there).
+    or "hf:org/repo[@revision]" (a file named realsrt.safetensors there). Its ``info.source`` names the commit that was
+    fetched.
 
     Raises CheckpointError with one line on what is wrong: missing, truncated, of another kind, wrong key or shape.
     """
     name = os.fspath(source)
     if name.startswith("hf:"):
-        path, shown = _from_hub(name), name
+        path = _from_hub(name)
+        shown = f"{name.partition('@')[0]}@{path.parent.name}"  # the cache's folder is named by the commit
     elif name in embedded():
         with as_file(files("realsrt.weights") / f"{name}.safetensors") as path:
             return _load_file(path, name).to(device)
@@ -78,7 +80,7 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(metadata["realsrt"])
         version = header["format"]
         header["config"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path} has a damaged 'realsrt' header; download it again") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT_VERSION}; update realsrt")
@@ -165,12 +167,6 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         if isinstance(error, OSError):
             raise CheckpointError(f"can't write {path}: {error.strerror}") from None
         raise
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_hub(name: str) -> Path:

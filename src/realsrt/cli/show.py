@@ -6,17 +6,17 @@ import traceback
 from types import TracebackType
 from typing import Any, Self
 
-from realsrt.batch import Record
+from realsrt.report import Record
 
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def error(message: str) -> None:
-    """One line on stderr; with REALSRT_DEBUG set, the traceback of the error being handled as well."""
+def error(message: str, problem: BaseException | None = None) -> None:
+    """One line on stderr; with REALSRT_DEBUG set, the traceback of `problem` or the error being handled as well."""
     if os.environ.get("REALSRT_DEBUG"):
-        traceback.print_exc()
+        traceback.print_exception(problem or sys.exception())
     print(f"realsrt: error: {one_line(message)}", file=sys.stderr, flush=True)
 
 
