@@ -95,8 +95,29 @@ def _load_file(path: Path, shown: str) -> RealSRT:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({_line(error)}); download it again") from None
+    _check_size(header["config"], len(state), str(path))
     info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
     return from_state(config, state, info, str(path))
+
+
+def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
+    """Raise CheckpointError if a header describes more than its file can hold, before anything is built from it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_size(value, tensors, where)
+            continue
+        limit = (
+            tensors
+            if name.endswith(("depth", "blocks", "groups"))
+            else 4096
+            if name in ("window", "stride")
+            else 65_536
+        )
+        sizes = [len(value), *value] if isinstance(value, list) else [value]
+        if any(isinstance(size, int) and size > limit for size in sizes) or (
+            name in ("window", "stride") and value < 1
+        ):
+            raise CheckpointError(f"{where}: its header's {name} of {value!r:.40} is beyond what the file holds")
 
 
 def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: CheckpointInfo, where: str) -> RealSRT:
