@@ -141,3 +141,42 @@ def test_an_unknown_extension_is_refused_and_not_taken_for_a_folder(tmp_path):
         plan_batch([tmp_path / "a.png"], tmp_path / "out.xyz")
     (job,) = plan_batch([tmp_path / "a.png"], f"{tmp_path / 'out.xyz'}{os.sep}")
     assert job.target == tmp_path / "out.xyz" / "a.png"
+
+
+def test_loops_of_links_end(files):
+    files("in/a.png", "in/x/b.png", "far/c.png")
+    os.symlink(".", "in/here")
+    os.symlink("..", "in/x/up")
+    os.symlink("../far", "in/far")
+    os.symlink("../in", "far/back")
+    os.symlink("nowhere.png", "in/dangling.png")
+    os.symlink("me.png", "in/me.png")
+    assert pairs(["in"], "out", recursive=True) == [
+        ("in/a.png", "out/a.png"),
+        ("in/dangling.png", "out/dangling.png"),  # these two fail by name
+        ("in/far/c.png", "out/far/c.png"),
+        ("in/me.png", "out/me.png"),
+        ("in/x/b.png", "out/x/b.png"),
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_of_its_own(files, monkeypatch):
+    files("in/a.png", "in/closed/b.png", "in/closed.png")
+    usual = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    jobs = plan_batch(["in"], "out", recursive=True)
+    assert [job.problem for job in jobs] == ["", "in/closed: cannot be listed: Permission denied", ""]
+    refused(["in/closed"], "out", words=["cannot be listed"])
+
+
+def test_names_of_any_script_and_of_no_text_at_all(files):
+    odd = os.fsdecode(b"\xff\xfe.png")
+    names = ["Ωμέγα.png", "写真.jpg", "été 🌞.webp", "-i.png", "a\nb.png", odd]
+    files(*(f"in/{name}" for name in names))
+    assert {Path(target).name for _, target in pairs(["in"], "out")} == set(names)

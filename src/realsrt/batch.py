@@ -133,7 +133,7 @@ def _pictures_in(
 
 
 def _refuse_collisions(jobs: Iterable[Job], companions: Sequence[str]) -> None:
-    jobs = list(jobs)
+    jobs = [job for job in jobs if not job.problem]
     sources = {_identity(job.source): job.source for job in jobs}
     made: dict[str, Path] = {}
     for job in jobs:

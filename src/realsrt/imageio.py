@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
         image = pyvips.Image.new_from_source(
-            pyvips.Source.new_from_file(str(path)), "", access="sequential", fail_on="error"
+            pyvips.Source.new_from_file(os.fsencode(path)), "", access="sequential", fail_on="error"
         )
     except OSError as error:
         raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error

@@ -24,6 +24,7 @@ except ImportError:  # not on Windows
 
 NAME = ".realsrt-manifest.jsonl"
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as imageio names them
+_STEP = re.compile(r"_step\d+(?=(_confidence)?\.[^.]*$)")
 
 
 class Manifest:
@@ -102,7 +103,7 @@ def remove_leftovers(jobs: Sequence[Job], companions: Sequence[str] = ()) -> int
         with contextlib.suppress(OSError):
             for path in list(folder.iterdir()):
                 found = _TEMPORARY.fullmatch(path.name)
-                if found and names & {found[1], re.sub(r"_step\d+(?=(_confidence)?\.[^.]*$)", "", found[1])}:
+                if found and names & {found[1], _STEP.sub("", found[1])} and path.is_file():
                     path.unlink()
                     removed += 1
     return removed
