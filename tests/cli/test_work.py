@@ -311,3 +311,14 @@ def test_signals_to_the_real_command(tiny, tmp_path, number):
     assert not any(name.startswith(".") for name in names)
     for name in names:
         assert imageio.read(out / name).pixels.shape == (320, 320, 3)
+
+
+def test_no_byte_depends_on_what_ran_beside_it(tiny, tmp_path, capsys):
+    for seed, name in enumerate("abc"):
+        picture(tmp_path / "in" / f"{name}.png", 20 + seed, 70, seed)
+    options = ["--model-path", str(tiny), "-g", "cpu", "--steps", "1", "--stride", "32"]
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "all"), *options]) == 0
+    for name in "cab":
+        argv = ["upscale", str(tmp_path / "in" / f"{name}.png"), "-o", str(tmp_path / f"{name}.png"), *options]
+        assert main([*argv, "--max-minibatch", "7"]) == 0
+        assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "all" / f"{name}.png").read_bytes()
