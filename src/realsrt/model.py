@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from realsrt.config import ModelConfig
 from realsrt.models.guide import Guide, enlarge, tokens_from_map
 from realsrt.models.heads import CodeCritic, Critic, Generator
+from realsrt.models.passes import Passes
 from realsrt.models.transformer import Condition, Transformer
 from realsrt.sampling import SAMPLERS, SCHEDULES, Step
 
@@ -92,30 +93,34 @@ class RealSRT(nn.Module):
         want_confidence: bool = True,
         rng: torch.Generator | None = None,
         temperature: float = 0.0,
+        sparse: bool = False,
+        enough: float | None = None,
     ) -> Iterator[Step]:
         """Generate the tokens of the guide's windows, yielding every step; confidences (B, N) in [0,1].
 
-        Deterministic at temperature 0. ``want_confidence=False`` saves the last pass of the critic.
+        Deterministic at temperature 0. ``want_confidence=False`` saves the last pass of the critic. ``sparse``: later
+        steps compute masked positions only (see :class:`Passes`; an approximation). ``enough``: a window is left as it
+        is from the step on after which its mean confidence is at least this; when all are, no further step comes.
         """
-        generator_cond = self.condition(self.generator.backbone, guide)
-        critic_cond: list[Condition] = []
-
-        def score(ids_BN: Tensor) -> Tensor:
-            if not critic_cond:
-                critic_cond.append(self.condition(self.critic.backbone, guide))
-            return self.critic(ids_BN, critic_cond[0])
-
+        passes = Passes(
+            self.generator,
+            self.critic,
+            lambda backbone: self.condition(backbone, guide),
+            sparse=sparse,
+            may_leave=enough is not None,
+        )
         shape = (guide.lq.shape[0], math.prod(self._grid_shape(guide)))
         blank_BN = torch.full(shape, self.config.generator.codes, device=guide.lq.device)
         steps = SAMPLERS[self.config.sampler](
-            lambda ids, mask: self.generator(ids, generator_cond, mask),
-            score,
+            passes.predict,
+            passes.score,
             blank_BN,
             num_steps=num_steps,
             schedule=SCHEDULES[self.config.schedule],
             rng=rng,
             temperature=temperature,
             last_confidence=want_confidence,
+            enough=None if enough is None else lambda confidence_BN: confidence_BN.sigmoid().mean(1) >= enough,
         )
         for step in steps:
             yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
@@ -158,11 +163,21 @@ class RealSRT(nn.Module):
         want_confidence: bool = True,
         rng: torch.Generator | None = None,
         temperature: float = 0.0,
+        sparse: bool = False,
+        enough: float | None = None,
     ) -> SuperResolved:
-        """One batch of windows (B,3,H,W), RGB in [0,1]: generate, then decode under control."""
+        """One batch of windows (B,3,H,W), RGB in [0,1]: generate (see :meth:`iterate`), then decode under control."""
         guide = self.guide(lq_BCHW)
         steps = tuple(
-            self.iterate(guide, num_steps=num_steps, want_confidence=want_confidence, rng=rng, temperature=temperature)
+            self.iterate(
+                guide,
+                num_steps=num_steps,
+                want_confidence=want_confidence,
+                rng=rng,
+                temperature=temperature,
+                sparse=sparse,
+                enough=enough,
+            )
         )
         final = steps[-1]
         confidence = None if final.confidence is None else self.confidence_map(final.confidence, guide)

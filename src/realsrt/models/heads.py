@@ -4,6 +4,7 @@ Shapes: B batch, P positions, G codes a position, N = P·G tokens (group fastest
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +32,9 @@ class Generator(nn.Module):
         self.backbone: Transformer = config.build()
         self.to_logits = CodeHead(config)
 
-    def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor) -> Tensor:
-        """Logits (B, N, V)."""
-        return self.to_logits(self.backbone(ids_BN, cond, mask_BN))
+    def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor, **some: Any) -> Tensor:
+        """Logits (B, N, V); ``some`` as in :meth:`Transformer.forward`."""
+        return self.to_logits(self.backbone(ids_BN, cond, mask_BN, **some))
 
 
 class Critic(nn.Module):
@@ -44,10 +45,10 @@ class Critic(nn.Module):
         self.backbone: Transformer = config.build()
         self.to_logit = nn.Linear(config.width, config.groups, bias=False)
 
-    def forward(self, ids_BN: Tensor, cond: Condition) -> Tensor:
+    def forward(self, ids_BN: Tensor, cond: Condition, **some: Any) -> Tensor:
         """Confidence (B, N): high = believable. The network is trained with 1 for "predicted", 0 for "real"; its sign
         is flipped here and nowhere else."""
-        return -self.to_logit(self.backbone(ids_BN, cond)).flatten(1)
+        return -self.to_logit(self.backbone(ids_BN, cond, **some)).flatten(1)
 
 
 class CodeCritic(nn.Module):
@@ -62,9 +63,9 @@ class CodeCritic(nn.Module):
         self.gain = nn.Parameter(torch.ones(1))
         self.shift = nn.Parameter(torch.zeros(1))
 
-    def forward(self, ids_BN: Tensor, cond: Condition) -> Tensor:
+    def forward(self, ids_BN: Tensor, cond: Condition, **some: Any) -> Tensor:
         """Confidence (B, N): high = believable."""
-        logits_BNV = self.to_logits(self.backbone(ids_BN, cond)).float()
+        logits_BNV = self.to_logits(self.backbone(ids_BN, cond, **some)).float()
         chosen_BN = logits_BNV.gather(-1, ids_BN[..., None]).squeeze(-1)
         likelier_BN = chosen_BN - logits_BNV.logsumexp(-1) + math.log(logits_BNV.shape[-1])
         return self.gain * likelier_BN + self.shift

@@ -1,7 +1,7 @@
 """The token transformer: backbone of generator and critic (paper, masked transformer).
 
 Shapes: B batch, P positions in raster order, G codes a position, N = P·G tokens (group fastest), D width, V codes,
-C condition channels.
+C condition channels, M some of the positions.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from realsrt.nn.attention import Attention, FeedForward, KeyValue, LayerNorm
+from realsrt.nn.attention import Attention, FeedForward, KeyValue, LayerNorm, Memory
 from realsrt.nn.position import rope_2d, sincos_2d
 
 
@@ -50,6 +50,11 @@ class Condition:
     context: tuple[KeyValue, ...] = ()
     summand_BPD: Tensor | None = None
 
+    def select(self, rows_R: Tensor) -> "Condition":
+        """That of these windows of the batch only."""
+        summand = None if self.summand_BPD is None else self.summand_BPD[rows_R]
+        return Condition(tuple(KeyValue(*(part[rows_R] for part in pair)) for pair in self.context), summand)
+
 
 class ConditionBlock(nn.Module):
     """x += SelfAttn(x); x += FF(x)."""
@@ -73,8 +78,15 @@ class MainBlock(nn.Module):
         self.cross_attn = Attention(cfg.width, cfg.heads, cfg.head_dim) if cfg.injection == "cross" else None
         self.feed_forward = FeedForward(cfg.width, cfg.ff_mult)
 
-    def forward(self, x_BND: Tensor, context: KeyValue | None, angles: Tensor | None) -> Tensor:
-        x_BND = x_BND + self.self_attn(x_BND, angles_Nd=angles)
+    def forward(
+        self,
+        x_BND: Tensor,
+        context: KeyValue | None,
+        angles: Tensor | None,
+        memory: Memory | None = None,
+        positions_BN: Tensor | None = None,
+    ) -> Tensor:
+        x_BND = x_BND + self.self_attn(x_BND, angles_Nd=angles, memory=memory, positions_BN=positions_BN)
         if self.cross_attn is not None:
             x_BND = x_BND + self.cross_attn(x_BND, context, angles)
         return x_BND + self.feed_forward(x_BND)
@@ -101,6 +113,7 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(cfg.code_dim, cfg.width // cfg.groups)
         self.blocks = nn.ModuleList(MainBlock(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.width)
+        self._angles: dict[tuple[int, torch.device], Tensor] = {}
 
     def set_codebook(self, weight_VD: Tensor) -> None:
         """Take a frozen copy of a codebook (V+1, code_dim), or of those of all groups, one after the other."""
@@ -116,23 +129,24 @@ class Transformer(nn.Module):
         """(B, N, …) → (B, P, G, …)."""
         return x_BN.unflatten(1, (-1, self.config.groups))
 
-    def _positions(self, x_BPD: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features with their absolute position added, and rotation angles if positions are relative."""
-        positions = x_BPD.shape[1]
-        side = isqrt(positions)
-        if side * side != positions:
-            raise ValueError(f"a square token grid is needed, not {positions} tokens")
+    def _place(self, x_BPD: Tensor, side: int, positions_BP: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Features with their absolute position added, and rotation angles if positions are relative. The grid is
+        ``side`` x ``side``; ``positions``: which of it these are, by default all."""
         if self.config.position == "sincos":
             if side != self.config.grid:
                 raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {side}x{side}")
-            return x_BPD + self.position.to(x_BPD.dtype), None
-        return x_BPD, rope_2d(side, side, self.config.head_dim).to(x_BPD.device)
+            table = self.position.to(x_BPD.dtype)
+            return x_BPD + (table if positions_BP is None else table[positions_BP]), None
+        if (key := (side, x_BPD.device)) not in self._angles:
+            self._angles[key] = rope_2d(side, side, self.config.head_dim).to(x_BPD.device)
+        angles_Pd = self._angles[key]
+        return x_BPD, angles_Pd if positions_BP is None else angles_Pd[positions_BP][:, None]
 
     def condition(self, cond: Tensor) -> Condition:
         """``cond``: ids (B, N) or features (B, P, C) → what every later call with the same condition reuses."""
         if self.config.condition == "tokens":
             cond = self._by_position(self._codes(cond)).flatten(2)
-        x_BPD, angles = self._positions(self.embed_condition(cond))
+        x_BPD, angles = self._place(self.embed_condition(cond), _side(cond.shape[1]))
         for block in self.condition_blocks:
             x_BPD = block(x_BPD, angles)
         x_BPD = self.condition_norm(x_BPD)
@@ -141,16 +155,41 @@ class Transformer(nn.Module):
         projected = (block.cross_attn.project(x_BPD, angles) for block in self.blocks)  # pyright: ignore
         return Condition(context=tuple(projected))
 
-    def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor | None = None) -> Tensor:
+    def memories(self) -> tuple[Memory, ...]:
+        """An empty memory for each block: given to a first call, it lets later ones compute some positions only."""
+        return tuple(Memory() for _ in self.blocks)
+
+    def forward(
+        self,
+        ids_BN: Tensor,
+        cond: Condition,
+        mask_BN: Tensor | None = None,
+        *,
+        memories: tuple[Memory, ...] = (),
+        side: int | None = None,
+        positions_BM: Tensor | None = None,
+    ) -> Tensor:
         """Features (B, P, D). Tokens where ``mask_BN`` is True are replaced by their group's share of the learned mask
-        vector."""
+        vector. With ``positions_BM`` of a grid of ``side`` x ``side``, ids, mask and features are those of these
+        positions only; the keys and values of all others are remembered from the calls before."""
         x_BPGd = self._by_position(self.embed(self._codes(ids_BN)))
         if mask_BN is not None:
             mask_token_Gd = self.mask_token.to(x_BPGd.dtype).view(self.config.groups, -1)
             x_BPGd = torch.where(self._by_position(mask_BN)[..., None], mask_token_Gd, x_BPGd)
-        x_BPD, angles = self._positions(x_BPGd.flatten(2))
-        if cond.summand_BPD is not None:
-            x_BPD = x_BPD + cond.summand_BPD
+        x_BPD = x_BPGd.flatten(2)
+        x_BPD, angles = self._place(x_BPD, side or _side(x_BPD.shape[1]), positions_BM)
+        if (summand_BPD := cond.summand_BPD) is not None:
+            if positions_BM is not None:
+                summand_BPD = summand_BPD.gather(1, positions_BM[..., None].expand_as(x_BPD))
+            x_BPD = x_BPD + summand_BPD
         for index, block in enumerate(self.blocks):
-            x_BPD = block(x_BPD, cond.context[index] if cond.context else None, angles)
+            context = cond.context[index] if cond.context else None
+            x_BPD = block(x_BPD, context, angles, memories[index] if memories else None, positions_BM)
         return self.norm(x_BPD)
+
+
+def _side(positions: int) -> int:
+    side = isqrt(positions)
+    if side * side != positions:
+        raise ValueError(f"a square token grid is needed, not {positions} tokens")
+    return side

@@ -21,6 +21,27 @@ class KeyValue(NamedTuple):
     value: Tensor
 
 
+class Memory:
+    """Keys and values of one self-attention layer from an earlier pass, some of which later passes replace."""
+
+    def __init__(self) -> None:
+        self.kept: KeyValue | None = None
+
+    def renew(self, new: KeyValue, positions_BM: Tensor | None) -> KeyValue:
+        """``new`` is all there is, or, with ``positions_BM``, its M pairs take those places; all keys and values."""
+        if positions_BM is None or self.kept is None:
+            self.kept = new
+        else:
+            place = (positions_BM + 1)[:, None, :, None].expand_as(new.key[:, :, 1:])
+            self.kept = KeyValue(*(old.scatter(2, place, now[:, :, 1:]) for old, now in zip(self.kept, new)))
+        return self.kept
+
+    def select(self, rows_R: Tensor) -> None:
+        """Keep these windows of the batch only."""
+        assert self.kept is not None
+        self.kept = KeyValue(*(part[rows_R] for part in self.kept))
+
+
 class LayerNorm(nn.Module):
     """Layer norm with a learned gain and a shift fixed at zero."""
 
@@ -66,10 +87,21 @@ class Attention(nn.Module):
             null_key = torch.zeros_like(null_key)  # its logit must not depend on where the query stands
         return KeyValue(torch.cat([null_key, key], dim=2), torch.cat([null_value, value], dim=2))
 
-    def forward(self, x_BND: Tensor, context: KeyValue | None = None, angles_Nd: Tensor | None = None) -> Tensor:
-        """Attend from ``x`` to a projected ``context``, or to ``x`` itself; the residual is the caller's."""
+    def forward(
+        self,
+        x_BND: Tensor,
+        context: KeyValue | None = None,
+        angles_Nd: Tensor | None = None,
+        memory: Memory | None = None,
+        positions_BN: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from ``x`` to a projected ``context``, or to ``x`` itself, or, with a ``memory``, to all that is
+        remembered once ``x`` has taken its ``positions``; the residual is the caller's."""
         normed = self.norm(x_BND)
-        key, value = self.project(normed, angles_Nd) if context is None else context
+        if context is None:
+            context = self.project(normed, angles_Nd)
+            context = context if memory is None else memory.renew(context, positions_BN)
+        key, value = context
         query = F.normalize(self._heads(self.to_q(normed)), dim=-1) * self.q_scale.to(normed.dtype)
         if angles_Nd is not None:
             query = rotate(query, angles_Nd)

@@ -38,12 +38,14 @@ def confidence_decode(
     mask_BN: Tensor | None = None,
     temperature: float = 0.0,
     last_confidence: bool = True,
+    enough: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Step]:
     """Fill the masked positions (all by default) in ``num_steps`` steps, yielding each.
 
     ``predict(ids, mask)`` gives logits (B, N, V); ``score(ids)`` gives confidences (B, N), high = keep. A step fills
     every masked position by argmax (or samples at ``temperature`` with ``rng``), then masks the least confident ones
-    again. ``last_confidence=False`` saves the last call of ``score``. Raises ValueError if ``num_steps`` < 1.
+    again. ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)`` holds
+    are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps`` < 1.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
@@ -51,6 +53,7 @@ def confidence_decode(
     open_share = 1.0 if mask_BN is None else float(mask_BN.float().mean())
     mask_BN = torch.ones_like(ids_BN, dtype=torch.bool) if mask_BN is None else mask_BN
     fixed_BN = ~mask_BN
+    gone_B = mask_BN.new_zeros(len(mask_BN))
     for t in range(num_steps):
         choice_BN = _choose(predict(ids_BN, mask_BN), temperature, rng)
         ids_BN = torch.where(mask_BN, choice_BN, ids_BN)
@@ -61,7 +64,12 @@ def confidence_decode(
         else:
             count = masked_count(schedule, round(tokens * open_share), t + 1, num_steps)
             mask_BN = least_confident(confidence_BN.masked_fill(fixed_BN, torch.inf), count)
+            if enough is not None:
+                gone_B = gone_B | enough(confidence_BN)
+                mask_BN = mask_BN & ~gone_B[:, None]
         yield Step(ids_BN, mask_BN, confidence_BN)
+        if enough is not None and not mask_BN.any():
+            return
 
 
 def _choose(logits_BNV: Tensor, temperature: float, rng: torch.Generator | None) -> Tensor:
