@@ -22,6 +22,7 @@ class FakeUpscaler:
     """Repeats pixels; keeps what it was asked for."""
 
     asked: ClassVar[dict[str, Any]] = {}
+    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64))
 
     @classmethod
     def from_pretrained(cls, name, **options):

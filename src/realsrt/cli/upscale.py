@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from realsrt.pipeline import Upscaled, Upscaler
+    from realsrt.provenance import Provenance
 
 CONFIDENCE = "_confidence.png"
 
@@ -31,6 +32,7 @@ class _Files:
     max_pixels: int
     quality: int | None
     strip: bool
+    provenance: bool
     confidence: bool
     save_steps: bool
 
@@ -77,7 +79,15 @@ def upscale(
     resume: Annotated[bool, _option(help="Skip pictures whose output is there and newer than the input.")] = False,
     report: Annotated[Path | None, _option(help="Write one JSON line a picture into this file.")] = None,
     quality: Annotated[int | None, _option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
-    strip: Annotated[bool, _option(help="Leave EXIF, XMP and IPTC out of the output.")] = False,
+    alpha: Annotated[
+        Literal["lanczos", "model"], _option(help="What enlarges transparency; the model takes twice the time.")
+    ] = "lanczos",
+    strip: Annotated[
+        bool, _option(help="Leave all metadata but the ICC profile and density out of the output.")
+    ] = False,
+    no_provenance: Annotated[
+        bool, _option(help="Do not note software, model and settings in the output's XMP.")
+    ] = False,
     max_pixels: Annotated[int, _option(help="Refuse larger inputs before decoding them.")] = 500_000_000,
 ) -> int:
     """Upscale pictures: files, folders and globs to a file or a folder.
@@ -93,11 +103,11 @@ def upscale(
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
-    files = _Files(max_pixels, quality, strip, confidence, save_steps)
+    files = _Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
     options = {
         "steps": steps, "stride": stride, "tile": tile or None, "max_minibatch": max_minibatch, "fidelity": fidelity,
         "color_fix": color_fix, "outscale": 4.0 if outscale is None else outscale, "size": size, "confidence": True,
-        "seed": seed, "keep_steps": save_steps,
+        "seed": seed, "alpha": alpha, "keep_steps": save_steps,
     }  # fmt: skip
     streams = [] if sys.stdout.isatty() else [sys.stdout]
     with Report(report, append=resume, streams=streams) as written:
@@ -153,6 +163,7 @@ def _try(job: Job, up: "Upscaler", options: dict[str, Any], files: _Files, scree
 
 def _one(job: Job, up: "Upscaler", options: dict[str, Any], files: _Files, screen: Screen) -> Record:
     from realsrt import imageio
+    from realsrt.provenance import provenance
 
     started = time.perf_counter()
     picture = imageio.read(job.source, max_pixels=files.max_pixels)
@@ -163,10 +174,11 @@ def _one(job: Job, up: "Upscaler", options: dict[str, Any], files: _Files, scree
         imageio.check_output(job.beside(CONFIDENCE), width, height)
     job.target.parent.mkdir(parents=True, exist_ok=True)
     out = up.upscale(picture, on_progress=screen.windows, **options)
+    made = provenance(up.model.info.source, up.model.info.sha256, _told(options)) if files.provenance else None
     if files.save_steps:
         for number, step in enumerate(out.steps, 1):
-            _save(job, step, files, f"_step{number}")
-    notices = _save(job, out, files)
+            _save(job, step, files, f"_step{number}", made)
+    notices = _save(job, out, files, made=made)
     return Record(
         str(job.source),
         str(job.target),
@@ -181,7 +193,14 @@ def _one(job: Job, up: "Upscaler", options: dict[str, Any], files: _Files, scree
     )
 
 
-def _save(job: Job, out: "Upscaled", files: _Files, mark: str = "") -> tuple[str, ...]:
+def _told(options: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a picture's metadata tell: those that were asked for and matter to it."""
+    return {key: value for key, value in options.items() if key not in ("confidence", "keep_steps", "max_minibatch")}
+
+
+def _save(
+    job: Job, out: "Upscaled", files: _Files, mark: str = "", made: "Provenance | None" = None
+) -> tuple[str, ...]:
     """The map first: a target that exists stands for a finished picture."""
     from realsrt import imageio
 
@@ -189,7 +208,7 @@ def _save(job: Job, out: "Upscaled", files: _Files, mark: str = "") -> tuple[str
         image = out.image
         imageio.write(job.beside(mark + CONFIDENCE), confidence_picture(out.confidence, image.width, image.height))
     target = job.beside(mark + job.target.suffix)
-    return imageio.write(target, out.image, quality=files.quality, strip=files.strip)
+    return imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
 
 
 def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> Any:
