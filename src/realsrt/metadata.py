@@ -67,7 +67,6 @@ def attach(
     image: pyvips.Image, picture: Picture, format: Format, path: Path, provenance: Provenance | None
 ) -> tuple[pyvips.Image, tuple[str, ...]]:
     """The image with the picture's metadata, corrected for its new size; notices on what the format cannot hold."""
-    image = image.copy(xres=picture.density[0], yres=picture.density[1])
     notices = []
     fields = dict(picture.metadata)
     packet, problem = _packet(fields, picture, format, provenance)
@@ -86,6 +85,8 @@ def attach(
     if "jpeg-thumbnail-data" in fields:
         fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
         fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")
+    # a copy that no operation has seen: libvips' cache would go on giving results without the new fields
+    image = image.copy(xres=picture.density[0], yres=picture.density[1])
     for key, (gtype, value) in fields.items():
         image.set_type(gtype, key, value)
     return image, tuple(notices)

@@ -27,7 +27,13 @@ def updated(packet: bytes | None, width: int, height: int, software: str = "", p
     """
     if packet is None and not software:
         return None
-    document = _parse(packet or _EMPTY)
+    try:
+        return _updated(_parse(packet or _EMPTY), width, height, software, parameters)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _updated(document: minidom.Document, width: int, height: int, software: str, parameters: str) -> bytes:
     rdf = next(iter(document.getElementsByTagNameNS(_RDF, "RDF")), None)
     if rdf is None:
         raise ValueError("no rdf:RDF in it")
@@ -37,10 +43,7 @@ def updated(packet: bytes | None, width: int, height: int, software: str = "", p
     if software:
         about = descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
         _add_event(document, rdf, about, {"action": "resized", "softwareAgent": software, "parameters": parameters})
-    try:
-        return b"".join(node.toxml("utf-8") for node in document.childNodes)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    return b"".join(node.toxml("utf-8") for node in document.childNodes)
 
 
 def _parse(packet: bytes) -> minidom.Document:
@@ -51,7 +54,7 @@ def _parse(packet: bytes) -> minidom.Document:
         raise ValueError("it declares entities")
     try:
         return minidom.parseString(packet)
-    except (ExpatError, ValueError, LookupError, RecursionError) as error:
+    except (ExpatError, ValueError, LookupError) as error:
         raise ValueError(str(error)) from error
 
 
