@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt import tiffexif
 from realsrt.errors import ImageError
 from realsrt.formats import FORMATS, READERS, check_output, output_format, supported_formats
-from realsrt.metadata import attach, collect, density, exif_of_tiff
+from realsrt.metadata import attach, collect, collect_tiff, complete_tiff, density
 from realsrt.picture import TOLERATED, Picture, from_float, to_float
 from realsrt.provenance import Provenance
 
@@ -49,7 +48,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
         fields = collect(image)
         if str(image.get("vips-loader")).startswith("tiff"):
             with path.open("rb") as file:
-                fields |= exif_of_tiff(file)
+                fields |= collect_tiff(file)
         x, y = density(image)
         image = _plain(image, path, notices)
         if "icc-profile-data" in fields and not image.get_typeof("icc-profile-data"):
@@ -215,9 +214,9 @@ def write(
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
         with _whole_or_absent(path) as descriptor:
             image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
-            if format.name == "TIFF" and picture.exif:
+            if format.name == "TIFF":
                 with os.fdopen(os.dup(descriptor), "r+b") as file:
-                    tiffexif.add(file, bytes(picture.exif), picture.width, picture.height)
+                    complete_tiff(file, picture)
     except pyvips.Error as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[1:]) or error.message
         raise ImageError(f"{path}: could not be written: {reason}") from error

@@ -34,14 +34,22 @@ def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
     return found
 
 
-def exif_of_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:
-    """The EXIF of an open TIFF file as `collect` would give it."""
-    block = tiffexif.read(file)
+def collect_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+    """The EXIF and IPTC of an open TIFF file as `collect` would give them."""
+    block, records = tiffexif.read(file), tiffexif.read_iptc(file)
+    found: dict[str, tuple[int, Any]] = {} if records is None else {"iptc-data": (_BLOB, records)}
     if block is None:
-        return {}
+        return found
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep=0)  # libvips takes EXIF apart for other formats only
     app1 = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
-    return collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+    return found | collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+
+
+def complete_tiff(file: BinaryIO, picture: Picture) -> None:
+    """Add to an open TIFF file (r+b) what libvips does not write into it."""
+    iptc = picture.metadata.get("iptc-data")
+    exif = picture.exif
+    tiffexif.add(file, bytes(exif) if exif else None, bytes(iptc[1]) if iptc else None, picture.width, picture.height)
 
 
 def density(image: pyvips.Image) -> tuple[float, float]:
@@ -78,7 +86,9 @@ def attach(
     if "iptc-data" in fields and not format.iptc:
         del fields["iptc-data"]
         notices.append(f"{path}: {format.name} cannot hold the picture's IPTC data (kept by JPEG and TIFF)")
-    elif "iptc-data" in fields and format.name == "JPEG":
+    elif "iptc-data" in fields and format.name == "TIFF":
+        del fields["iptc-data"]  # `complete_tiff` sees to it
+    elif "iptc-data" in fields:
         fields["iptc-data"] = (_BLOB, _wrapped(fields["iptc-data"][1]))
     if format.name != "PNG" and any(name.startswith("png-comment-") for name in fields):
         notices.append(f"{path}: {format.name} cannot hold the picture's text entries (kept by PNG)")

@@ -1,4 +1,4 @@
-"""EXIF in TIFF files, which libvips neither reads nor writes there: tags of a file's first directory, taken and added.
+"""EXIF and IPTC in TIFF files, which libvips loses there: tags of a file's first directory, taken and added.
 
 An EXIF block is itself a small TIFF file, so both ways are one: read a directory and those it points to, write them
 elsewhere. Values are carried as bytes, turned round where the byte order differs; offsets inside maker notes are not
@@ -16,6 +16,7 @@ import numpy as np
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _SWAP = {**_SIZES, 5: 4, 10: 4}  # rationals are pairs
+_IPTC = 0x83BB  # written by libvips at a quarter of its length, hence here
 _EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
 _POINTERS = {_EXIF, _GPS, _INTEROP}
 _DESCRIBING = {  # of the first directory: what is said about the picture, not how its pixels lie in the file
@@ -43,15 +44,24 @@ def read(file: BinaryIO) -> bytes | None:
     return block if 0 < len(block) <= 65_500 else None
 
 
-def add(file: BinaryIO, exif: bytes, width: int, height: int) -> None:
-    """Add an EXIF block's tags to the open little-endian TIFF file (r+b): those its first directory lacks.
+def read_iptc(file: BinaryIO) -> bytes | None:
+    """The IPTC records of an open TIFF or BigTIFF file, whichever type its writer gave them."""
+    found = _Reader(file).entries({_IPTC}).get(_IPTC)
+    return found.value if found else None
+
+
+def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, height: int) -> None:
+    """Add an EXIF block's tags and IPTC records to the open little-endian TIFF file (r+b): those that its first
+    directory lacks.
 
     PixelXDimension and PixelYDimension become `width` and `height`. The new directory is put at the end of the file.
     """
-    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(b"Exif\0\0"))))
+    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(b"Exif\0\0")))) if exif else {}
     if _EXIF in entries:
         size = {_WIDTH: _Entry(4, struct.pack("<I", width)), _HEIGHT: _Entry(4, struct.pack("<I", height))}
         entries[_EXIF] = replace(entries[_EXIF], directory={**(entries[_EXIF].directory or {}), **size})
+    if iptc:
+        entries[_IPTC] = _Entry(7, iptc)
     reader = _Reader(file)
     if not entries or reader.order != "<":
         return
@@ -115,7 +125,7 @@ class _Reader:
             if len(field) < size <= _MAX_VALUE:
                 value = self._at(self._number(field, self._offset), size)
             if size and len(value) == size:
-                unit = _SWAP[kind] if self.order == ">" else 1
+                unit = _SWAP[kind] if self.order == ">" and tag != _IPTC else 1
                 found[tag] = _Entry(kind, np.frombuffer(value, f"u{unit}").byteswap().tobytes())
         return found
 
