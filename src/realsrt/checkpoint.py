@@ -24,6 +24,7 @@ from realsrt.model import CheckpointInfo, RealSRT
 
 FORMAT_VERSION = 1
 HUB_FILE = "realsrt.safetensors"
+_SIDES = ("window", "stride")
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -114,9 +115,8 @@ def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
             else 65_536
         )
         sizes = [len(value), *value] if isinstance(value, list) else [value]
-        if any(isinstance(size, int) and size > limit for size in sizes) or (
-            name in ("window", "stride") and value < 1
-        ):
+        least = 1 if name in _SIDES else -65_536
+        if any(isinstance(size, int) and not least <= size <= limit for size in sizes):
             raise CheckpointError(f"{where}: its header's {name} of {value!r:.40} is beyond what the file holds")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt import kinds
+from realsrt import alpha, kinds
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import fill_transparent, wavelet
@@ -36,6 +36,7 @@ class Options:
     size: tuple[int, int] | None
     confidence: bool
     seed: int | None
+    alpha: str = "lanczos"
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,10 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     height, width = inputs[0].rgb.shape[-2:]
     by_scale = (max(1, round(height * options.outscale)), max(1, round(width * options.outscale)))
     return Job(
-        inputs=[p if p.alpha is None else Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) for p in inputs],
+        inputs=alpha.as_inputs(
+            [p if p.alpha is None else Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) for p in inputs],
+            options.alpha,
+        ),
         pack=pack,
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
@@ -140,8 +144,8 @@ class Mosaic:
             height, width = image.shape[-2:]
             image = wavelet(image, _resample(planes.rgb, (height, width)))
         image = _resample(image.clamp_(0, 1), job.out_hw).clamp_(0, 1)
-        alpha = None if planes.alpha is None else _resample(planes.alpha, job.out_hw).clamp(0, 1)
-        return Blended(Planes(image, alpha), self._confidence(), np.stack(self._ids), self._step)
+        enlarged = None if planes.alpha is None else alpha.lanczos(planes.alpha, job.out_hw)
+        return Blended(Planes(image, enlarged), self._confidence(), np.stack(self._ids), self._step)
 
     def _confidence(self) -> np.ndarray | None:
         if self._map is None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from realsrt import alpha as transparency
 from realsrt.imaging import tiling
 from realsrt.job import Blended, Job, Mosaic, Options, make_job
 from realsrt.kinds import Planes
@@ -75,6 +76,7 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         confidence: bool = True,
         seed: int | None = None,
+        alpha: str = "lanczos",
         on_progress: Progress | None = None,
         keep_steps: bool = False,
     ) -> Upscaled:
@@ -82,10 +84,13 @@ class Upscaler:
 
         steps, stride and tile (side of a window; both in input pixels), color_fix (adain, wavelet, none): None means
         the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
-        the x4 result. max_minibatch: windows a batch, on GPUs. on_progress(done, total) counts windows times steps. On
-        the CPU the same input and options give the same bytes. Raises UsageError, ImageError, RealSRTError.
+        the x4 result. alpha: transparency by "lanczos" or by the "model". max_minibatch: windows a batch, on GPUs.
+        on_progress(done, total) counts windows times steps. On the CPU the same input and options give the same bytes.
+        Raises UsageError, ImageError, RealSRTError.
         """
-        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed)
+        options = Options(
+            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha
+        )
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         pictures = [self._run(job, planes, count, every_step=keep_steps) for planes in job.inputs]
@@ -106,13 +111,16 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         confidence: bool = True,
         seed: int | None = None,
+        alpha: str = "lanczos",
         on_progress: Progress | None = None,
     ) -> Iterator[Upscaled]:
         """The whole picture after each step; the last equals what `upscale`, which see, gives for the same options.
 
         All windows are in flight at once: memory grows with the picture. Options are checked before this returns.
         """
-        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed)
+        options = Options(
+            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha
+        )
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
@@ -149,6 +157,7 @@ class Upscaler:
 
 
 def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
+    pictures = transparency.joined(pictures)
     ids = np.stack([picture.ids for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None

@@ -7,7 +7,7 @@ import pytest
 
 from realsrt import checkpoint, imageio, pipeline, presets
 from realsrt.cli import main
-from realsrt.cli.work import confidence_picture
+from realsrt.cli.saving import confidence_picture
 from realsrt.errors import UsageError
 from realsrt.manifest import NAME
 from realsrt.picture import Picture
@@ -98,7 +98,7 @@ def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     assert fake.asked == {
         "name": "w.pth", "device": "cpu", "precision": "fp32", "size": (50, 60), "outscale": 4.0, "tile": 96,
         "stride": 32, "steps": 3, "max_minibatch": 2, "fidelity": 0.5, "color_fix": "none", "seed": 7,
-        "keep_steps": True, "confidence": True,
+        "keep_steps": True, "confidence": True, "alpha": "lanczos",
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.png", "out.tif", "out_confidence.png", "out_step1.tif", "out_step1_confidence.png", "out_step2.tif",

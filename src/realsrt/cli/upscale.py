@@ -9,8 +9,9 @@ from cyclopts import Parameter
 
 import realsrt
 from realsrt.batch import Job, plan_batch
+from realsrt.cli.saving import CONFIDENCE, Files, told
 from realsrt.cli.show import Screen, error, note
-from realsrt.cli.work import CONFIDENCE, Files, Past, Work
+from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
 from realsrt.manifest import Manifest, remove_leftovers
 from realsrt.report import Report
@@ -63,7 +64,15 @@ def upscale(
     resume: Annotated[bool, _option(help="Skip pictures made of the same input with the same settings.")] = False,
     report: Annotated[Path | None, _option(help="Write one JSON line a picture into this file.")] = None,
     quality: Annotated[int | None, _option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
-    strip: Annotated[bool, _option(help="Leave EXIF, XMP and IPTC out of the output.")] = False,
+    alpha: Annotated[
+        Literal["lanczos", "model"], _option(help="What enlarges transparency; the model takes twice the time.")
+    ] = "lanczos",
+    strip: Annotated[
+        bool, _option(help="Leave all metadata but the ICC profile and density out of the output.")
+    ] = False,
+    no_provenance: Annotated[
+        bool, _option(help="Do not note software, model and settings in the output's XMP.")
+    ] = False,
     max_pixels: Annotated[int, _option(help="Refuse larger inputs before decoding them.")] = 500_000_000,
 ) -> int:
     """Upscale pictures: files, folders and globs to a file or a folder.
@@ -80,11 +89,11 @@ def upscale(
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
-    files = Files(max_pixels, quality, strip, confidence, save_steps)
+    files = Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
     options = {
         "steps": steps, "stride": stride, "tile": tile or None, "max_minibatch": max_minibatch, "fidelity": fidelity,
         "color_fix": color_fix, "outscale": 4.0 if outscale is None else outscale, "size": size, "confidence": True,
-        "seed": seed, "keep_steps": save_steps,
+        "seed": seed, "alpha": alpha, "keep_steps": save_steps,
     }  # fmt: skip
     streams = [] if sys.stdout.isatty() else [sys.stdout]
     with ExitStack() as stack:
@@ -115,10 +124,9 @@ def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[
 
 def _settings(up: Any, options: dict[str, Any], files: Files) -> dict[str, Any]:
     """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
-    kept = {name: value for name, value in options.items() if name not in ("max_minibatch", "confidence", "keep_steps")}
     return {
-        "version": realsrt.__version__, "model": up.model.info.sha256, "precision": str(up.precision), **kept,
-        **files.settings(),
+        "version": realsrt.__version__, "model": up.model.info.sha256, "precision": str(up.precision),
+        **told(options), **files.settings(),
     }  # fmt: skip
 
 

@@ -10,40 +10,20 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch import Job
+from realsrt.cli.saving import CONFIDENCE, Files, save, told
 from realsrt.cli.show import Screen, about, error, note
 from realsrt.disk import check_place, file_sha256, is_full
 from realsrt.errors import ImageError, UsageError
 from realsrt.manifest import Manifest
+from realsrt.provenance import provenance
 from realsrt.report import Record, Report
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from realsrt.picture import Picture
     from realsrt.pipeline import Upscaled, Upscaler
-
-CONFIDENCE = "_confidence.png"
-
-
-@dataclass(frozen=True)
-class Files:
-    """How files are read and written."""
-
-    max_pixels: int
-    quality: int | None
-    strip: bool
-    confidence: bool
-    save_steps: bool
-
-    def settings(self) -> dict[str, Any]:
-        """What of it decides about the files that are made."""
-        return {
-            "quality": self.quality, "strip": self.strip, "confidence": self.confidence, "save_steps": self.save_steps,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +62,7 @@ class Work:
         self._behind: tuple[Job, Future[Record]] | None = None
         info = up.model.info
         self._model = {"model": info.source, "model_sha256": info.sha256}
+        self._made = provenance(info.source, info.sha256, told(options)) if files.provenance else None
 
     def run(self, jobs: list[Job]) -> str:
         """All of them, or until a signal comes or the disk is full: returns why it stopped early, or "".
@@ -202,11 +183,7 @@ class Work:
         started = time.perf_counter()
         picture = loaded.picture
         assert picture is not None
-        made: list[Path] = []
-        if self._files.save_steps:
-            for number, step in enumerate(out.steps, 1):
-                _save(job, step, self._files, made, f"_step{number}")
-        notices = _save(job, out, self._files, made)
+        notices, made = save(job, out, self._files, self._made)
         if self._past.manifest:
             self._past.manifest.add(job, loaded.digest, self._past.settings, made)
         return Record(
@@ -227,27 +204,3 @@ class Work:
 
 class ReportError(ImageError):
     """The report cannot be written: no picture's failure, but the batch's."""
-
-
-def _save(job: Job, out: "Upscaled", files: Files, made: list[Path], mark: str = "") -> tuple[str, ...]:
-    """The map first: a target that exists stands for a finished picture. Adds the files to `made`."""
-    from realsrt import imageio
-
-    if files.confidence and out.confidence is not None:
-        image, path = out.image, job.beside(mark + CONFIDENCE)
-        imageio.write(path, confidence_picture(out.confidence, image.width, image.height))
-        made.append(path)
-    target = job.beside(mark + job.target.suffix)
-    notices = imageio.write(target, out.image, quality=files.quality, strip=files.strip)
-    made.append(target)
-    return notices
-
-
-def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> Any:
-    """A map in [0,1] on the grid of 8-px cells as an 8-bit gray Picture of the output's size; brighter = surer."""
-    import numpy as np
-
-    from realsrt.picture import Picture
-
-    gray = np.rint(np.clip(confidence_hw, 0, 1) * 255).astype(np.uint8)
-    return Picture.from_array(gray.repeat(8, axis=0).repeat(8, axis=1)[:height, :width])
