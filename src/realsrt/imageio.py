@@ -4,57 +4,28 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from realsrt.errors import ImageError
-from realsrt.picture import Picture, from_float, to_float
+from realsrt.formats import FORMATS, READERS, check_output, output_format, supported_formats
+from realsrt.metadata import attach, collect, collect_tiff, complete_tiff, density
+from realsrt.picture import TOLERATED, Picture, from_float, to_float
+from realsrt.provenance import Provenance
 
-os.environ.setdefault("VIPS_WARNING", "0")  # read by libvips as it starts: no warnings of its own on stderr
-import pyvips
+import pyvips  # isort: skip - after formats, which tells libvips to be quiet
+
+__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "output_format", "read", "supported_formats", "write"]
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 MAX_PIXELS = 500_000_000
+_MAX_BANDS = 16
 
-_READABLE = {
-    "png": "PNG",
-    "jpeg": "JPEG",
-    "webp": "WebP",
-    "tiff": "TIFF",
-    "heif": "AVIF",
-    "gif": "GIF",
-    "jxl": "JPEG XL",
-}
-_LOADERS = ("png", "spng", "jpeg", "webp", "tiff", "heif", "gif", "nsgif", "jxl")
-_CARRIED = ("icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-")
 _NUMPY = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
-
-
-@dataclass(frozen=True)
-class Format:
-    """What one output format can hold. `max_side` in px, `depths` in bits (32 = float)."""
-
-    name: str
-    suffixes: tuple[str, ...]
-    max_side: int
-    depths: tuple[int, ...]
-    alpha: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-FORMATS = (
-    Format("PNG", (".png",), 1_000_000, (8, 16), options={"compression": 6}),
-    Format("JPEG", (".jpg", ".jpeg"), 65_535, (8,), alpha=False, options={"Q": 95, "optimize_coding": True}),
-    Format("WebP", (".webp",), 16_383, (8,), options={"Q": 95}),
-    Format("TIFF", (".tif", ".tiff"), 1_000_000, (8, 16, 32), options={"compression": "deflate", "bigtiff": False}),
-    Format("AVIF", (".avif",), 16_384, (8, 12), options={"Q": 85, "compression": "av1"}),
-    Format("JPEG XL", (".jxl",), 1_000_000, (8, 16, 32), options={"Q": 95}),
-)
 
 
 def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -64,40 +35,93 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
     Raises ImageError, one line naming the file, for whatever cannot be read whole.
     """
     path = Path(path)
-    try:
-        if path.is_dir():
-            raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
-        image = pyvips.Image.new_from_source(
-            pyvips.Source.new_from_file(str(path)), "", access="sequential", fail_on="error"
-        )
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
-    except pyvips.Error as error:
-        if not os.access(path, os.R_OK):
-            raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
-        raise _unreadable(path, error) from error
-    if not str(image.get("vips-loader")).startswith(_LOADERS):
-        raise _unreadable(path, None)
-    if image.width * image.height > max_pixels:
-        raise ImageError(
-            f"{path}: {image.width}x{image.height} is above the limit of {max_pixels:,} pixels; "
-            "if you trust the file, raise the limit with --max-pixels"
-        )
+    image = _open(path)
+    _check_size(path, image, max_pixels)
     try:
         orientation = _number(image, "orientation")
         notices = []
         pages = _number(image, "n-pages")
         if pages > 1:
             notices.append(f"{path}: only the first of its {pages} pages or frames is used")
+        elif _is_animated_png(path):
+            notices.append(f"{path}: only the first of its frames is used")
+        fields = collect(image)
+        if str(image.get("vips-loader")).startswith("tiff"):
+            with path.open("rb") as file:
+                fields |= collect_tiff(file)
+        x, y = density(image)
         image = _plain(image, path, notices)
+        if "icc-profile-data" in fields and not image.get_typeof("icc-profile-data"):
+            del fields["icc-profile-data"]  # of the space it was converted from
+        elif image.get_typeof("icc-profile-data"):
+            fields["icc-profile-data"] = (image.get_typeof("icc-profile-data"), image.get("icc-profile-data"))
         pixels = image.numpy()
-    except pyvips.Error as error:
+    except (pyvips.Error, OSError) as error:
         raise _unreadable(path, error) from error
+    _check_floats(path, pixels)
     pixels = _upright(pixels[..., None] if pixels.ndim == 2 else pixels, orientation)
-    density = (image.xres, image.yres) if orientation < 5 else (image.yres, image.xres)
-    return Picture(pixels, _metadata(image), density, tuple(notices), path)
+    return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), tuple(notices), path)
+
+
+def _open(path: Path) -> pyvips.Image:
+    """The header only, by a loader of ours: others (SVG, PDF, text) never see the file."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
+        if not path.is_file() and path.exists():
+            raise ImageError(f"{path}: is not a regular file; give a picture file")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
+        source = pyvips.Source.new_from_file(os.fsencode(path))  # pyright: ignore[reportArgumentType] - bytes will do
+        loader = pyvips.vips_lib.vips_foreign_find_load_source(source.pointer)
+        name = "" if loader == pyvips.ffi.NULL else pyvips.ffi.string(loader).decode()
+        if name not in READERS:
+            raise _unreadable(path, None)
+        image = pyvips.Operation.call(name, source, access="sequential", fail_on="error")
+        image._references.append(source)
+        return image
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
+    except pyvips.Error as error:
+        if not os.access(path, os.R_OK):
+            raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
+        raise _unreadable(path, error) from error
+
+
+def _check_size(path: Path, image: pyvips.Image, max_pixels: int) -> None:
+    """Refuse what would fill the memory: too many pixels, or as many bytes by means of channels."""
+    size = f"{image.width}x{image.height}"
+    if image.bands > _MAX_BANDS:
+        raise ImageError(f"{path}: has {image.bands} channels, more than any picture; {_MAX_BANDS} are read at most")
+    if image.width * image.height > max_pixels:
+        raise ImageError(
+            f"{path}: {size} is above the limit of {max_pixels:,} pixels; "
+            "if you trust the file, raise the limit with --max-pixels"
+        )
+
+
+def _check_floats(path: Path, pixels: np.ndarray) -> None:
+    """Floats outside [0,1] would be clipped without a word."""
+    if pixels.dtype.kind != "f":
+        return
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ImageError(f"{path}: has values that are not finite (NaN or infinity); mend it first")
+    if low < -TOLERATED or high > 1 + TOLERATED:
+        raise ImageError(f"{path}: float pictures go from 0 to 1, this one from {low:g} to {high:g}; scale it first")
+
+
+def _is_animated_png(path: Path) -> bool:
+    """Whether an animation's chunk comes before the pixels; libvips shows the first frame and says nothing."""
+    with path.open("rb") as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return False
+        for _ in range(100):
+            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
+            if kind in (b"acTL", b"IDAT", b""):
+                return kind == b"acTL"
+            file.seek(length + 4, os.SEEK_CUR)
+    return False
 
 
 def _number(image: pyvips.Image, name: str) -> int:
@@ -105,20 +129,27 @@ def _number(image: pyvips.Image, name: str) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _unreadable(path: Path, error: pyvips.Error | None) -> ImageError:
+def _unreadable(path: Path, error: Exception | None) -> ImageError:
     lines = [line.strip() for line in str(error or "").splitlines() if ":" in line]
     reason = lines[0].split(":", 1)[1].strip() if lines else ""
     if error is None or "not in a known format" in str(error):
         known = ", ".join(supported_formats()["read"])
         return ImageError(f"{path}: is not a picture that can be read here ({known}); convert it first")
-    return ImageError(f"{path}: is damaged or cut short ({reason or error.message}); copy or download it again")
+    if "Unsupported" in reason or "No decoding plugin" in reason:
+        return ImageError(f"{path}: holds what cannot be read here ({reason}); convert it first")
+    return ImageError(f"{path}: is damaged or cut short ({reason or _line(error)}); copy or download it again")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _plain(image: pyvips.Image, path: Path, notices: list[str]) -> pyvips.Image:
     """The same picture as gray or RGB (+ alpha) of uint8, uint16 or float32."""
     kind = image.interpretation
     if kind == "cmyk":
-        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk")
+        depth = 16 if image.format == "ushort" else 8
+        image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
         notices.append(f"{path}: converted from CMYK to RGB")
     elif kind not in ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband"):
         image = image.colourspace("rgb16" if image.format == "ushort" or kind == "labs" else "srgb")
@@ -146,53 +177,24 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _metadata(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
-    names = [name for name in image.get_fields() if name.startswith(_CARRIED) and "Orientation" not in name]
-    return {name: (image.get_typeof(name), image.get(name)) for name in names}
-
-
-def output_format(path: str | os.PathLike[str]) -> Format:
-    """The format that a file name's suffix asks for. Raises ImageError if there is none or this libvips lacks it."""
-    suffix = Path(path).suffix.lower()
-    writable = [format for format in FORMATS if set(format.suffixes) & set(pyvips.get_suffixes())]
-    for format in writable:
-        if suffix in format.suffixes:
-            return format
-    known = " ".join(s for format in writable for s in format.suffixes)
-    raise ImageError(f"{path}: cannot write '{suffix or 'no suffix'}'; use one of {known}")
-
-
-def check_output(
-    path: str | os.PathLike[str], width: int, height: int, has_alpha: bool = False, depth: int = 8
-) -> tuple[str, ...]:
-    """Whether the format of `path` holds such a picture: notices if depth is lost, ImageError naming those that can."""
-    format = output_format(path)
-    able = [f.name for f in FORMATS if max(width, height) <= f.max_side and (f.alpha or not has_alpha)]
-    if max(width, height) > format.max_side:
-        limit = f"{format.name} holds at most {format.max_side:,} pixels a side"
-        raise ImageError(f"{path}: {width}x{height} is too large, {limit}; use {' or '.join(able) or 'a smaller size'}")
-    if has_alpha and not format.alpha:
-        raise ImageError(f"{path}: {format.name} cannot hold the picture's transparency; use {' or '.join(able)}")
-    if depth > max(format.depths):
-        name = "float" if depth == 32 else f"{depth}-bit"
-        deeper = ", ".join(f.name for f in FORMATS if depth in f.depths)
-        return (f"{path}: {name} samples are rounded to {max(format.depths)} bit in {format.name} (kept by {deeper})",)
-    return ()
-
-
 def write(
-    path: str | os.PathLike[str], picture: Picture, *, quality: int | None = None, strip: bool = False
+    path: str | os.PathLike[str],
+    picture: Picture,
+    *,
+    quality: int | None = None,
+    strip: bool = False,
+    provenance: Provenance | None = None,
 ) -> tuple[str, ...]:
     """Write a picture in the format of the suffix; the file is either whole or absent. Returns notices.
 
-    `quality` 1…100 is for the lossy formats. `strip` leaves EXIF, XMP and IPTC out (the ICC profile stays); TIFF never
-    takes EXIF.
+    `quality` 1…100 is for the lossy formats. `strip` leaves out all metadata but the ICC profile and the density, the
+    `provenance` too, which else goes into the XMP.
     Raises ImageError if the format cannot hold it or the disk does not take it.
     """
     path = Path(path)
     format = output_format(path)
     notices = check_output(path, picture.width, picture.height, picture.has_alpha, picture.depth)
-    options = dict(format.options)
+    options = {**format.options, "keep": "icc" if strip else "all"}
     if quality is not None and "Q" in options:
         options["Q"] = max(1, min(100, int(quality)))
     pixels = picture.pixels
@@ -204,29 +206,31 @@ def write(
     if format.name == "TIFF":
         options["predictor"] = "none" if pixels.dtype.kind == "f" else "horizontal"
         options["bigtiff"] = pixels.nbytes > 3_500_000_000
-    image = _vips(pixels, picture, strip)
     try:
+        if strip:
+            kept = {key: field for key, field in picture.metadata.items() if key == "icc-profile-data"}
+            picture, provenance = replace(picture, metadata=kept), None
+        image, more = attach(_vips(pixels), picture, format, path, provenance)
+        image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
         with _whole_or_absent(path) as descriptor:
             image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
+            if format.name == "TIFF":
+                with os.fdopen(os.dup(descriptor), "r+b") as file:
+                    complete_tiff(file, picture)
     except pyvips.Error as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[1:]) or error.message
         raise ImageError(f"{path}: could not be written: {reason}") from error
     except OSError as error:
         raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
-    return notices
+    return (*notices, *more)
 
 
-def _vips(pixels: np.ndarray, picture: Picture, strip: bool) -> pyvips.Image:
+def _vips(pixels: np.ndarray) -> pyvips.Image:
     height, width, bands = pixels.shape
     name = next(name for name, dtype in _NUMPY.items() if pixels.dtype == dtype)
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
     kinds = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}
-    image = image.copy(interpretation=kinds[name][bands > 2], xres=picture.density[0], yres=picture.density[1])
-    for key, (gtype, value) in picture.metadata.items():
-        if not strip or key == "icc-profile-data":
-            image.set_type(gtype, key, value)
-    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
-    return image
+    return image.copy(interpretation=kinds[name][bands > 2])
 
 
 @contextlib.contextmanager
@@ -250,10 +254,3 @@ def _whole_or_absent(path: Path) -> Iterator[int]:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-def supported_formats() -> dict[str, list[str]]:
-    """Names of the formats this libvips reads and writes: {"read": [...], "write": [...]}."""
-    readable = [name for stem, name in _READABLE.items() if pyvips.type_find("VipsOperation", f"{stem}load_source")]
-    writable = [f.name for f in FORMATS if set(f.suffixes) & set(pyvips.get_suffixes())]
-    return {"read": readable, "write": writable}

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt import kinds
+from realsrt import alpha, kinds
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import fill_transparent, wavelet
@@ -37,6 +37,7 @@ class Options:
     size: tuple[int, int] | None
     confidence: bool
     seed: int | None
+    alpha: str = "lanczos"
     refine: str | None = None
     confidence_exit: float | None = None
 
@@ -98,7 +99,10 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     height, width = inputs[0].rgb.shape[-2:]
     by_scale = (max(1, round(height * options.outscale)), max(1, round(width * options.outscale)))
     return Job(
-        inputs=[p if p.alpha is None else Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) for p in inputs],
+        inputs=alpha.as_inputs(
+            [p if p.alpha is None else Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) for p in inputs],
+            options.alpha,
+        ),
         pack=pack,
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
@@ -155,8 +159,9 @@ class Mosaic:
             height, width = image.shape[-2:]
             image = wavelet(image, _resample(planes.rgb, (height, width)))
         image = _resample(image.clamp_(0, 1), job.out_hw).clamp_(0, 1)
-        alpha = None if planes.alpha is None else _resample(planes.alpha, job.out_hw).clamp(0, 1)
-        return Blended(Planes(image, alpha), self._confidence(), np.stack(self._ids), self._step, np.array(self._steps))
+        enlarged = None if planes.alpha is None else alpha.lanczos(planes.alpha, job.out_hw)
+        steps = np.array(self._steps)
+        return Blended(Planes(image, enlarged), self._confidence(), np.stack(self._ids), self._step, steps)
 
     def _confidence(self) -> np.ndarray | None:
         if self._map is None:

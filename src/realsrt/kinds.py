@@ -14,8 +14,7 @@ from torch import Tensor
 
 from realsrt.errors import ImageError
 from realsrt.imaging.color import luma
-
-TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
+from realsrt.picture import TOLERATED
 
 
 @dataclass(frozen=True)

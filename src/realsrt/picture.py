@@ -12,6 +12,8 @@ import numpy as np
 
 from realsrt.errors import ImageError
 
+TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from realsrt import alpha as transparency
 from realsrt.imaging import tiling
 from realsrt.job import Blended, Job, Mosaic, Options, make_job
 from realsrt.kinds import Planes
@@ -77,6 +78,7 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         confidence: bool = True,
         seed: int | None = None,
+        alpha: str = "lanczos",
         on_progress: Progress | None = None,
         keep_steps: bool = False,
         refine: str | None = None,
@@ -86,13 +88,16 @@ class Upscaler:
 
         steps, stride and tile (side of a window; both in input pixels), color_fix (adain, wavelet, none): None means
         the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
-        the x4 result. max_minibatch: windows a batch, on GPUs. refine: from the second step on all positions are
-        computed (dense) or the masked ones only (sparse: faster, an approximation). confidence_exit 0…1: a window of
-        this mean confidence takes no further step. on_progress(done, total) counts windows times steps. On
-        the CPU the same input and options give the same bytes. Raises UsageError, ImageError, RealSRTError.
+        the x4 result. alpha: transparency by "lanczos" or by the "model". max_minibatch: windows a batch, on GPUs.
+        refine: from the second step on all positions are computed (dense) or the masked ones only (sparse: faster, an
+        approximation). confidence_exit 0…1: a window of this mean confidence takes no further step.
+        on_progress(done, total) counts windows times steps. On the CPU the same input and options give the same bytes.
+        Raises UsageError, ImageError, RealSRTError.
         """
-        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed,
-                          refine, confidence_exit)  # fmt: skip
+        options = Options(
+            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
+            confidence_exit,
+        )  # fmt: skip
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         pictures = [self._run(job, planes, count, every_step=keep_steps) for planes in job.inputs]
@@ -113,6 +118,7 @@ class Upscaler:
         size: tuple[int, int] | None = None,
         confidence: bool = True,
         seed: int | None = None,
+        alpha: str = "lanczos",
         on_progress: Progress | None = None,
         refine: str | None = None,
         confidence_exit: float | None = None,
@@ -121,8 +127,10 @@ class Upscaler:
 
         All windows are in flight at once: memory grows with the picture. Options are checked before this returns.
         """
-        options = Options(steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed,
-                          refine, confidence_exit)  # fmt: skip
+        options = Options(
+            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
+            confidence_exit,
+        )  # fmt: skip
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
@@ -159,6 +167,7 @@ class Upscaler:
 
 
 def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
+    pictures = transparency.joined(pictures)
     ids = np.stack([picture.ids for picture in pictures])
     steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]

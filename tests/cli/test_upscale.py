@@ -7,8 +7,9 @@ import pytest
 
 from realsrt import checkpoint, imageio, pipeline, presets
 from realsrt.cli import main
-from realsrt.cli.upscale import confidence_picture
+from realsrt.cli.saving import confidence_picture
 from realsrt.errors import UsageError
+from realsrt.manifest import NAME
 from realsrt.picture import Picture
 
 
@@ -22,6 +23,8 @@ class FakeUpscaler:
     """Repeats pixels; keeps what it was asked for."""
 
     asked: ClassVar[dict[str, Any]] = {}
+    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64))
+    precision = "float32"
 
     @classmethod
     def from_pretrained(cls, name, **options):
@@ -76,11 +79,12 @@ def test_a_folder_with_bad_files_among_the_good(fake, tmp_path, capsys):
         "in/odd.png": "failed", "in/text.png": "failed", "in/z.jpg": "done",
     }  # fmt: skip
     named = errors.splitlines()
+    assert named.pop() == "realsrt: note: 2 done, 0 skipped, 5 failed"
     assert len(named) == 5
     assert all(line.startswith("realsrt: error: in/") for line in named)
     assert "empty" in next(line for line in named if "in/empty.png" in line)
     assert "RuntimeError: an odd number" in next(line for line in named if "in/odd.png" in line)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "z.jpg"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [NAME, "a.png", "z.jpg"]
     assert [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()] == lines
     first = lines[0]
     assert (first["out_width"], first["out_height"], first["confidence"]) == (36, 48, 0.25)
@@ -94,7 +98,7 @@ def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     assert fake.asked == {
         "name": "w.pth", "device": "cpu", "precision": "fp32", "size": (50, 60), "outscale": 4.0, "tile": 96,
         "stride": 32, "steps": 3, "max_minibatch": 2, "fidelity": 0.5, "color_fix": "none", "seed": 7,
-        "keep_steps": True, "confidence": True,
+        "keep_steps": True, "confidence": True, "alpha": "lanczos",
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.png", "out.tif", "out_confidence.png", "out_step1.tif", "out_step1_confidence.png", "out_step2.tif",

@@ -1,0 +1,91 @@
+"""Picture formats: what each can hold, and what this installation's libvips reads and writes."""
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from realsrt.errors import ImageError
+
+os.environ.setdefault("VIPS_WARNING", "0")  # read by libvips as it starts: no warnings of its own on stderr
+import pyvips
+
+READERS = {  # libvips' loaders that may open a file, and the format each stands for; no other loader ever sees one
+    "VipsForeignLoadPngSource": "PNG",
+    "VipsForeignLoadJpegSource": "JPEG",
+    "VipsForeignLoadWebpSource": "WebP",
+    "VipsForeignLoadTiffSource": "TIFF",
+    "VipsForeignLoadHeifSource": "AVIF",
+    "VipsForeignLoadNsgifSource": "GIF",
+    "VipsForeignLoadJxlSource": "JPEG XL",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """What one output format can hold. `max_side` in px, `depths` in bits (32 = float), `max_xmp` in bytes."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    max_side: int
+    depths: tuple[int, ...]
+    alpha: bool = True
+    iptc: bool = False
+    max_xmp: int = 100_000_000
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+FORMATS = (
+    Format("PNG", (".png",), 1_000_000, (8, 16), options={"compression": 6}),
+    Format(
+        "JPEG", (".jpg", ".jpeg"), 65_535, (8,), alpha=False, iptc=True, max_xmp=65_502,
+        options={"Q": 95, "optimize_coding": True},
+    ),
+    Format("WebP", (".webp",), 16_383, (8,), options={"Q": 95}),
+    Format("TIFF", (".tif", ".tiff"), 1_000_000, (8, 16, 32), iptc=True, options={"compression": "deflate"}),
+    Format("AVIF", (".avif",), 16_384, (8, 12), options={"Q": 85, "compression": "av1"}),
+    Format("JPEG XL", (".jxl",), 1_000_000, (8, 16, 32), options={"Q": 95}),
+)  # fmt: skip
+
+
+def output_format(path: str | os.PathLike[str]) -> Format:
+    """The format that a file name's suffix asks for. Raises ImageError if there is none or this libvips lacks it."""
+    suffix = Path(path).suffix.lower()
+    writable = [format for format in FORMATS if set(format.suffixes) & set(pyvips.get_suffixes())]
+    for format in writable:
+        if suffix in format.suffixes:
+            return format
+    known = " ".join(s for format in writable for s in format.suffixes)
+    raise ImageError(f"{path}: cannot write '{suffix or 'no suffix'}'; use one of {known}")
+
+
+def check_output(
+    path: str | os.PathLike[str], width: int, height: int, has_alpha: bool = False, depth: int = 8
+) -> tuple[str, ...]:
+    """Whether the format of `path` holds such a picture: notices if depth is lost, ImageError naming those that can."""
+    format = output_format(path)
+    able = [
+        f.name
+        for f in FORMATS
+        if max(width, height) <= f.max_side and (f.alpha or not has_alpha) and f.name in supported_formats()["write"]
+    ]
+    if max(width, height) > format.max_side:
+        limit = f"{format.name} holds at most {format.max_side:,} pixels a side"
+        raise ImageError(f"{path}: {width}x{height} is too large, {limit}; use {' or '.join(able) or 'a smaller size'}")
+    if has_alpha and not format.alpha:
+        raise ImageError(f"{path}: {format.name} cannot hold the picture's transparency; use {' or '.join(able)}")
+    if depth > max(format.depths):
+        name = "float" if depth == 32 else f"{depth}-bit"
+        deeper = ", ".join(f.name for f in FORMATS if depth in f.depths)
+        return (f"{path}: {name} samples are rounded to {max(format.depths)} bit in {format.name} (kept by {deeper})",)
+    return ()
+
+
+@functools.cache
+def supported_formats() -> dict[str, list[str]]:
+    """Names of the formats this libvips reads and writes: {"read": [...], "write": [...]}."""
+    readable = [name for loader, name in READERS.items() if pyvips.type_from_name(loader)]
+    writable = [f.name for f in FORMATS if set(f.suffixes) & set(pyvips.get_suffixes())]
+    return {"read": readable, "write": writable}

@@ -1,0 +1,157 @@
+"""EXIF and IPTC in TIFF files, which libvips loses there: tags of a file's first directory, taken and added.
+
+An EXIF block is itself a small TIFF file, so both ways are one: read a directory and those it points to, write them
+elsewhere. Values are carried as bytes, turned round where the byte order differs; offsets inside maker notes are not
+mended. All reads are bounded: a damaged block gives fewer tags, never an error.
+"""
+
+import io
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import BinaryIO
+
+import numpy as np
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_SWAP = {**_SIZES, 5: 4, 10: 4}  # rationals are pairs
+_IPTC = 0x83BB  # written by libvips at a quarter of its length, hence here
+_EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
+_POINTERS = {_EXIF, _GPS, _INTEROP}
+_DESCRIBING = {  # of the first directory: what is said about the picture, not how its pixels lie in the file
+    0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E,
+    0x9C9F, _EXIF, _GPS,
+}  # fmt: skip
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+_MAX_VALUE = 60_000  # bytes; an EXIF block ends at 64 KB
+_MAX_TAGS = 1000
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One tag: its TIFF type, and its value in little-endian bytes, or the directory it points to."""
+
+    kind: int
+    value: bytes
+    directory: Mapping[int, "_Entry"] | None = None
+
+
+def read(file: BinaryIO) -> bytes | None:
+    """The EXIF block ("Exif\\0\\0" and a TIFF) of an open TIFF or BigTIFF file, or None if it says nothing."""
+    entries = _descriptions(_Reader(file))
+    block = b"Exif\0\0II*\0\x08\0\0\0" + _build(entries, 8) if entries else b""
+    return block if 0 < len(block) <= 65_500 else None
+
+
+def read_iptc(file: BinaryIO) -> bytes | None:
+    """The IPTC records of an open TIFF or BigTIFF file, whichever type its writer gave them."""
+    found = _Reader(file).entries({_IPTC}).get(_IPTC)
+    return found.value if found else None
+
+
+def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, height: int) -> None:
+    """Add an EXIF block's tags and IPTC records to the open little-endian TIFF file (r+b): those that its first
+    directory lacks.
+
+    PixelXDimension and PixelYDimension become `width` and `height`. The new directory is put at the end of the file.
+    """
+    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(b"Exif\0\0")))) if exif else {}
+    if _EXIF in entries:
+        size = {_WIDTH: _Entry(4, struct.pack("<I", width)), _HEIGHT: _Entry(4, struct.pack("<I", height))}
+        entries[_EXIF] = replace(entries[_EXIF], directory={**(entries[_EXIF].directory or {}), **size})
+    if iptc:
+        entries[_IPTC] = _Entry(7, iptc)
+    reader = _Reader(file)
+    if not entries or reader.order != "<":
+        return
+    old = dict(reader.records())
+    new = {tag: entry for tag, entry in entries.items() if tag not in old}
+    end = file.seek(0, os.SEEK_END)
+    start = end + end % 2
+    file.write(b"\0" * (end % 2) + _build(new, start, old, reader.big))
+    file.seek(8 if reader.big else 4)
+    file.write(struct.pack("<Q" if reader.big else "<I", start))
+
+
+class _Reader:
+    """Directories of a TIFF file, whatever its byte order and offset size."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        head = self._at(0, 16)
+        self.order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
+        self.big = bool(self.order) and head[2:4] == struct.pack(self.order + "H", 43)
+        self._offset = "Q" if self.big else "I"
+        self.first = self._number(head[8:16] if self.big else head[4:8], self._offset)
+
+    def _at(self, position: int, count: int) -> bytes:
+        try:
+            self._file.seek(position)
+            return self._file.read(count)
+        except (OSError, OverflowError, ValueError):
+            return b""
+
+    def _number(self, data: bytes, form: str) -> int:
+        size = struct.calcsize("<" + form)
+        return struct.unpack(self.order + form, data[:size])[0] if self.order and len(data) >= size else 0
+
+    def records(self, position: int | None = None) -> list[tuple[int, bytes]]:
+        """(tag, the whole record as it lies in the file), up to the first that is cut off."""
+        position = self.first if position is None else position
+        if not position:
+            return []
+        width, size = (8, 20) if self.big else (2, 12)
+        count = min(self._number(self._at(position, width), "Q" if self.big else "H"), _MAX_TAGS)
+        data = self._at(position + width, count * size)
+        rows = [data[i : i + size] for i in range(0, len(data) - size + 1, size)]
+        return [(self._number(row, "H"), row) for row in rows]
+
+    def entries(self, wanted: set[int] | None = None, position: int | None = None, depth: int = 0) -> dict[int, _Entry]:
+        """The tags of one directory whose values are whole and of bearable size, and those of its subdirectories."""
+        found = {}
+        for tag, row in self.records(position):
+            if wanted is not None and tag not in wanted:
+                continue
+            kind, count = self._number(row[2:], "H"), self._number(row[4:], self._offset)
+            field = row[12:] if self.big else row[8:]
+            if tag in _POINTERS:
+                inner = self.entries(None, self._number(field, self._offset), depth + 1) if depth < 2 else {}
+                if inner:
+                    found[tag] = _Entry(4, b"", inner)
+                continue
+            size = _SIZES.get(kind, 0) * count
+            value = field[:size] if size <= len(field) else b""
+            if len(field) < size <= _MAX_VALUE:
+                value = self._at(self._number(field, self._offset), size)
+            if size and len(value) == size:
+                unit = _SWAP[kind] if self.order == ">" and tag != _IPTC else 1
+                found[tag] = _Entry(kind, np.frombuffer(value, f"u{unit}").byteswap().tobytes())
+        return found
+
+
+def _descriptions(reader: _Reader) -> dict[int, _Entry]:
+    return reader.entries(_DESCRIBING)
+
+
+def _build(
+    entries: Mapping[int, _Entry], start: int, old: Mapping[int, bytes] | None = None, big: bool = False
+) -> bytes:
+    """A little-endian directory that begins at `start`, with `old` records taken as they are, and after it its values
+    and subdirectories."""
+    rows = dict(old or {})
+    offset, inline = ("<Q", 8) if big else ("<I", 4)
+    count = len(rows) + len(entries)
+    where = start + (8 if big else 2) + count * (20 if big else 12) + inline
+    tail = b""
+    for tag, entry in entries.items():
+        value = entry.value if entry.directory is None else _build(entry.directory, where + len(tail), big=big)
+        number = 1 if entry.directory is not None else len(value) // _SIZES[entry.kind]
+        if entry.directory is not None or len(value) > inline:
+            pointer = struct.pack(offset, where + len(tail))
+            tail += value + b"\0" * (len(value) % 2)
+        else:
+            pointer = value.ljust(inline, b"\0")
+        rows[tag] = struct.pack("<HH", tag, entry.kind) + struct.pack(offset, number) + pointer
+    head = struct.pack("<Q" if big else "<H", count)
+    return head + b"".join(rows[tag] for tag in sorted(rows)) + b"\0" * inline + tail
