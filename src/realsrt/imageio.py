@@ -228,7 +228,10 @@ def write(
 def _vips(pixels: np.ndarray) -> pyvips.Image:
     height, width, bands = pixels.shape
     name = next(name for name, dtype in _NUMPY.items() if pixels.dtype == dtype)
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
+    if isinstance(pixels, np.memmap):  # libvips maps a part of the file at a time
+        image = pyvips.Image.rawload(str(pixels.filename), width, height, bands, format=name)
+    else:
+        image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
     kinds = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}
     return image.copy(interpretation=kinds[name][bands > 2])
 

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from realsrt import alpha as transparency
+from realsrt.errors import UsageError
 from realsrt.imaging import tiling
-from realsrt.job import Blended, Job, Mosaic, Options, make_job
-from realsrt.kinds import Planes
+from realsrt.job import Blended, Job, Mosaic, Options, Rows, make_job
+from realsrt.kinds import Pixels, Planes
 from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
 
 Progress = Callable[[int, int], None]
@@ -35,7 +36,7 @@ class Upscaled:
 
     image: Any
     confidence: np.ndarray | None
-    ids: np.ndarray
+    ids: np.ndarray | None
     step: int
     num_steps: int
     steps: tuple[Upscaled, ...] = ()
@@ -83,6 +84,7 @@ class Upscaler:
         keep_steps: bool = False,
         refine: str | None = None,
         confidence_exit: float | None = None,
+        rows: Rows | None = None,
     ) -> Upscaled:
         """Upscale a path, Picture, PIL image, HW(C) array or BCHW tensor (see `kinds.unpack`).
 
@@ -91,8 +93,10 @@ class Upscaler:
         the x4 result. alpha: transparency by "lanczos" or by the "model". max_minibatch: windows a batch, on GPUs.
         refine: from the second step on all positions are computed (dense) or the masked ones only (sparse: faster, an
         approximation). confidence_exit 0…1: a window of this mean confidence takes no further step.
-        on_progress(done, total) counts windows times steps. On the CPU the same input and options give the same bytes.
-        Raises UsageError, ImageError, RealSRTError.
+        on_progress(done, total) counts windows times steps. rows(first, planes) gets the finished rows from the top in
+        place of `image`, which is then None, as is `ids`; for an opaque Picture of whole numbers at the model's scale
+        they come as they are finished, and memory does not grow with the picture. On the CPU the same input and options
+        give the same bytes. Raises UsageError, ImageError, RealSRTError.
         """
         options = Options(
             steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
@@ -100,7 +104,17 @@ class Upscaler:
         )  # fmt: skip
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
-        pictures = [self._run(job, planes, count, every_step=keep_steps) for planes in job.inputs]
+        if rows and (keep_steps or job.batched):
+            raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
+        into = rows if rows and job.streams else None
+        pictures = [self._run(job, source, count, every_step=keep_steps, rows=into) for source in job.inputs]
+        if rows:
+            blended = transparency.joined([steps[-1] for steps in pictures])[0]
+            if blended.planes is not None:
+                rows(0, blended.planes)
+            return Upscaled(
+                None, blended.confidence, None, blended.step, blended.step, window_steps=blended.window_steps
+            )
         per_step = tuple(_pack(job, list(blended)) for blended in zip(*pictures, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
 
@@ -134,16 +148,18 @@ class Upscaler:
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
-    def _run(self, job: Job, planes: Planes, count: _Counter, *, every_step: bool) -> list[Blended]:
+    def _run(
+        self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None
+    ) -> list[Blended]:
         """Batch after batch through all steps, so that only one is on the device."""
         total = job.settings.num_steps
-        mosaics = {step: Mosaic(job, step) for step in range(1 if every_step else total, total + 1)}
-        for flight in self._flights(job, planes):
+        mosaics = {step: Mosaic(job, step, source, rows) for step in range(1 if every_step else total, total + 1)}
+        for flight in self._flights(job, source):
             for step in range(1, total + 1):
                 results = count(flight.advance(decode=step in mosaics))
                 if step in mosaics:
                     mosaics[step].add(results)
-        return [mosaic.finish(planes) for mosaic in mosaics.values()]
+        return [mosaic.finish() for mosaic in mosaics.values()]
 
     def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
@@ -151,29 +167,29 @@ class Upscaler:
         for step in range(1, job.settings.num_steps + 1):
             blended = []
             for planes, in_flight in zip(job.inputs, flights, strict=True):
-                mosaic = Mosaic(job, step)
+                mosaic = Mosaic(job, step, planes)
                 for flight in in_flight:
                     mosaic.add(count(flight.advance()))
-                blended.append(mosaic.finish(planes))
+                blended.append(mosaic.finish())
             yield _pack(job, blended)
 
-    def _flights(self, job: Job, planes: Planes) -> Iterator[Flight]:
+    def _flights(self, job: Job, source: Planes | Pixels) -> Iterator[Flight]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
-            windows = [tiling.split(planes.rgb, job.tiles, index) for index in range(start, stop)]
+            windows = [source.pick(*tiling.window_at(job.tiles, index)) for index in range(start, stop)]
             yield self._runner.start(list(range(start, stop)), torch.stack(windows), job.settings)
             start = stop
 
 
 def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
     pictures = transparency.joined(pictures)
-    ids = np.stack([picture.ids for picture in pictures])
+    ids = np.stack([picture.ids for picture in pictures if picture.ids is not None])
     steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None
     return Upscaled(
-        image=job.pack([picture.planes for picture in pictures]),
+        image=job.pack([picture.planes for picture in pictures if picture.planes is not None]),
         confidence=confidence if job.batched or confidence is None else confidence[0],
         ids=ids if job.batched else ids[0],
         step=pictures[0].step,

@@ -28,6 +28,7 @@ class Record:
     out_height: int | None = None
     seconds: float | None = None
     confidence: float | None = None
+    steps: float | None = None
     model: str | None = None
     model_sha256: str | None = None
     notices: tuple[str, ...] = ()

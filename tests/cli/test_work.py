@@ -12,13 +12,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from realsrt import imageio, pipeline, presets
 from realsrt.checkpoint import save_model
 from realsrt.cli import main
 from realsrt.errors import ImageError
+from realsrt.kinds import Planes
 from realsrt.manifest import NAME
 from realsrt.picture import Picture
+from realsrt.pipeline import Upscaled
 
 
 def picture(path, height=12, width=9, seed=0):
@@ -38,13 +41,23 @@ class Fake:
     def from_pretrained(cls, name, **options):
         return cls()
 
-    def upscale(self, image, *, on_progress, **options):
+    def upscale(self, image, *, on_progress, rows=None, **options):
         on_progress(0, 2)
         Fake.during(image)
         on_progress(1, 2)
         on_progress(2, 2)
         doubled = image.rgb_float().repeat(4, axis=0).repeat(4, axis=1)
-        return SimpleNamespace(image=image.with_pixels(doubled), confidence=np.zeros((6, 5), np.float32), steps=())
+        if rows:
+            rows(0, Planes(torch.from_numpy(doubled).permute(2, 0, 1)))
+        return Upscaled(
+            ids=None,
+            step=2,
+            num_steps=2,
+            image=None if rows else image.with_pixels(doubled),
+            confidence=np.zeros((6, 5), np.float32),
+            steps=(),
+            window_steps=np.array([2]),
+        )
 
 
 @pytest.fixture

@@ -41,6 +41,14 @@ def upscale(
     steps: Annotated[
         int | None, _option("--steps", "--timesteps", help="Generation steps; the model's own if not given.")
     ] = None,
+    refine: Annotated[
+        Literal["sparse", "dense"] | None,
+        _option(help="From the second step on, compute masked tokens only (sparse: faster) or all; the model's own."),
+    ] = None,
+    confidence_exit: Annotated[
+        float | None,
+        _option(help="Windows of this mean confidence, 0 to 1, take no further step; 1 = all steps. The model's own."),
+    ] = None,
     max_minibatch: Annotated[int | None, _option(help="Windows computed at a time on a GPU.")] = None,
     device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
     precision: Annotated[
@@ -92,8 +100,9 @@ def upscale(
     files = Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
     options = {
         "steps": steps, "stride": stride, "tile": tile or None, "max_minibatch": max_minibatch, "fidelity": fidelity,
-        "color_fix": color_fix, "outscale": 4.0 if outscale is None else outscale, "size": size, "confidence": True,
-        "seed": seed, "alpha": alpha, "keep_steps": save_steps,
+        "color_fix": color_fix, "outscale": 4.0 if outscale is None else outscale, "size": size,
+        "confidence": confidence or report is not None, "seed": seed, "alpha": alpha, "keep_steps": save_steps,
+        "refine": refine, "confidence_exit": confidence_exit,
     }  # fmt: skip
     streams = [] if sys.stdout.isatty() else [sys.stdout]
     with ExitStack() as stack:

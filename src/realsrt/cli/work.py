@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch import Job
@@ -24,6 +24,7 @@ from realsrt.report import Record, Report
 if TYPE_CHECKING:
     from realsrt.picture import Picture
     from realsrt.pipeline import Upscaled, Upscaler
+    from realsrt.strips import RowStore
 
 
 @dataclass(frozen=True)
@@ -106,10 +107,29 @@ class Work:
                 self._add(Record(str(job.source), str(job.target), "skipped", loaded.why))
                 return
             started = time.perf_counter()
-            out = self._up.upscale(loaded.picture, on_progress=self._progress, **self._options)
+            out, store = self._compute(job, loaded.picture)
             seconds = time.perf_counter() - started + loaded.seconds
             self._settle()
-            self._behind = job, io.submit(self._write, job, loaded, out, seconds)
+            self._behind = job, io.submit(self._write, job, loaded, out, store, seconds)
+
+    def _compute(self, job: Job, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
+        """The rows in a store, unless the steps are to be saved too."""
+        from realsrt.strips import RowStore
+
+        if self._files.save_steps:
+            return self._up.upscale(picture, on_progress=self._progress, **self._options), None
+        width, height = self._size(picture)
+        store = RowStore(picture, width, height, job.target.parent)
+        try:
+            return self._up.upscale(picture, on_progress=self._progress, rows=store.add, **self._options), store
+        except BaseException:
+            store.close()
+            raise
+
+    def _size(self, picture: "Picture") -> tuple[int, int]:
+        """Width and height of the result."""
+        scale = self._options["outscale"]
+        return self._options["size"] or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
 
     def _progress(self, done: int, total: int) -> None:
         if done < total:  # with all windows done, the picture is finished
@@ -168,10 +188,7 @@ class Work:
                 return _Input(None, why="the output is there, of this input and these settings")
             why = f"made again: {missing}" if past.resume and job.target.exists() else None
         picture = imageio.read(job.source, max_pixels=files.max_pixels)
-        scale = self._options["outscale"]
-        width, height = self._options["size"] or (
-            max(1, round(picture.width * scale)), max(1, round(picture.height * scale)),
-        )  # fmt: skip
+        width, height = self._size(picture)
         imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
         if files.confidence:
             imageio.check_output(job.beside(CONFIDENCE), width, height)
@@ -179,11 +196,15 @@ class Work:
         check_place(job.target, width * height * picture.pixels.shape[2], picture.depth)
         return _Input(picture, digest, why, time.perf_counter() - started)
 
-    def _write(self, job: Job, loaded: _Input, out: "Upscaled", seconds: float) -> Record:
+    def _write(self, job: Job, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:
         started = time.perf_counter()
         picture = loaded.picture
         assert picture is not None
-        notices, made = save(job, out, self._files, self._made)
+        with contextlib.ExitStack() as stack:
+            if store:
+                stack.callback(store.close)
+                out = replace(out, image=store.picture())
+            notices, made = save(job, out, self._files, self._made)
         if self._past.manifest:
             self._past.manifest.add(job, loaded.digest, self._past.settings, made)
         return Record(
@@ -197,6 +218,7 @@ class Work:
             out_height=out.image.height,
             seconds=round(seconds + time.perf_counter() - started, 3),
             confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
+            steps=None if out.window_steps is None else round(float(out.window_steps.mean()), 3),
             **self._model,
             notices=(*picture.notices, *notices),
         )
