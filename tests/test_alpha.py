@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_pipeline import Fake, make, noise
 
 from realsrt import alpha
 from realsrt.errors import UsageError
 from realsrt.kinds import Planes
 from realsrt.pipeline import Upscaler
+from test_pipeline import Fake, make, noise
 
 
 def test_lanczos_is_pillows_where_nothing_rings():

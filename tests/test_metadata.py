@@ -194,6 +194,7 @@ def test_a_second_event_follows_the_first():
         XMP[:-20],
         b'<!DOCTYPE x [<!ENTITY a "b">]>' + XMP,
         b"<a>" * 100_000 + b"</a>" * 100_000,
+        b"<a>" + b"<b/>" * 100_000 + b"</a>",
         "<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>".encode("utf-16"),
     ],
 )
