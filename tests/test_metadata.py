@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from realsrt import imageio, tiffexif, xmp
 from realsrt.errors import ImageError
@@ -157,6 +157,20 @@ def test_text_of_png(tmp_path):
     assert imageio.write(tmp_path / "b.png", picture) == ()
     assert Image.open(tmp_path / "b.png").info["Author"] == "Ann"
     assert "text" in imageio.write(tmp_path / "b.jpg", picture)[0]
+
+
+def test_names_that_are_no_utf8_cost_nothing_else(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add(b"tEXt", b"Auth\xebr\0Zoe")
+    profile = imageio.read(photo_of(tmp_path)).icc
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text, icc_profile=profile)
+    assert imageio.read(tmp_path / "a.png").icc == profile
+
+
+def photo_of(folder: Path) -> Path:
+    image = pyvips.Image.new_from_array(pixels()).copy(interpretation="srgb").icc_transform("p3", input_profile="srgb")
+    image.write_to_file(str(folder / "p3.jpg"))
+    return folder / "p3.jpg"
 
 
 def test_an_animated_png_says_so(tmp_path):
