@@ -1,4 +1,3 @@
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -7,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realsrt.batch import Job, Record, Report, plan_batch
-from realsrt.errors import ImageError, UsageError
+from realsrt.batch import plan_batch
+from realsrt.errors import UsageError
 
 
 @pytest.fixture
@@ -136,45 +135,48 @@ def test_targets_are_distinct_or_it_is_refused(names, suffix, ext):
             assert len({job.target for job in jobs}) == len(names)
 
 
-def test_is_done_needs_every_file_and_no_newer_source(tmp_path):
-    job = Job(tmp_path / "a.png", tmp_path / "b.png")
-    job.source.touch()
-    assert not job.is_done()
-    job.target.touch()
-    assert job.is_done()
-    assert not job.is_done(["_confidence.png"])
-    job.beside("_confidence.png").touch()
-    assert job.is_done(["_confidence.png"])
-    later = job.target.stat().st_mtime + 10
-    os.utime(job.source, (later, later))
-    assert not job.is_done()
-
-
-def test_report_lines(tmp_path):
-    path = tmp_path / "report.jsonl"
-    with Report(path) as report:
-        report.add(Record("a", "b", "done", width=3, height=2, seconds=0.5, confidence=0.25))
-        assert len(path.read_text().splitlines()) == 1  # written as it happens
-        report.add(Record("c", "d", "failed", reason="é is\nodd"))
-        assert (report.count("done"), report.count("failed")) == (1, 1)
-    first, second = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-    assert first == {
-        "source": "a", "target": "b", "status": "done", "width": 3, "height": 2, "seconds": 0.5, "confidence": 0.25,
-    }  # fmt: skip
-    assert second["reason"] == "é is\nodd"
-    with Report(path, append=True) as report:
-        report.add(Record("e", "f", "skipped"))
-    assert len(path.read_text(encoding="utf-8").splitlines()) == 3
-
-
-def test_a_report_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ImageError, match="nowhere"):
-        Report(tmp_path / "nowhere" / "report.jsonl")
-
-
 def test_an_unknown_extension_is_refused_and_not_taken_for_a_folder(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(UsageError, match=r"cannot write '\.xyz'"):
         plan_batch([tmp_path / "a.png"], tmp_path / "out.xyz")
     (job,) = plan_batch([tmp_path / "a.png"], f"{tmp_path / 'out.xyz'}{os.sep}")
     assert job.target == tmp_path / "out.xyz" / "a.png"
+
+
+def test_loops_of_links_end(files):
+    files("in/a.png", "in/x/b.png", "far/c.png")
+    os.symlink(".", "in/here")
+    os.symlink("..", "in/x/up")
+    os.symlink("../far", "in/far")
+    os.symlink("../in", "far/back")
+    os.symlink("nowhere.png", "in/dangling.png")
+    os.symlink("me.png", "in/me.png")
+    assert pairs(["in"], "out", recursive=True) == [
+        ("in/a.png", "out/a.png"),
+        ("in/dangling.png", "out/dangling.png"),  # these two fail by name
+        ("in/far/c.png", "out/far/c.png"),
+        ("in/me.png", "out/me.png"),
+        ("in/x/b.png", "out/x/b.png"),
+    ]
+
+
+def test_a_folder_that_cannot_be_listed_is_a_failure_of_its_own(files, monkeypatch):
+    files("in/a.png", "in/closed/b.png", "in/closed.png")
+    usual = Path.iterdir
+
+    def iterdir(path):
+        if path.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return usual(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    jobs = plan_batch(["in"], "out", recursive=True)
+    assert [job.problem for job in jobs] == ["", "in/closed: cannot be listed: Permission denied", ""]
+    refused(["in/closed"], "out", words=["cannot be listed"])
+
+
+def test_names_of_any_script_and_of_no_text_at_all(files):
+    odd = os.fsdecode(b"\xff\xfe.png")
+    names = ["Ωμέγα.png", "写真.jpg", "été 🌞.webp", "-i.png", "a\nb.png", odd]
+    files(*(f"in/{name}" for name in names))
+    assert {Path(target).name for _, target in pairs(["in"], "out")} == set(names)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+import realsrt
 from realsrt import pipeline
 from realsrt.errors import ImageError, RealSRTError, UsageError
 from realsrt.pipeline import Upscaler
@@ -33,12 +34,14 @@ class Fake(torch.nn.Module):
             cell=2,
             num_steps=3,
             color_fix="none",
+            refine="dense",
+            confidence_exit=1.0,
             preset="fake",
             generator=SimpleNamespace(position="rope"),
         )
         self.config = SimpleNamespace(**(defaults | config))
         self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.batches, self.rngs, self.precise = [], [], []
+        self.batches, self.rngs, self.precise, self.refined = [], [], [], []
 
     def guide(self, lq):
         assert torch.is_inference_mode_enabled()
@@ -46,7 +49,8 @@ class Fake(torch.nn.Module):
         self.precise.append(not torch.is_autocast_enabled("cpu"))
         return lq
 
-    def iterate(self, guide, *, num_steps, want_confidence, rng):
+    def iterate(self, guide, *, num_steps, want_confidence, rng, sparse, enough):
+        self.refined.append((sparse, enough))
         self.rngs.append(None if rng is None else rng.initial_seed())
         tokens = F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1)
         for t in range(num_steps):
@@ -541,3 +545,52 @@ def test_upscaler_is_the_packages():
     import realsrt
 
     assert realsrt.Upscaler is pipeline.Upscaler
+
+
+def test_refinement_and_early_exit_reach_the_model_and_their_defaults_are_its_own():
+    up = make()
+    up.upscale(noise(8, 8, 3))
+    up.upscale(noise(8, 8, 3), refine="sparse", confidence_exit=0.5)
+    assert up.model.refined == [(False, None), (True, 0.5)]
+    own = make(refine="sparse", confidence_exit=0.25)
+    own.upscale(noise(8, 8, 3))
+    own.upscale(noise(8, 8, 3), refine="dense", confidence_exit=1.0)
+    assert own.model.refined == [(True, 0.25), (False, None)]
+
+
+@pytest.mark.parametrize("options", [{"refine": "thin"}, {"confidence_exit": 1.5}, {"confidence_exit": -0.1}])
+def test_impossible_ways_to_refine_are_refused(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        make().upscale(noise(8, 8, 3), **options)
+
+
+def test_windows_that_are_sure_take_fewer_steps_and_the_rest_is_as_before():
+    model = realsrt.presets.build("tiny", 0).eval()
+    up, image = Upscaler(model), noise(64, 96, 3)
+    full = up.upscale(image, steps=3)
+    means = np.array([up.upscale(image, steps=1).confidence[:, at : at + 16].mean() for at in (0, 8)])
+    assert full.window_steps.tolist() == [3, 3]
+    assert up.upscale(image, steps=3, confidence_exit=float(means.max()) + 0.1).window_steps.tolist() == [3, 3]
+    out = up.upscale(image, steps=3, confidence_exit=0.0)
+    assert out.window_steps.tolist() == [1, 1]
+    first = up.upscale(image, steps=1)
+    assert np.array_equal(out.image, first.image)
+    assert np.array_equal(out.ids, first.ids)
+    assert [step.window_steps.tolist() for step in up.stream(image, steps=3, confidence_exit=0.0)] == [[1, 1]] * 3
+
+
+class Both(Fragile):
+    """Fails on bright windows in reduced precision, and has no room for more than two at once."""
+
+    def decode(self, ids, guide, *, fidelity):
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().decode(ids, guide, fidelity=fidelity)
+
+
+@pytest.mark.parametrize("method", ["upscale", "stream"])
+def test_broken_windows_and_too_little_memory_at_once(method):
+    expected = Upscaler(Fragile(""), "cpu", "bf16").upscale(spotted())
+    result = getattr(on_gpu(Upscaler(Both("nan"), "cpu", "bf16")), method)(spotted())
+    out = list(result)[-1] if method == "stream" else result
+    np.testing.assert_allclose(out.image, expected.image, atol=0.02)

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from realsrt.errors import UsageError
-from realsrt.kinds import Planes
+from realsrt.imaging.color import fill_transparent
+from realsrt.kinds import Pixels, Planes
 
 if TYPE_CHECKING:
     from realsrt.job import Blended
@@ -21,7 +22,7 @@ _FLAT = 1e-4  # how near to 0 or 1 alpha must be, and all around it, to be left 
 _AROUND = 9  # output pixels
 
 
-def as_inputs(pictures: list[Planes], alpha: str) -> list[Planes]:
+def as_inputs(pictures: list[Planes] | list[Pixels], alpha: str) -> list[Planes | Pixels]:
     """What the model is to see: the pictures and, with "model", each one's alpha as a gray picture after them.
 
     All pictures have alpha, or none. Raises UsageError for an `alpha` not in ALPHAS.
@@ -29,19 +30,25 @@ def as_inputs(pictures: list[Planes], alpha: str) -> list[Planes]:
     if alpha not in ALPHAS:
         raise UsageError(f"alpha {alpha!r} is none of {', '.join(ALPHAS)}")
     planes = [p.alpha for p in pictures if p.alpha is not None]
+    filled: list[Planes | Pixels] = [
+        Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) if isinstance(p, Planes) and p.alpha is not None else p
+        for p in pictures
+    ]
     if alpha != "model" or all(bool((plane == plane.flatten()[0]).all()) for plane in planes):
-        return pictures  # a plain alpha stays plain
-    return [*pictures, *(Planes(plane.expand(3, -1, -1)) for plane in planes)]
+        return filled  # a plain alpha stays plain
+    return [*filled, *(Planes(plane.expand(3, -1, -1)) for plane in planes)]
 
 
 def joined(results: "list[Blended]") -> "list[Blended]":
     """Take the results of `as_inputs` together again: alpha as the model made it, but for places where the resampled
     alpha is all opaque or all clear: these stay so."""
-    count = sum(result.planes.alpha is not None for result in results)
+    planes = [result.planes for result in results if result.planes is not None]
+    count = sum(p.alpha is not None for p in planes)
     if len(results) != 2 * count:
         return results
-    pairs = zip(results[:count], results[count:], strict=True)
-    return [replace(one, planes=Planes(one.planes.rgb, _mixed(one.planes, two.planes))) for one, two in pairs]
+    pairs = zip(planes[:count], planes[count:], strict=True)
+    mixed = [Planes(one.rgb, _mixed(one, two)) for one, two in pairs]
+    return [replace(result, planes=p) for result, p in zip(results, mixed, strict=False)]
 
 
 def _mixed(colour: Planes, made: Planes) -> Tensor:

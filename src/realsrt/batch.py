@@ -1,14 +1,12 @@
-"""Planning a batch of pictures, and the report of what became of each. No pixels here."""
+"""Planning a batch of pictures: which file becomes which. No pixels here."""
 
 import glob
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import UsageError
 
 WRITABLE = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "avif", "jxl")
 PICTURES = (*WRITABLE, "jpe", "jfif", "gif", "heic", "heif", "bmp")
@@ -16,22 +14,15 @@ PICTURES = (*WRITABLE, "jpe", "jfif", "gif", "heic", "heif", "bmp")
 
 @dataclass(frozen=True)
 class Job:
-    """One picture to make: read `source`, write `target`."""
+    """One picture to make: read `source`, write `target`. `problem`: why it cannot be made, where that is known."""
 
     source: Path
     target: Path
+    problem: str = ""
 
     def beside(self, ending: str) -> Path:
         """A companion of the target, named by its stem: beside("_confidence.png")."""
         return self.target.with_name(self.target.stem + ending)
-
-    def is_done(self, companions: Sequence[str] = ()) -> bool:
-        """Whether the target and its companions exist and are no older than the source."""
-        try:
-            made = min(path.stat().st_mtime for path in (self.target, *map(self.beside, companions)))
-            return made >= self.source.stat().st_mtime
-        except OSError:
-            return False
 
 
 def plan_batch(
@@ -71,7 +62,10 @@ def plan_batch(
             raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
         if _is_picture(output) and not output.is_dir():
             raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
-        jobs = [Job(source, output / (folder or Path()) / _name(source, suffix, ext)) for source, folder in found]
+        jobs = [
+            Job(source, output / (folder or Path()) / _name(source, suffix, ext), problem)
+            for source, folder, problem in found
+        ]
     jobs = list(dict.fromkeys(jobs))
     _refuse_collisions(jobs, companions)
     return jobs
@@ -87,8 +81,8 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower().lstrip(".") in PICTURES
 
 
-def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tuple[Path, Path | None]]:
-    """Every input file with its folder relative to the input folder it was found in (None: named itself)."""
+def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tuple[Path, Path | None, str]]:
+    """Every input file, its folder relative to the input folder it was found in (None: named itself), what is wrong."""
     if not inputs:
         raise UsageError("no input: give files, folders or globs")
     missing = []
@@ -99,36 +93,47 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
             if not files:
                 hint = "" if recursive else " (folders inside it are read with --recursive)"
                 raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(PICTURES)}")
-            yield from ((file, file.parent.relative_to(path)) for file in files)
+            yield from ((file, file.parent.relative_to(path), problem) for file, problem in files)
         elif os.path.lexists(path):
-            yield path, None
+            yield path, None, ""
         else:
             matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(match)]
-            yield from ((match, Path()) for match in matches)
+            yield from ((match, Path(), "") for match in matches)
             missing += [] if matches else [text]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise UsageError(f"no such file or folder: {', '.join(missing[:5])}{more}")
 
 
-def _pictures_in(folder: Path, output: Path, recursive: bool) -> Iterator[Path]:
-    """Entries named like pictures, in order. A folder so named is entered when recursive, else left to fail by name."""
+def _pictures_in(
+    folder: Path, output: Path, recursive: bool, above: frozenset[str] = frozenset()
+) -> Iterator[tuple[Path, str]]:
+    """Entries named like pictures, in order, with what is wrong: a folder inside that cannot be listed fails by name.
+
+    A folder named like a picture is entered when recursive, else left to fail by name. A link to a folder it lies in
+    (`above`: their real paths) is passed over.
+    """
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
-        raise UsageError(f"{folder}: cannot be listed: {error.strerror}") from error
+        problem = f"{folder}: cannot be listed: {error.strerror}"
+        if not above:
+            raise UsageError(problem) from error
+        yield folder, problem
+        return
+    above |= {os.path.realpath(folder)}
     for path in entries:
         if path.name.startswith("."):
             continue
-        if recursive and path.is_dir():
-            if path.resolve() != output.resolve():  # results of an earlier run are no input
-                yield from _pictures_in(path, output, recursive)
+        if recursive and os.path.isdir(path):
+            if os.path.realpath(path) not in {*above, os.path.realpath(output)}:  # results of an earlier run: no input
+                yield from _pictures_in(path, output, recursive, above)
         elif _is_picture(path):
-            yield path
+            yield path, ""
 
 
 def _refuse_collisions(jobs: Iterable[Job], companions: Sequence[str]) -> None:
-    jobs = list(jobs)
+    jobs = [job for job in jobs if not job.problem]
     sources = {_identity(job.source): job.source for job in jobs}
     made: dict[str, Path] = {}
     for job in jobs:
@@ -145,58 +150,3 @@ def _refuse_collisions(jobs: Iterable[Job], companions: Sequence[str]) -> None:
 
 def _identity(path: Path) -> str:
     return os.path.normcase(os.path.realpath(path))
-
-
-@dataclass(frozen=True)
-class Record:
-    """What became of one picture. `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]."""
-
-    source: str
-    target: str
-    status: str
-    reason: str | None = None
-    width: int | None = None
-    height: int | None = None
-    out_width: int | None = None
-    out_height: int | None = None
-    seconds: float | None = None
-    confidence: float | None = None
-    notices: tuple[str, ...] = ()
-
-    def line(self) -> str:
-        """One line of JSON, without the fields that have nothing to say."""
-        return json.dumps(
-            {key: value for key, value in asdict(self).items() if value not in (None, ())}, ensure_ascii=False
-        )
-
-
-class Report:
-    """Writes one JSON line a picture, as it is done, to `streams` and to the file `path` (added to if `append`)."""
-
-    def __init__(
-        self, path: str | os.PathLike[str] | None = None, *, append: bool = False, streams: Sequence[IO[str]] = ()
-    ) -> None:
-        """Raises ImageError if the file cannot be opened."""
-        self.records: list[Record] = []
-        self._streams = list(streams)
-        self._file: IO[str] | None = None
-        if path is not None:
-            try:
-                self._file = open(path, "a" if append else "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
-            except OSError as error:
-                raise ImageError(f"{path}: the report cannot be written: {error.strerror}") from error
-
-    def add(self, record: Record) -> None:
-        self.records.append(record)
-        for stream in (*self._streams, *([self._file] if self._file else [])):
-            print(record.line(), file=stream, flush=True)
-
-    def count(self, status: str) -> int:
-        return sum(record.status == status for record in self.records)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file:
-            self._file.close()

@@ -4,7 +4,6 @@ The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``conf
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import tempfile
@@ -19,11 +18,13 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from realsrt.config import ModelConfig, from_dict, to_dict
+from realsrt.disk import file_sha256
 from realsrt.errors import CheckpointError
 from realsrt.model import CheckpointInfo, RealSRT
 
 FORMAT_VERSION = 1
 HUB_FILE = "realsrt.safetensors"
+_SIDES = ("window", "stride")
 PICKLE_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin")
 
 
@@ -38,13 +39,15 @@ def embedded() -> list[str]:
 
 def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> RealSRT:
     """A model in eval mode, float32, from an embedded name ("small"), a ``.safetensors`` path, the authors' ``.pth``,
-    or "hf:org/repo[@revision]" (a file named realsrt.safetensors there).
+    or "hf:org/repo[@revision]" (a file named realsrt.safetensors there). Its ``info.source`` names the commit that was
+    fetched.
 
     Raises CheckpointError with one line on what is wrong: missing, truncated, of another kind, wrong key or shape.
     """
     name = os.fspath(source)
     if name.startswith("hf:"):
-        path, shown = _from_hub(name), name
+        path = _from_hub(name)
+        shown = f"{name.partition('@')[0]}@{path.parent.name}"  # the cache's folder is named by the commit
     elif name in embedded():
         with as_file(files("realsrt.weights") / f"{name}.safetensors") as path:
             return _load_file(path, name).to(device)
@@ -78,7 +81,7 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(metadata["realsrt"])
         version = header["format"]
         header["config"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path} has a damaged 'realsrt' header; download it again") from None
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT_VERSION}; update realsrt")
@@ -93,8 +96,28 @@ def _load_file(path: Path, shown: str) -> RealSRT:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged ({_line(error)}); download it again") from None
+    _check_size(header["config"], len(state), str(path))
     info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
     return from_state(config, state, info, str(path))
+
+
+def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
+    """Raise CheckpointError if a header describes more than its file can hold, before anything is built from it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_size(value, tensors, where)
+            continue
+        limit = (
+            tensors
+            if name.endswith(("depth", "blocks", "groups"))
+            else 4096
+            if name in ("window", "stride")
+            else 65_536
+        )
+        sizes = [len(value), *value] if isinstance(value, list) else [value]
+        least = 1 if name in _SIDES else -65_536
+        if any(isinstance(size, int) and not least <= size <= limit for size in sizes):
+            raise CheckpointError(f"{where}: its header's {name} of {value!r:.40} is beyond what the file holds")
 
 
 def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: CheckpointInfo, where: str) -> RealSRT:
@@ -165,12 +188,6 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         if isinstance(error, OSError):
             raise CheckpointError(f"can't write {path}: {error.strerror}") from None
         raise
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _from_hub(name: str) -> Path:

@@ -17,6 +17,7 @@ from realsrt.models.transformer import TransformerConfig
 TokenizerConfig = VQGANConfig | ResidualTokenizerConfig
 ControlConfig = EncoderControlConfig | FeatureControlConfig
 ColorFix = Literal["adain", "wavelet", "none"]
+Refine = Literal["dense", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class ModelConfig:
 
     ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels. ``stride``: of
     windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and ``sampling.SCHEDULES``.
+    ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean confidence from
+    which on a window takes no further step; 1 = it takes all.
     """
 
     preset: str
@@ -41,6 +44,8 @@ class ModelConfig:
     sampler: str = "confidence"
     schedule: str = "sqrt"
     color_fix: ColorFix = "adain"
+    refine: Refine = "dense"
+    confidence_exit: float = 1.0
 
     @property
     def token_size(self) -> int:
@@ -127,6 +132,7 @@ __all__ = [
     "LQEncoderConfig",
     "ModelConfig",
     "QuantizerConfig",
+    "Refine",
     "ResidualTokenizerConfig",
     "TokenizerConfig",
     "TransformerConfig",

@@ -72,7 +72,7 @@ def _open(path: Path) -> pyvips.Image:
             raise ImageError(f"{path}: is not a regular file; give a picture file")
         if path.stat().st_size == 0:
             raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
-        source = pyvips.Source.new_from_file(str(path))
+        source = pyvips.Source.new_from_file(os.fsencode(path))  # pyright: ignore[reportArgumentType] - bytes will do
         loader = pyvips.vips_lib.vips_foreign_find_load_source(source.pointer)
         name = "" if loader == pyvips.ffi.NULL else pyvips.ffi.string(loader).decode()
         if name not in READERS:
@@ -227,7 +227,10 @@ def write(
 def _vips(pixels: np.ndarray) -> pyvips.Image:
     height, width, bands = pixels.shape
     name = next(name for name, dtype in _NUMPY.items() if pixels.dtype == dtype)
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
+    if isinstance(pixels, np.memmap):  # libvips maps a part of the file at a time
+        image = pyvips.Image.rawload(str(pixels.filename), width, height, bands, format=name)
+    else:
+        image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
     kinds = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}
     return image.copy(interpretation=kinds[name][bands > 2])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +14,14 @@ from torch import Tensor
 from realsrt import alpha, kinds
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
-from realsrt.imaging.color import fill_transparent, wavelet
 from realsrt.imaging.resize import resize
-from realsrt.kinds import Planes
+from realsrt.kinds import Pixels, Planes
+from realsrt.strips import Finisher
 from realsrt.windows import Result, Settings
 
 COLOR_FIXES = ("adain", "wavelet", "none")
+REFINES = ("dense", "sparse")
+Rows = Callable[[int, Planes], None]
 CONFIDENCE_CELL = 8  # output pixels a side of a cell of the confidence map
 
 
@@ -37,13 +40,15 @@ class Options:
     confidence: bool
     seed: int | None
     alpha: str = "lanczos"
+    refine: str | None = None
+    confidence_exit: float | None = None
 
 
 @dataclass(frozen=True)
 class Job:
     """What to do to which pictures (all of one size): lengths in low-quality pixels but for out_hw."""
 
-    inputs: list[Planes]
+    inputs: list[Planes | Pixels]
     pack: kinds.Pack
     batched: bool
     tiles: tiling.TilePlan
@@ -53,6 +58,13 @@ class Job:
     scale: int
     cell: int
     out_hw: tuple[int, int]
+
+    @property
+    def streams(self) -> bool:
+        """Whether rows of the result are final as soon as they are blended: one opaque picture at the model's scale."""
+        height, width = self.inputs[0].hw
+        plain = len(self.inputs) == 1 and self.inputs[0].alpha is None
+        return plain and self.out_hw == (height * self.scale, width * self.scale)
 
     @property
     def window_steps(self) -> int:
@@ -86,18 +98,23 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         raise UsageError(f"the output size must be at least 1x1, got {options.size[0]}x{options.size[1]}")
     if options.max_minibatch is not None and options.max_minibatch < 1:
         raise UsageError(f"max_minibatch must be at least 1, got {options.max_minibatch}")
+    refine = config.refine if options.refine is None else options.refine
+    if refine not in REFINES:
+        raise UsageError(f"refine {refine!r} is none of {', '.join(REFINES)}")
+    leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
+    if not 0 <= leave <= 1:
+        raise UsageError(f"confidence_exit goes from 0 to 1, got {leave}")
     inputs, pack = kinds.unpack(image)
-    height, width = inputs[0].rgb.shape[-2:]
+    height, width = inputs[0].hw
     by_scale = (max(1, round(height * options.outscale)), max(1, round(width * options.outscale)))
     return Job(
-        inputs=alpha.as_inputs(
-            [p if p.alpha is None else Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) for p in inputs],
-            options.alpha,
-        ),
+        inputs=alpha.as_inputs(inputs, options.alpha),
         pack=pack,
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
-        settings=Settings(steps, options.fidelity, color_fix == "adain", options.confidence, options.seed),
+        settings=Settings(
+            steps, options.fidelity, color_fix == "adain", options.confidence, options.seed, refine == "sparse", leave
+        ),
         max_minibatch=options.max_minibatch,
         wavelet=color_fix == "wavelet",
         scale=config.scale,
@@ -108,44 +125,61 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
 
 @dataclass(frozen=True)
 class Blended:
-    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G])."""
+    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G]), steps that each window has
+    taken. Planes and ids are None where the rows went elsewhere."""
 
-    planes: Planes
+    planes: Planes | None
     confidence: np.ndarray | None
-    ids: np.ndarray
+    ids: np.ndarray | None
     step: int
+    window_steps: np.ndarray
 
 
 class Mosaic:
-    """The windows of one picture after one step, on their way to becoming a picture."""
+    """The windows of one picture after one step, on their way to becoming a picture.
 
-    def __init__(self, job: Job, step: int) -> None:
-        self._job, self._step = job, step
-        window = job.tiles.window
-        self._image = tiling.Blender(job.tiles, 3, window * job.scale)
+    `source` is the input. Finished rows are kept, or given to `rows(first, planes)`, which takes a job that `streams`.
+    """
+
+    def __init__(self, job: Job, step: int, source: Planes | Pixels, rows: Rows | None = None) -> None:
+        self._job, self._step, self._source, self._rows = job, step, source, rows
+        window, (height, width) = job.tiles.window, source.hw
+        self._whole = None if rows else torch.empty(3, height * job.scale, width * job.scale)
+        finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=self._keep)
+        self._image = tiling.Blender(job.tiles, 3, window * job.scale, sink=finisher.add)
         self._map = tiling.Blender(job.tiles, 1, window // job.cell, crop=False) if job.settings.confidence else None
         self._ids: list[np.ndarray] = []
+        self._steps: list[int] = []
 
     def add(self, results: list[Result]) -> None:
         """The next windows, decoded, in the plan's order."""
         for result in results:
             assert result.image is not None
             self._image.add(result.index, result.image)
-            self._ids.append(result.ids.numpy())
+            if self._rows is None:
+                self._ids.append(result.ids.numpy())
+            self._steps.append(result.steps)
             if self._map is not None and result.confidence is not None:
                 self._map.add(result.index, result.confidence[None])
 
+    def _keep(self, first: int, rows: Tensor) -> None:
+        if self._whole is not None:
+            self._whole[:, first : first + rows.shape[1]] = rows
+        elif self._rows is not None:
+            self._rows(first, Planes(rows))
+
     @torch.inference_mode()
-    def finish(self, planes: Planes) -> Blended:
-        """Colour fix, size and alpha, once every window is in; `planes` is the input."""
-        job = self._job
-        image = self._image.finish()
-        if job.wavelet:
-            height, width = image.shape[-2:]
-            image = wavelet(image, _resample(planes.rgb, (height, width)))
-        image = _resample(image.clamp_(0, 1), job.out_hw).clamp_(0, 1)
-        enlarged = None if planes.alpha is None else alpha.lanczos(planes.alpha, job.out_hw)
-        return Blended(Planes(image, enlarged), self._confidence(), np.stack(self._ids), self._step)
+    def finish(self) -> Blended:
+        """Size and alpha, once every window is in."""
+        job, steps = self._job, np.array(self._steps)
+        if len(steps) != len(job.tiles):
+            raise ValueError(f"only {len(steps)} of {len(job.tiles)} windows were added")
+        if self._whole is None:
+            return Blended(None, self._confidence(), None, self._step, steps)
+        image = _resample(self._whole, job.out_hw).clamp_(0, 1)
+        plane = self._source.alpha
+        enlarged = None if plane is None else alpha.lanczos(plane, job.out_hw)
+        return Blended(Planes(image, enlarged), self._confidence(), np.stack(self._ids), self._step, steps)
 
     def _confidence(self) -> np.ndarray | None:
         if self._map is None:

@@ -25,11 +25,42 @@ class Planes:
     rgb: Tensor
     alpha: Tensor | None = None
 
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.rgb.shape[-2], self.rgb.shape[-1]
+
+    def pick(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """These rows and columns of the colour, (3,h,w) float32."""
+        return self.rgb.index_select(-2, rows).index_select(-1, columns)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The same for opaque pictures of whole numbers: what is looked at becomes floats when it is looked at.
+
+    hwc: uint8 or uint16, one channel or three; may be a map of a file.
+    """
+
+    hwc: np.ndarray
+    alpha = None
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.hwc.shape[0], self.hwc.shape[1]
+
+    def pick(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """These rows and columns of the colour, (3,h,w) float32 in [0,1]."""
+        picked = self.hwc[rows.numpy()[:, None], columns.numpy()]
+        floats = picked.astype(np.float32) / np.float32(np.iinfo(self.hwc.dtype).max)
+        return torch.from_numpy(floats).permute(2, 0, 1).expand(3, -1, -1).contiguous()
+
 
 Pack = Callable[[list[Planes]], Any]
 
 
-def unpack(image: Any) -> tuple[list[Planes], Pack]:
+def unpack(image: Any) -> tuple[list[Planes] | list[Pixels], Pack]:
     """A path, imageio.Picture, PIL image, HW or HWC array (uint8, uint16 or float in [0,1]; 1-4 channels) or BCHW
     tensor (1, 3 or 4 channels, uint8 or float in [0,1]) → its pictures, and the function that makes the same kind of
     the results.
@@ -70,16 +101,16 @@ def _planes(hwc: np.ndarray, *, is_float: bool) -> Planes:
     return Planes(color.expand(3, -1, -1), alpha)
 
 
-def _from_picture(picture: Any) -> tuple[list[Planes], Pack]:
-    alpha = picture.alpha_float()
-    rgb = picture.rgb_float()
-    planes = _planes(rgb if alpha is None else np.dstack([rgb, alpha]), is_float=True)
-
+def _from_picture(picture: Any) -> tuple[list[Planes] | list[Pixels], Pack]:
     def pack(results: list[Planes]) -> Any:
         out = results[0]
-        return picture.with_pixels(_hwc(out.rgb), None if out.alpha is None else _hwc(out.alpha)[:, :, 0])
+        return picture.with_pixels(to_hwc(out.rgb), None if out.alpha is None else to_hwc(out.alpha)[:, :, 0])
 
-    return [planes], pack
+    if picture.pixels.dtype.kind == "u" and not picture.has_alpha and picture.pixels.size:
+        return [Pixels(picture.pixels)], pack
+    alpha = picture.alpha_float()
+    rgb = picture.rgb_float()
+    return [_planes(rgb if alpha is None else np.dstack([rgb, alpha]), is_float=True)], pack
 
 
 def _from_array(array: np.ndarray) -> tuple[list[Planes], Pack]:
@@ -93,7 +124,7 @@ def _from_array(array: np.ndarray) -> tuple[list[Planes], Pack]:
 
     def pack(results: list[Planes]) -> np.ndarray:
         channels = array.shape[2] if array.ndim == 3 else 1
-        out = _hwc(_channels(results[0], channels))
+        out = to_hwc(_channels(results[0], channels))
         out = (out * peak).round().astype(array.dtype) if peak else out.astype(array.dtype)
         return out if array.ndim == 3 else out[:, :, 0]
 
@@ -162,5 +193,6 @@ def _channels(planes: Planes, count: int) -> Tensor:
     return torch.cat([color, planes.alpha])
 
 
-def _hwc(chw: Tensor) -> np.ndarray:
+def to_hwc(chw: Tensor) -> np.ndarray:
+    """(C,H,W) → (H,W,C), in memory of its own."""
     return np.ascontiguousarray(chw.permute(1, 2, 0).numpy())

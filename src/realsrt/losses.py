@@ -17,8 +17,8 @@ from realsrt.models.features import TAPS, SqueezeFeatures, squeeze_distance
 
 
 def charbonnier(x_BCHW: Tensor, y_BCHW: Tensor, *, eps: float = 1e-3) -> Tensor:
-    """Smooth L1, mean of sqrt((x-y)^2 + eps^2); `eps` when equal (Charbonnier et al., ICIP 1994)."""
-    return torch.sqrt((x_BCHW - y_BCHW).float().square() + eps**2).mean()
+    """Smooth L1 a sample (B,), mean of sqrt((x-y)^2 + eps^2); `eps` when equal (Charbonnier et al., ICIP 1994)."""
+    return torch.sqrt((x_BCHW - y_BCHW).float().square() + eps**2).mean((1, 2, 3))
 
 
 def laplacian_pyramid_loss(x_BCHW: Tensor, y_BCHW: Tensor, *, levels: int = 4) -> Tensor:

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from realsrt import alpha as transparency
+from realsrt.errors import UsageError
 from realsrt.imaging import tiling
-from realsrt.job import Blended, Job, Mosaic, Options, make_job
-from realsrt.kinds import Planes
+from realsrt.job import Blended, Job, Mosaic, Options, Rows, make_job
+from realsrt.kinds import Pixels, Planes
 from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
 
 Progress = Callable[[int, int], None]
@@ -29,15 +30,17 @@ class Upscaled:
     image: the kind that went in (a path gives an imageio.Picture). confidence: float32 in [0,1] on the output's grid of
     8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w[, G]) int32 in the
     order of the tile plan. Both have a leading batch axis if a tensor went in. step: of num_steps, from 1. steps: the
-    picture after every step, the last included, if they were kept.
+    picture after every step, the last included, if they were kept. window_steps: how many steps each window has taken,
+    (windows,); fewer than `step` where it left early.
     """
 
     image: Any
     confidence: np.ndarray | None
-    ids: np.ndarray
+    ids: np.ndarray | None
     step: int
     num_steps: int
     steps: tuple[Upscaled, ...] = ()
+    window_steps: np.ndarray | None = None
 
 
 class Upscaler:
@@ -79,21 +82,39 @@ class Upscaler:
         alpha: str = "lanczos",
         on_progress: Progress | None = None,
         keep_steps: bool = False,
+        refine: str | None = None,
+        confidence_exit: float | None = None,
+        rows: Rows | None = None,
     ) -> Upscaled:
         """Upscale a path, Picture, PIL image, HW(C) array or BCHW tensor (see `kinds.unpack`).
 
         steps, stride and tile (side of a window; both in input pixels), color_fix (adain, wavelet, none): None means
         the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
         the x4 result. alpha: transparency by "lanczos" or by the "model". max_minibatch: windows a batch, on GPUs.
-        on_progress(done, total) counts windows times steps. On the CPU the same input and options give the same bytes.
-        Raises UsageError, ImageError, RealSRTError.
+        refine: from the second step on all positions are computed (dense) or the masked ones only (sparse: faster, an
+        approximation). confidence_exit 0…1: a window of this mean confidence takes no further step.
+        on_progress(done, total) counts windows times steps. rows(first, planes) gets the finished rows from the top in
+        place of `image`, which is then None, as is `ids`; for an opaque Picture of whole numbers at the model's scale
+        they come as they are finished, and memory does not grow with the picture. On the CPU the same input and options
+        give the same bytes. Raises UsageError, ImageError, RealSRTError.
         """
         options = Options(
-            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha
-        )
+            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
+            confidence_exit,
+        )  # fmt: skip
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
-        pictures = [self._run(job, planes, count, every_step=keep_steps) for planes in job.inputs]
+        if rows and (keep_steps or job.batched):
+            raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
+        into = rows if rows and job.streams else None
+        pictures = [self._run(job, source, count, every_step=keep_steps, rows=into) for source in job.inputs]
+        if rows:
+            blended = transparency.joined([steps[-1] for steps in pictures])[0]
+            if blended.planes is not None:
+                rows(0, blended.planes)
+            return Upscaled(
+                None, blended.confidence, None, blended.step, blended.step, window_steps=blended.window_steps
+            )
         per_step = tuple(_pack(job, list(blended)) for blended in zip(*pictures, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
 
@@ -113,27 +134,32 @@ class Upscaler:
         seed: int | None = None,
         alpha: str = "lanczos",
         on_progress: Progress | None = None,
+        refine: str | None = None,
+        confidence_exit: float | None = None,
     ) -> Iterator[Upscaled]:
         """The whole picture after each step; the last equals what `upscale`, which see, gives for the same options.
 
         All windows are in flight at once: memory grows with the picture. Options are checked before this returns.
         """
         options = Options(
-            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha
-        )
+            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
+            confidence_exit,
+        )  # fmt: skip
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
-    def _run(self, job: Job, planes: Planes, count: _Counter, *, every_step: bool) -> list[Blended]:
+    def _run(
+        self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None
+    ) -> list[Blended]:
         """Batch after batch through all steps, so that only one is on the device."""
         total = job.settings.num_steps
-        mosaics = {step: Mosaic(job, step) for step in range(1 if every_step else total, total + 1)}
-        for flight in self._flights(job, planes):
+        mosaics = {step: Mosaic(job, step, source, rows) for step in range(1 if every_step else total, total + 1)}
+        for flight in self._flights(job, source):
             for step in range(1, total + 1):
                 results = count(flight.advance(decode=step in mosaics))
                 if step in mosaics:
                     mosaics[step].add(results)
-        return [mosaic.finish(planes) for mosaic in mosaics.values()]
+        return [mosaic.finish() for mosaic in mosaics.values()]
 
     def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
@@ -141,32 +167,34 @@ class Upscaler:
         for step in range(1, job.settings.num_steps + 1):
             blended = []
             for planes, in_flight in zip(job.inputs, flights, strict=True):
-                mosaic = Mosaic(job, step)
+                mosaic = Mosaic(job, step, planes)
                 for flight in in_flight:
                     mosaic.add(count(flight.advance()))
-                blended.append(mosaic.finish(planes))
+                blended.append(mosaic.finish())
             yield _pack(job, blended)
 
-    def _flights(self, job: Job, planes: Planes) -> Iterator[Flight]:
+    def _flights(self, job: Job, source: Planes | Pixels) -> Iterator[Flight]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
-            windows = [tiling.split(planes.rgb, job.tiles, index) for index in range(start, stop)]
+            windows = [source.pick(*tiling.window_at(job.tiles, index)) for index in range(start, stop)]
             yield self._runner.start(list(range(start, stop)), torch.stack(windows), job.settings)
             start = stop
 
 
 def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
     pictures = transparency.joined(pictures)
-    ids = np.stack([picture.ids for picture in pictures])
+    ids = np.stack([picture.ids for picture in pictures if picture.ids is not None])
+    steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None
     return Upscaled(
-        image=job.pack([picture.planes for picture in pictures]),
+        image=job.pack([picture.planes for picture in pictures if picture.planes is not None]),
         confidence=confidence if job.batched or confidence is None else confidence[0],
         ids=ids if job.batched else ids[0],
         step=pictures[0].step,
         num_steps=job.settings.num_steps,
+        window_steps=steps if job.batched else steps[0],
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,17 +35,20 @@ class Settings:
     match_color: bool = False  # AdaIN of each window to its low-quality window
     confidence: bool = True
     seed: int | None = None
+    sparse: bool = False
+    confidence_exit: float = 1.0
 
 
 @dataclass(frozen=True)
 class Result:
     """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w[,G]) int32,
-    confidence as a map of the model's cells."""
+    confidence as a map of the model's cells, and how many steps it has really taken."""
 
     index: int
     image: Tensor | None
     ids: Tensor
     confidence: Tensor | None
+    steps: int
 
 
 def pick_device(name: str | torch.device) -> torch.device:
@@ -159,6 +162,7 @@ class _Running:
     steps: Iterator[Any]
     done: int = 0
     last: Any = None  # sampling.Step
+    left: dict[int, int] = field(default_factory=dict)  # windows that took no further step, by their place: steps taken
 
 
 class _Part:
@@ -197,6 +201,9 @@ class _Part:
             while running.done < target:
                 running.last = next(running.steps, running.last)  # a sampler may stop early: its last step stands
                 running.done += 1
+                if settings.confidence_exit < 1:
+                    gone = (~running.last.mask.flatten(1).any(1)).nonzero()[:, 0].tolist()
+                    running.left = dict.fromkeys(gone, running.done) | running.left
             images = None
             if decode:
                 images = runner.model.decode(running.last.ids, running.guide, fidelity=settings.fidelity)
@@ -207,9 +214,15 @@ class _Part:
         guide = runner.model.guide(lq)
         rng = runner.rng(settings, self.indices)
         iterate = runner.model.iterate
-        return _Running(
-            lq, guide, iterate(guide, num_steps=settings.num_steps, want_confidence=settings.confidence, rng=rng)
+        steps = iterate(
+            guide,
+            num_steps=settings.num_steps,
+            want_confidence=settings.confidence,
+            rng=rng,
+            sparse=settings.sparse,
+            enough=settings.confidence_exit if settings.confidence_exit < 1 else None,
         )
+        return _Running(lq, guide, steps)
 
     def _precision(self, runner: Runner) -> AbstractContextManager[Any]:
         if self.precise or runner.dtype == torch.float32:
@@ -238,7 +251,7 @@ class _Part:
             if belief is not None and not bool(belief.isfinite().all()):
                 fault = "its confidence is not finite"
             image = None if images is None else images[at]
-            results.append((Result(index, image, ids[at], belief), fault))
+            results.append((Result(index, image, ids[at], belief, running.left.get(at, running.done)), fault))
         return results
 
 

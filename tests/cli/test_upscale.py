@@ -4,12 +4,16 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from realsrt import checkpoint, imageio, pipeline, presets
 from realsrt.cli import main
-from realsrt.cli.upscale import confidence_picture
+from realsrt.cli.saving import confidence_picture
 from realsrt.errors import UsageError
+from realsrt.kinds import Planes
+from realsrt.manifest import NAME
 from realsrt.picture import Picture
+from realsrt.pipeline import Upscaled
 
 
 def picture(path, height=12, width=9, bands=3, dtype=np.uint8):
@@ -23,13 +27,14 @@ class FakeUpscaler:
 
     asked: ClassVar[dict[str, Any]] = {}
     model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64))
+    precision = "float32"
 
     @classmethod
     def from_pretrained(cls, name, **options):
         cls.asked = {"name": name, **options}
         return cls()
 
-    def upscale(self, image, *, on_progress=None, **options):
+    def upscale(self, image, *, on_progress=None, rows=None, **options):
         FakeUpscaler.asked |= options
         if options["fidelity"] > 1:
             raise UsageError("fidelity goes from 0 to 1")
@@ -42,9 +47,18 @@ class FakeUpscaler:
         rgb, alpha = np.full((height, width, 3), 0.5, np.float32), image.alpha_float()
         result = image.with_pixels(rgb, None if alpha is None else np.full((height, width), 0.5, np.float32))
         on_progress(1, 1)
+        if rows:
+            planes = [torch.full((bands, height, width), 0.5) for bands in (3, 1)]
+            rows(0, Planes(planes[0], None if alpha is None else planes[1]))
         step = SimpleNamespace(image=result, confidence=np.full((-(-height // 8), -(-width // 8)), 0.25, np.float32))
-        return SimpleNamespace(
-            image=result, confidence=step.confidence, steps=(step, step) if options["keep_steps"] else ()
+        return Upscaled(
+            ids=None,
+            step=1,
+            num_steps=1,
+            image=result,
+            confidence=step.confidence if options["confidence"] else None,
+            steps=(step, step) if options["keep_steps"] else (),
+            window_steps=np.array([2, 1]),
         )
 
 
@@ -77,11 +91,12 @@ def test_a_folder_with_bad_files_among_the_good(fake, tmp_path, capsys):
         "in/odd.png": "failed", "in/text.png": "failed", "in/z.jpg": "done",
     }  # fmt: skip
     named = errors.splitlines()
+    assert named.pop() == "realsrt: note: 2 done, 0 skipped, 5 failed"
     assert len(named) == 5
     assert all(line.startswith("realsrt: error: in/") for line in named)
     assert "empty" in next(line for line in named if "in/empty.png" in line)
     assert "RuntimeError: an odd number" in next(line for line in named if "in/odd.png" in line)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "z.jpg"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [NAME, "a.png", "z.jpg"]
     assert [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()] == lines
     first = lines[0]
     assert (first["out_width"], first["out_height"], first["confidence"]) == (36, 48, 0.25)
@@ -90,12 +105,13 @@ def test_a_folder_with_bad_files_among_the_good(fake, tmp_path, capsys):
 def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     picture(tmp_path / "a.png")
     argv = "upscale -i a.png --output out.tif --model_path w.pth -r 50x60 -t 96 --stride 32 --timesteps 3"
-    argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence"
+    argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence --refine sparse --confidence_exit 0.75"
     assert main(argv.split()) == 0
     assert fake.asked == {"alpha": "lanczos",
         "name": "w.pth", "device": "cpu", "precision": "fp32", "size": (50, 60), "outscale": 4.0, "tile": 96,
         "stride": 32, "steps": 3, "max_minibatch": 2, "fidelity": 0.5, "color_fix": "none", "seed": 7,
-        "keep_steps": True, "confidence": True,
+        "keep_steps": True, "confidence": True, "alpha": "lanczos", "refine": "sparse",
+        "confidence_exit": 0.75,
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.png", "out.tif", "out_confidence.png", "out_step1.tif", "out_step1_confidence.png", "out_step2.tif",

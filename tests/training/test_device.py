@@ -1,7 +1,4 @@
 import json
-import os
-import signal
-import threading
 
 import pytest
 import torch
@@ -10,7 +7,7 @@ pytest.importorskip("accelerate")
 
 from realsrt import presets
 from realsrt.training.config import make_config
-from realsrt.training.device import Together, compile_parts, stop_signals
+from realsrt.training.device import Together, compile_parts
 from realsrt.training.loop import train
 
 
@@ -24,31 +21,6 @@ def test_compiling_keeps_names_and_numbers():
     with torch.no_grad():
         a, b = (m.super_resolve(lq, num_steps=2).image for m in (model, other))
     torch.testing.assert_close(a, b)
-
-
-def test_the_first_signal_is_noted_and_the_handlers_come_back():
-    usual = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with stop_signals() as caught:
-        assert caught == []
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert caught == [signal.SIGTERM]
-        assert signal.getsignal(signal.SIGINT) == usual[1]  # a second one is not held back
-    with stop_signals():
-        pass
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == usual
-
-
-def test_other_threads_leave_signals_alone():
-    handlers = []
-
-    def look():
-        with stop_signals():
-            handlers.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    thread.join()
-    assert handlers == [signal.getsignal(signal.SIGTERM)]
 
 
 def test_one_process_agrees_with_itself():

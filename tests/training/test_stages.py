@@ -339,7 +339,7 @@ def test_the_adversarial_weight_is_the_ratio_of_gradients(model):
     outcome = stage.main(batch, 0)
     last = model.control.zero_out.weight
     gan = hinge_g_loss(stage.adversary.net.eval()(outcome.pictures[1]))
-    parts = [torch.autograd.grad(x, last, retain_graph=True)[0] for x in (charbonnier(*outcome.pictures), gan)]
+    parts = [torch.autograd.grad(x, last, retain_graph=True)[0] for x in (charbonnier(*outcome.pictures).mean(), gan)]
     torch.testing.assert_close(outcome.figures["gan_weight"], 0.5 * adaptive_weight(*parts), rtol=0.02, atol=0)
     total = outcome.figures["pixel"] + outcome.figures["gan_weight"] * outcome.figures["gan"]
     torch.testing.assert_close(outcome.loss, total)
@@ -404,6 +404,17 @@ def test_severity_is_none_for_a_clean_input_and_full_for_a_ruined_one():
     noisy = F.interpolate(smooth, scale_factor=0.25, mode="bicubic", antialias=True)
     noisy = noisy + 0.2 * torch.randn(noisy.shape, generator=torch.Generator().manual_seed(0))
     assert float(severity(noisy, smooth).min()) == 1
+
+
+@pytest.mark.parametrize(("weight", "clean"), [(5.0, True), (5.0, False), (1.0, True)])
+def test_clean_inputs_can_weigh_more_in_the_pixel_loss(model, weight, clean):
+    batch = make_batch(2, 64)
+    lq = batch.lq if clean else batch.lq + 0.3 * torch.randn(batch.lq.shape, generator=torch.Generator().manual_seed(0))
+    main = build_stage(model, "control", clean_pixel=weight, gan=0.0).main
+    outcome = main.picture_loss(batch.gt * 0.9, batch.gt, lq, model.control.zero_out.weight, 0)
+    pixel = float(charbonnier(batch.gt * 0.9, batch.gt).mean())
+    assert float(outcome.figures["pixel"]) == pytest.approx(pixel)
+    assert float(outcome.loss) == pytest.approx(pixel * (weight if clean else 1), rel=2e-3)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25])

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from realsrt.batch import Job, Record, Report, plan_batch
+from realsrt.batch import Job, plan_batch
 from realsrt.cli.show import Screen, about, error
 from realsrt.errors import ImageError, UsageError
+from realsrt.report import Record, Report
 
 if TYPE_CHECKING:
     from realsrt.degradations import DegradationConfig, Mixture
@@ -62,6 +63,8 @@ def _one(job: Job, config: "DegradationConfig | Mixture", name: str, seed: int, 
     from realsrt.picture import Picture
 
     started = time.perf_counter()
+    if job.problem:
+        raise ImageError(job.problem)
     picture = imageio.read(job.source)
     try:
         lq_HWC = degradations.degrade_named(

@@ -6,17 +6,18 @@ import traceback
 from types import TracebackType
 from typing import Any, Self
 
-from realsrt.batch import Record
+from realsrt.report import Record
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without line breaks; bytes of file names that are no text are escaped."""
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
-def error(message: str) -> None:
-    """One line on stderr; with REALSRT_DEBUG set, the traceback of the error being handled as well."""
+def error(message: str, problem: BaseException | None = None) -> None:
+    """One line on stderr; with REALSRT_DEBUG set, the traceback of `problem` or the error being handled as well."""
     if os.environ.get("REALSRT_DEBUG"):
-        traceback.print_exc()
+        traceback.print_exception(problem or sys.exception())
     print(f"realsrt: error: {one_line(message)}", file=sys.stderr, flush=True)
 
 
@@ -86,12 +87,12 @@ class Screen:
 def summary(record: Record) -> str:
     """One line for people on a finished picture."""
     if record.status == "skipped":
-        return f"{record.target} is there already"
+        return one_line(f"{record.target} is there already")
     parts = [f"{record.source} ({record.width}x{record.height})", "to", f"{record.target}"]
     parts += [f"({record.out_width}x{record.out_height})"] if record.out_width else []
     parts += [f"in {record.seconds:.1f} s"] if record.seconds is not None else []
     parts += [f"confidence {record.confidence:.2f}"] if record.confidence is not None else []
-    return " ".join(parts)
+    return one_line(" ".join(parts))
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

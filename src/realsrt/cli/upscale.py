@@ -1,40 +1,25 @@
 """`realsrt upscale`: pictures in, better pictures out; one bad file never stops the rest."""
 
 import sys
-import time
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from realsrt.batch import Job, Record, Report, plan_batch
-from realsrt.cli.show import Screen, about, error, note
+import realsrt
+from realsrt.batch import Job, plan_batch
+from realsrt.cli.saving import CONFIDENCE, Files, told
+from realsrt.cli.show import Screen, error, note
+from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from realsrt.pipeline import Upscaled, Upscaler
-    from realsrt.provenance import Provenance
-
-CONFIDENCE = "_confidence.png"
+from realsrt.manifest import Manifest, remove_leftovers
+from realsrt.report import Report
+from realsrt.stopping import stop_signals
 
 
 def _option(*names: str, help: str = "", **more: Any) -> Parameter:
     return Parameter(name=list(names) or None, help=help, negative=(), **more)
-
-
-@dataclass(frozen=True)
-class _Files:
-    """How files are read and written."""
-
-    max_pixels: int
-    quality: int | None
-    strip: bool
-    provenance: bool
-    confidence: bool
-    save_steps: bool
 
 
 def upscale(
@@ -56,6 +41,14 @@ def upscale(
     steps: Annotated[
         int | None, _option("--steps", "--timesteps", help="Generation steps; the model's own if not given.")
     ] = None,
+    refine: Annotated[
+        Literal["sparse", "dense"] | None,
+        _option(help="From the second step on, compute masked tokens only (sparse: faster) or all; the model's own."),
+    ] = None,
+    confidence_exit: Annotated[
+        float | None,
+        _option(help="Windows of this mean confidence, 0 to 1, take no further step; 1 = all steps. The model's own."),
+    ] = None,
     max_minibatch: Annotated[int | None, _option(help="Windows computed at a time on a GPU.")] = None,
     device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
     precision: Annotated[
@@ -76,7 +69,7 @@ def upscale(
     save_steps: Annotated[bool, _option(help="Save the picture after each step as NAME_step1.EXT and so on.")] = False,
     seed: Annotated[int | None, _option(help="For what is random (nothing is, by default).")] = None,
     recursive: Annotated[bool, _option(help="Folders inside folders too; their structure is kept.")] = False,
-    resume: Annotated[bool, _option(help="Skip pictures whose output is there and newer than the input.")] = False,
+    resume: Annotated[bool, _option(help="Skip pictures made of the same input with the same settings.")] = False,
     report: Annotated[Path | None, _option(help="Write one JSON line a picture into this file.")] = None,
     quality: Annotated[int | None, _option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
     alpha: Annotated[
@@ -93,7 +86,8 @@ def upscale(
     """Upscale pictures: files, folders and globs to a file or a folder.
 
     A bad file is named on stderr and the rest is done. Exit status: 0 all done, 1 some failed, 2 usage.
-    Without a terminal, stdout gets one JSON line a picture.
+    Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is
+    finished, what is being computed dropped, and --resume goes on; the second signal ends at once.
     """
     size = _size(resize)
     if size and outscale is not None:
@@ -103,31 +97,58 @@ def upscale(
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
-    files = _Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
+    files = Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
     options = {
         "steps": steps, "stride": stride, "tile": tile or None, "max_minibatch": max_minibatch, "fidelity": fidelity,
-        "color_fix": color_fix, "outscale": 4.0 if outscale is None else outscale, "size": size, "confidence": True,
-        "seed": seed, "alpha": alpha, "keep_steps": save_steps,
+        "color_fix": color_fix, "outscale": 4.0 if outscale is None else outscale, "size": size,
+        "confidence": confidence or report is not None, "seed": seed, "alpha": alpha, "keep_steps": save_steps,
+        "refine": refine, "confidence_exit": confidence_exit,
     }  # fmt: skip
     streams = [] if sys.stdout.isatty() else [sys.stdout]
-    with Report(report, append=resume, streams=streams) as written:
-        done = {job for job in jobs if resume and job.is_done(companions)}
-        if len(done) < len(jobs):
-            from realsrt.pipeline import Upscaler
+    with ExitStack() as stack:
+        written = stack.enter_context(Report(report, append=resume, streams=streams))
+        manifest = _manifest(stack, jobs, Path(output), companions, resume)
+        from realsrt.pipeline import Upscaler
 
-            up = Upscaler.from_pretrained(
-                model_path or model_name, device=device, precision="fp32" if fp32 else precision
-            )
+        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision="fp32" if fp32 else precision)
+        past = Past(manifest, _settings(up, options, files), resume)
+        signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
-            for job in jobs:
-                screen.begin(job.source.name)
-                if job in done:
-                    record = Record(str(job.source), str(job.target), "skipped", "the output is there and newer")
-                else:
-                    record = _try(job, up, options, files, screen)
-                written.add(record)
-                screen.end(record)
-        return 1 if written.count("failed") else 0
+            stopped = Work(up, options, files, past, written, screen, signals).run(jobs)
+        return _conclude(written, len(jobs), stopped, signals)
+
+
+def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[str], resume: bool) -> Manifest | None:
+    """The output folder's manifest, in the folder tidied up. A single output file has one only with --resume."""
+    single = len(jobs) == 1 and jobs[0].target == output
+    if single and not resume:
+        remove_leftovers(jobs, companions)
+        return None
+    manifest = stack.enter_context(Manifest(output.parent if single else output))
+    if manifest.alone:
+        remove_leftovers(jobs, companions)
+        manifest.share()
+    return manifest
+
+
+def _settings(up: Any, options: dict[str, Any], files: Files) -> dict[str, Any]:
+    """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
+    return {
+        "version": realsrt.__version__, "model": up.model.info.sha256, "precision": str(up.precision),
+        **told(options), **files.settings(),
+    }  # fmt: skip
+
+
+def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> int:
+    """The last word on a batch, if there is anything to say that was not said; returns the exit status."""
+    done, skipped, failed = map(report.count, ("done", "skipped", "failed"))
+    if stopped:
+        left = total - done - skipped - failed
+        counts = f"{done} done, {skipped} skipped, {failed} failed, {left} left"
+        error(f"{stopped}; {counts}; the same command with --resume goes on")
+    elif failed and total > 1:
+        note(f"{done} done, {skipped} skipped, {failed} failed")
+    return 128 + signals[0] if signals and stopped else 1 if failed or stopped else 0
 
 
 def _size(text: str | None) -> tuple[int, int] | None:
@@ -144,78 +165,3 @@ def _check_formats(jobs: list[Job]) -> None:
 
     for job in {job.target.suffix: job for job in jobs}.values():
         output_format(job.target)
-
-
-def _try(job: Job, up: "Upscaler", options: dict[str, Any], files: _Files, screen: Screen) -> Record:
-    """One picture, whatever happens to it; only contradicting options and Ctrl-C get through."""
-    try:
-        record = _one(job, up, options, files, screen)
-        for notice in record.notices:
-            note(notice)
-        return record
-    except UsageError:
-        raise
-    except Exception as problem:
-        reason = about(job.source, problem)
-        error(reason)
-        return Record(str(job.source), str(job.target), "failed", reason)
-
-
-def _one(job: Job, up: "Upscaler", options: dict[str, Any], files: _Files, screen: Screen) -> Record:
-    from realsrt import imageio
-    from realsrt.provenance import provenance
-
-    started = time.perf_counter()
-    picture = imageio.read(job.source, max_pixels=files.max_pixels)
-    scale = options["outscale"]
-    width, height = options["size"] or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
-    if files.confidence:
-        imageio.check_output(job.beside(CONFIDENCE), width, height)
-    job.target.parent.mkdir(parents=True, exist_ok=True)
-    out = up.upscale(picture, on_progress=screen.windows, **options)
-    made = provenance(up.model.info.source, up.model.info.sha256, _told(options)) if files.provenance else None
-    if files.save_steps:
-        for number, step in enumerate(out.steps, 1):
-            _save(job, step, files, f"_step{number}", made)
-    notices = _save(job, out, files, made=made)
-    return Record(
-        str(job.source),
-        str(job.target),
-        "done",
-        width=picture.width,
-        height=picture.height,
-        out_width=out.image.width,
-        out_height=out.image.height,
-        seconds=round(time.perf_counter() - started, 3),
-        confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-        notices=(*picture.notices, *notices),
-    )
-
-
-def _told(options: dict[str, Any]) -> dict[str, Any]:
-    """The settings that a picture's metadata tell: those that were asked for and matter to it."""
-    return {key: value for key, value in options.items() if key not in ("confidence", "keep_steps", "max_minibatch")}
-
-
-def _save(
-    job: Job, out: "Upscaled", files: _Files, mark: str = "", made: "Provenance | None" = None
-) -> tuple[str, ...]:
-    """The map first: a target that exists stands for a finished picture."""
-    from realsrt import imageio
-
-    if files.confidence and out.confidence is not None:
-        image = out.image
-        imageio.write(job.beside(mark + CONFIDENCE), confidence_picture(out.confidence, image.width, image.height))
-    target = job.beside(mark + job.target.suffix)
-    return imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
-
-
-def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> Any:
-    """A map in [0,1] on the grid of 8-px cells as an 8-bit gray Picture of the output's size; brighter = surer."""
-    import numpy as np
-
-    from realsrt.picture import Picture
-
-    gray = np.rint(np.clip(confidence_hw, 0, 1) * 255).astype(np.uint8)
-    return Picture.from_array(gray.repeat(8, axis=0).repeat(8, axis=1)[:height, :width])

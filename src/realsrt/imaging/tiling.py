@@ -75,13 +75,18 @@ def mirror_index(start: int, stop: int, size: int) -> Tensor:
     return torch.minimum(phase, period - phase) if size > 1 else torch.zeros_like(phase)
 
 
+def window_at(tiles: TilePlan, index: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the picture that window `index` shows, (window,) each, int64, with the border mirrored in."""
+    y, x = tiles.position(index)
+    rows = mirror_index(y - tiles.top, y - tiles.top + tiles.window, tiles.height)
+    return rows, mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width)
+
+
 def split(picture: Tensor, tiles: TilePlan, index: int) -> Tensor:
     """Window `index` of a picture (..., H, W) → (..., window, window), with the border mirrored in."""
     if picture.shape[-2:] != (tiles.height, tiles.width):
         raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the picture is {tuple(picture.shape[-2:])}")
-    y, x = tiles.position(index)
-    rows = mirror_index(y - tiles.top, y - tiles.top + tiles.window, tiles.height).to(picture.device)
-    columns = mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width).to(picture.device)
+    rows, columns = (indices.to(picture.device) for indices in window_at(tiles, index))
     return picture.index_select(-2, rows).index_select(-1, columns)
 
 

@@ -33,7 +33,8 @@ class Memory:
             self.kept = new
         else:
             place = (positions_BM + 1)[:, None, :, None].expand_as(new.key[:, :, 1:])
-            self.kept = KeyValue(*(old.scatter(2, place, now[:, :, 1:]) for old, now in zip(self.kept, new)))
+            pairs = zip(self.kept, new, strict=True)
+            self.kept = KeyValue(*(old.scatter(2, place, now[:, :, 1:]) for old, now in pairs))
         return self.kept
 
     def select(self, rows_R: Tensor) -> None:

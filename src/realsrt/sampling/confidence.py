@@ -44,8 +44,9 @@ def confidence_decode(
 
     ``predict(ids, mask)`` gives logits (B, N, V); ``score(ids)`` gives confidences (B, N), high = keep. A step fills
     every masked position by argmax (or samples at ``temperature`` with ``rng``), then masks the least confident ones
-    again. ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)`` holds
-    are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps`` < 1.
+    again. ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)``
+    holds are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps``
+    is below 1.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")

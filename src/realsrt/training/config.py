@@ -68,6 +68,8 @@ class TrainConfig:
     clean_share: float = 1.0
     """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
     that for a badly degraded one; below 1, clean pictures stay close to their input."""
+    clean_pixel: float = 1.0
+    """Pixel weight for such an input, in multiples of that for a badly degraded one."""
     commitment: float = 0.25
     gan: float = 0.0
     """Weight of the adversarial loss, on top of the adaptive factor; 0 trains without a discriminator."""

@@ -1,9 +1,4 @@
-"""What a training run asks of its device, and what ends it early."""
-
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""What a training run asks of its device."""
 
 import torch
 import torch.distributed as dist
@@ -49,31 +44,3 @@ class Together:
         shared = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.group)
         return shared.tolist()
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """Inside, the first SIGINT or SIGTERM is put into the list that is given; a second one does what it always does.
-
-    Outside the main thread signals are left alone.
-    """
-    caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number: int, _frame: object) -> None:
-        caught.append(number)
-        restore()
-
-    def restore() -> None:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-    for number in usual:
-        signal.signal(number, note)
-    try:
-        yield caught
-    finally:
-        restore()

@@ -12,8 +12,9 @@ from realsrt import presets
 from realsrt.checkpoint import load_model
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.model import RealSRT
+from realsrt.stopping import stop_signals
 from realsrt.training.config import TrainConfig
-from realsrt.training.device import Together, compile_parts, prepare_device, stop_signals
+from realsrt.training.device import Together, compile_parts, prepare_device
 from realsrt.training.ema import EMA
 from realsrt.training.pairs import build_pool
 from realsrt.training.progress import Budget, Log, rate

@@ -71,15 +71,18 @@ class PictureLoss(nn.Module):
         return top, left
 
     def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
-        """Loss of generated pictures against their targets; perceptual and adversarial parts weigh less where the
-        low-quality input lost little (``clean_share``)."""
+        """Loss of generated pictures against their targets; perceptual and adversarial parts weigh less, and the pixel
+        part more, where the low-quality input lost little (``clean_share``, ``clean_pixel``)."""
         cfg = self.config
-        pixel = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else F.mse_loss(image_BCHW, gt_BCHW)
-        figures = {"pixel": pixel.detach(), "mse": (image_BCHW.detach() - gt_BCHW).square().mean()}
-        loss = cfg.pixel * pixel
+        square_B = (image_BCHW - gt_BCHW).square().mean((1, 2, 3))
+        pixel_B = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else square_B
+        figures = {"pixel": pixel_B.detach().mean(), "mse": square_B.detach().mean()}
         share_B = gt_BCHW.new_ones(len(gt_BCHW))
-        if cfg.clean_share < 1:
-            share_B = cfg.clean_share + (1 - cfg.clean_share) * severity(lq_BCHW, gt_BCHW)
+        if cfg.clean_share < 1 or cfg.clean_pixel > 1:
+            severity_B = severity(lq_BCHW, gt_BCHW)
+            share_B = cfg.clean_share + (1 - cfg.clean_share) * severity_B
+            pixel_B = pixel_B * (cfg.clean_pixel + (1 - cfg.clean_pixel) * severity_B)
+        loss = cfg.pixel * pixel_B.mean()
         if self.perceptual is not None:
             top, left = self._shift(step)
             perceptual_B = self.perceptual(image_BCHW[:, :, top:, left:], gt_BCHW[:, :, top:, left:])

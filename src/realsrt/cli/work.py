@@ -1,0 +1,228 @@
+"""The pictures of a batch, one after another. While one is computed, a second thread writes the last, reads the next.
+
+All files are touched in that one thread, in order, so an error belongs to the picture that was being read or written.
+At most one picture waits decoded and one to be written. Bytes do not depend on it.
+"""
+
+import contextlib
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from realsrt.batch import Job
+from realsrt.cli.saving import CONFIDENCE, Files, save, told
+from realsrt.cli.show import Screen, about, error, note
+from realsrt.disk import check_place, file_sha256, is_full
+from realsrt.errors import ImageError, UsageError
+from realsrt.manifest import Manifest
+from realsrt.provenance import provenance
+from realsrt.report import Record, Report
+
+if TYPE_CHECKING:
+    from realsrt.picture import Picture
+    from realsrt.pipeline import Upscaled, Upscaler
+    from realsrt.strips import RowStore
+
+
+@dataclass(frozen=True)
+class Past:
+    """What is known of earlier runs: `manifest` None where none is kept; `settings` of this run; skip if `resume`."""
+
+    manifest: Manifest | None
+    settings: Mapping[str, Any]
+    resume: bool
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A picture read, or None if it is `done` already; `why` it is made again; `seconds` that reading took."""
+
+    picture: "Picture | None"
+    digest: str = ""
+    why: str | None = None
+    seconds: float = 0.0
+
+
+class Stop(Exception):
+    """The batch ends here; says why in one line."""
+
+
+class Work:
+    """Takes jobs through: each is read, computed, written and reported, whatever happens to the others."""
+
+    def __init__(
+        self, up: "Upscaler", options: Mapping[str, Any], files: Files, past: Past, report: Report, screen: Screen,
+        signals: list[int],
+    ) -> None:  # fmt: skip
+        """`signals` fills as they come: the picture being computed is then dropped, the one being written finished."""
+        self._up, self._options, self._files, self._past = up, options, files, past
+        self._report, self._screen, self._signals = report, screen, signals
+        self._behind: tuple[Job, Future[Record]] | None = None
+        info = up.model.info
+        self._model = {"model": info.source, "model_sha256": info.sha256}
+        self._made = provenance(info.source, info.sha256, told(options)) if files.provenance else None
+
+    def run(self, jobs: list[Job]) -> str:
+        """All of them, or until a signal comes or the disk is full: returns why it stopped early, or "".
+
+        Only contradicting options (UsageError) and an unwritable report (ImageError) get through.
+        """
+        with ThreadPoolExecutor(1, "files") as io:
+            ahead: Future[_Input] | None = None
+            try:
+                for number, job in enumerate(jobs):
+                    self._heed_signals()
+                    self._screen.begin(job.source.name)
+                    reading = ahead or io.submit(self._read, job)
+                    reading.exception()  # wait; what it is, `_take` finds out
+                    ahead = io.submit(self._read, jobs[number + 1]) if number + 1 < len(jobs) else None
+                    self._take(job, reading, io)
+                self._settle()
+            except Stop as stop:
+                with contextlib.suppress(Stop):
+                    self._settle()
+                return str(stop)
+            except BaseException:
+                with contextlib.suppress(Stop):
+                    self._settle()
+                raise
+            finally:
+                if ahead:
+                    ahead.cancel()
+        return ""
+
+    def _heed_signals(self) -> None:
+        if self._signals:
+            raise Stop(f"stopped by {signal.Signals(self._signals[0]).name}")
+
+    def _take(self, job: Job, reading: "Future[_Input]", io: ThreadPoolExecutor) -> None:
+        """Compute one picture that has been read, settle the one before, and hand this one over for writing."""
+        with self._failures_of(job):
+            loaded = reading.result()
+            if loaded.picture is None:
+                self._settle()
+                self._add(Record(str(job.source), str(job.target), "skipped", loaded.why))
+                return
+            started = time.perf_counter()
+            out, store = self._compute(job, loaded.picture)
+            seconds = time.perf_counter() - started + loaded.seconds
+            self._settle()
+            self._behind = job, io.submit(self._write, job, loaded, out, store, seconds)
+
+    def _compute(self, job: Job, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
+        """The rows in a store, unless the steps are to be saved too."""
+        from realsrt.strips import RowStore
+
+        if self._files.save_steps:
+            return self._up.upscale(picture, on_progress=self._progress, **self._options), None
+        width, height = self._size(picture)
+        store = RowStore(picture, width, height, job.target.parent)
+        try:
+            return self._up.upscale(picture, on_progress=self._progress, rows=store.add, **self._options), store
+        except BaseException:
+            store.close()
+            raise
+
+    def _size(self, picture: "Picture") -> tuple[int, int]:
+        """Width and height of the result."""
+        scale = self._options["outscale"]
+        return self._options["size"] or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+
+    def _progress(self, done: int, total: int) -> None:
+        if done < total:  # with all windows done, the picture is finished
+            self._heed_signals()
+        self._screen.windows(done, total)
+
+    def _settle(self) -> None:
+        """Wait for the picture that is being written, and report it."""
+        if self._behind:
+            job, writing = self._behind
+            self._behind = None
+            with self._failures_of(job, settled=True):
+                self._add(writing.result())
+
+    @contextlib.contextmanager
+    def _failures_of(self, job: Job, *, settled: bool = False) -> Iterator[None]:
+        """Report what goes wrong with one picture; go on, unless there is no point in it. Reports stay in order."""
+        try:
+            yield
+        except (UsageError, Stop, ReportError):
+            raise
+        except Exception as problem:
+            if not settled:
+                self._settle()
+            reason = about(job.source, problem)
+            error(reason, problem)
+            self._add(Record(str(job.source), str(job.target), "failed", reason))
+            if is_full(problem):
+                raise Stop("stopped, as the disk is full: make room") from problem
+
+    def _add(self, record: Record) -> None:
+        for notice in record.notices:
+            note(notice)
+        try:
+            self._report.add(record)
+        except ImageError as problem:
+            raise ReportError(str(problem)) from problem
+        self._screen.end(record)
+
+    # in the other thread
+
+    def _read(self, job: Job) -> _Input:
+        from realsrt import imageio
+
+        started = time.perf_counter()
+        if job.problem:
+            raise ImageError(job.problem)
+        files, past = self._files, self._past
+        if job.source.exists() and not (job.source.is_file() or job.source.is_dir()):
+            raise ImageError(f"{job.source}: is a pipe or a device, not a picture's file")
+        digest, why = "", None
+        if past.manifest and job.source.is_file():
+            digest = file_sha256(job.source)
+            missing = past.manifest.missing(job, digest, past.settings) if past.resume else "-"
+            if not missing:
+                return _Input(None, why="the output is there, of this input and these settings")
+            why = f"made again: {missing}" if past.resume and job.target.exists() else None
+        picture = imageio.read(job.source, max_pixels=files.max_pixels)
+        width, height = self._size(picture)
+        imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
+        if files.confidence:
+            imageio.check_output(job.beside(CONFIDENCE), width, height)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        check_place(job.target, width * height * picture.pixels.shape[2], picture.depth)
+        return _Input(picture, digest, why, time.perf_counter() - started)
+
+    def _write(self, job: Job, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:
+        started = time.perf_counter()
+        picture = loaded.picture
+        assert picture is not None
+        with contextlib.ExitStack() as stack:
+            if store:
+                stack.callback(store.close)
+                out = replace(out, image=store.picture())
+            notices, made = save(job, out, self._files, self._made)
+        if self._past.manifest:
+            self._past.manifest.add(job, loaded.digest, self._past.settings, made)
+        return Record(
+            str(job.source),
+            str(job.target),
+            "done",
+            loaded.why,
+            width=picture.width,
+            height=picture.height,
+            out_width=out.image.width,
+            out_height=out.image.height,
+            seconds=round(seconds + time.perf_counter() - started, 3),
+            confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
+            steps=None if out.window_steps is None else round(float(out.window_steps.mean()), 3),
+            **self._model,
+            notices=(*picture.notices, *notices),
+        )
+
+
+class ReportError(ImageError):
+    """The report cannot be written: no picture's failure, but the batch's."""

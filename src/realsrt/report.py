@@ -1,0 +1,96 @@
+"""What became of each picture of a batch: one line of JSON each."""
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import IO, Self
+
+from realsrt.errors import ImageError
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one picture.
+
+    `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]. `reason`: why it failed, was
+    skipped or was done again. `model`: its name, for the hub with the commit; `model_sha256` of its file.
+    """
+
+    source: str
+    target: str
+    status: str
+    reason: str | None = None
+    width: int | None = None
+    height: int | None = None
+    out_width: int | None = None
+    out_height: int | None = None
+    seconds: float | None = None
+    confidence: float | None = None
+    steps: float | None = None
+    model: str | None = None
+    model_sha256: str | None = None
+    notices: tuple[str, ...] = ()
+
+    def line(self, encoding: str = "utf-8") -> str:
+        """One line of JSON, without the fields that have nothing to say. What `encoding` lacks is escaped."""
+        told = {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        text = json.dumps(told, ensure_ascii=False)
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:  # a file name that is no UTF-8, or a stream that is not
+            text = json.dumps(told)
+        return text
+
+
+class Report:
+    """Writes one JSON line a picture, as it is done, to `streams` and to the file `path` (added to if `append`).
+
+    Half a line that a killed run left at the end of `path` is taken away first.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, append: bool = False, streams: Sequence[IO[str]] = ()
+    ) -> None:
+        """Raises ImageError if the file cannot be opened."""
+        self.records: list[Record] = []
+        self._streams = list(streams)
+        self._path, self._file = path, None
+        if path is not None:
+            try:
+                self._file = open(path, "a" if append else "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
+                cut_torn_line(path)
+            except OSError as error:
+                raise ImageError(f"{path}: the report cannot be written: {error.strerror}") from error
+
+    def add(self, record: Record) -> None:
+        """Raises ImageError if the file does not take it."""
+        self.records.append(record)
+        for stream in self._streams:
+            print(record.line(getattr(stream, "encoding", None) or "utf-8"), file=stream, flush=True)
+        try:
+            if self._file:
+                print(record.line(), file=self._file, flush=True)
+        except OSError as error:
+            raise ImageError(f"{self._path}: the report cannot be written: {error.strerror}") from error
+
+    def count(self, status: str) -> int:
+        return sum(record.status == status for record in self.records)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            with contextlib.suppress(OSError):  # on a full disk: what did not fit was reported
+                self._file.close()
+
+
+def cut_torn_line(path: str | os.PathLike[str]) -> None:
+    """Shorten a file of lines to its last whole one. Raises OSError. What is no regular file is left alone."""
+    if not os.path.isfile(path):
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

@@ -1,0 +1,124 @@
+"""Finishing a picture a strip of rows at a time, and keeping the strips, so that none of it has to be held whole.
+
+Legend: s scale (4), H W the output's sides in pixels at that scale.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsrt.imaging.color import WAVELET_LEVELS, wavelet
+from realsrt.imaging.resize import resize
+from realsrt.kinds import Pixels, Planes, to_hwc
+
+if TYPE_CHECKING:
+    from realsrt.picture import Picture
+
+Sink = Callable[[int, Tensor], None]
+_REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
+_STRIP_PIXELS = 2**22  # about so many are finished at a time, at least 64 rows
+_BORDER = 4  # low-quality rows around a strip, more than bicubic enlarging looks at
+IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that goes to a scratch file
+
+
+class Finisher:
+    """Takes blended rows (3,h,W) in order; gives them to ``sink(first, rows)`` in order, colour-fixed and in [0,1].
+
+    Where strips begin and end depends on the picture's size and the plan only, so the numbers do too.
+    """
+
+    def __init__(self, source: Planes | Pixels, scale: int, *, match_color: bool, sink: Sink) -> None:
+        """`source` is the input; `match_color`: replace coarse colours by those of the input (wavelet)."""
+        self._source, self._scale, self._sink = source, scale, sink
+        self._height, self._width = (side * scale for side in source.hw)
+        self._reach = _REACH if match_color else 0
+        self._strip = max(64, _STRIP_PIXELS // self._width)
+        self._held = torch.empty(3, 0, self._width)
+        self._first = self._done = 0  # the row that `held` begins with; the row that comes out next
+
+    @torch.inference_mode()
+    def add(self, first: int, rows: Tensor) -> None:
+        """The next rows; raises ValueError if they are not the next."""
+        have = self._first + self._held.shape[1]
+        if first != have:
+            raise ValueError(f"rows must come in order: expected {have}, got {first}")
+        self._held = torch.cat([self._held, rows], 1)
+        have += rows.shape[1]
+        while self._done < self._height:
+            stop = min(self._done + self._strip, self._height)
+            if have < min(stop + self._reach, self._height):
+                break
+            self._finish(stop)
+        keep = max(0, self._done - self._reach - self._first)
+        self._held = self._held[:, keep:].clone() if keep else self._held
+        self._first += keep
+
+    def _finish(self, stop: int) -> None:
+        low, high = max(0, self._done - self._reach), min(self._height, stop + self._reach)
+        rows = self._held[:, low - self._first : high - self._first]
+        if self._reach:
+            rows = wavelet(rows, self._enlarged(low, high))
+        self._sink(self._done, rows[:, self._done - low : stop - low].clamp(0, 1))
+        self._done = stop
+
+    def _enlarged(self, low: int, high: int) -> Tensor:
+        """Rows low…high of the bicubically enlarged input, (3,h,W)."""
+        s, (height, width) = self._scale, self._source.hw
+        top, bottom = max(0, low // s - _BORDER), min(height, -(-high // s) + _BORDER)
+        small = self._source.pick(torch.arange(top, bottom), torch.arange(width))
+        large = resize(small[None], ((bottom - top) * s, self._width), "bicubic", antialias=True)[0]
+        return large[:, low - top * s : high - top * s]
+
+
+class RowStore:
+    """Collects the finished rows of a picture of the kind of `like`: in memory, or beyond IN_MEMORY bytes in a scratch
+    file in `folder`. A context: the scratch file is gone at its end."""
+
+    def __init__(self, like: Picture, width: int, height: int, folder: Path) -> None:
+        self._like, self._shape = like, (height, width, like.pixels.shape[2])
+        self._next = 0
+        large = int(np.prod(self._shape)) * like.pixels.itemsize > IN_MEMORY
+        self._path = folder / f".rows.{secrets.token_hex(4)}.tmp" if large else None
+        self._file = None if self._path is None else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._pixels = None if large else np.empty(self._shape, like.pixels.dtype)
+
+    def add(self, first: int, planes: Planes) -> None:
+        """The next rows. Raises ImageError if they are not finite, OSError if the disk does not take them."""
+        if first != self._next:
+            raise ValueError(f"rows must come in order: expected {self._next}, got {first}")
+        alpha = None if planes.alpha is None else planes.alpha[0].numpy()
+        rows = self._like.with_pixels(to_hwc(planes.rgb), alpha).pixels
+        self._next += len(rows)
+        if self._pixels is not None:
+            self._pixels[first : self._next] = rows
+            return
+        assert self._file is not None
+        left = memoryview(rows.tobytes())
+        while left:
+            left = left[os.write(self._file, left) :]
+
+    def picture(self) -> Picture:
+        """The whole picture, once every row is in; its pixels are a read-only map of the scratch file if there is
+        one."""
+        if self._next != self._shape[0]:
+            raise ValueError(f"only {self._next} of {self._shape[0]} rows were added")
+        if self._path is None:
+            assert self._pixels is not None
+            return replace(self._like, pixels=self._pixels)
+        return replace(self._like, pixels=np.memmap(self._path, self._like.pixels.dtype, "r", shape=self._shape))
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

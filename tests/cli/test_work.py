@@ -1,0 +1,337 @@
+"""Batches: what is read, computed and written when, and what of it survives faults, signals and full disks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from realsrt import imageio, pipeline, presets
+from realsrt.checkpoint import save_model
+from realsrt.cli import main
+from realsrt.errors import ImageError
+from realsrt.kinds import Planes
+from realsrt.manifest import NAME
+from realsrt.picture import Picture
+from realsrt.pipeline import Upscaled
+
+
+def picture(path, height=12, width=9, seed=0):
+    rng = np.random.default_rng(seed)
+    imageio.write(path, Picture.from_array(rng.integers(0, 255, (height, width, 3), np.uint8)))
+    return path
+
+
+class Fake:
+    """Doubles pixels; `during` is called while a picture is computed."""
+
+    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64))
+    precision = "float32"
+    during = staticmethod(lambda image: None)
+
+    @classmethod
+    def from_pretrained(cls, name, **options):
+        return cls()
+
+    def upscale(self, image, *, on_progress, rows=None, **options):
+        on_progress(0, 2)
+        Fake.during(image)
+        on_progress(1, 2)
+        on_progress(2, 2)
+        doubled = image.rgb_float().repeat(4, axis=0).repeat(4, axis=1)
+        if rows:
+            rows(0, Planes(torch.from_numpy(doubled).permute(2, 0, 1)))
+        return Upscaled(
+            ids=None,
+            step=2,
+            num_steps=2,
+            image=None if rows else image.with_pixels(doubled),
+            confidence=np.zeros((6, 5), np.float32),
+            steps=(),
+            window_steps=np.array([2]),
+        )
+
+
+@pytest.fixture
+def fake(monkeypatch, tmp_path):
+    monkeypatch.setattr(pipeline, "Upscaler", Fake)
+    monkeypatch.setattr(Fake, "during", staticmethod(lambda image: None))
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("in")
+    return Fake
+
+
+def run(capsys, *argv, status=0):
+    assert main(["upscale", "in", "-o", "out", *argv]) == status
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def statuses(lines):
+    return "".join(line["status"][0] for line in lines)
+
+
+def outputs(folder="out"):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def six(tmp_path):
+    return [picture(tmp_path / "in" / f"{name}.png", seed=seed) for seed, name in enumerate("abcdef")]
+
+
+def test_resume_makes_only_what_changed(fake, tmp_path, capsys):
+    six(tmp_path)
+    lines, _ = run(capsys)
+    assert statuses(lines) == "dddddd"
+    assert (lines[0]["model"], lines[0]["model_sha256"]) == ("fake", "0" * 64)
+    before = outputs()
+    picture(tmp_path / "in" / "b.png", seed=99)
+    damaged = bytearray(before["d.png"])
+    damaged[-20] ^= 1
+    (tmp_path / "out" / "d.png").write_bytes(damaged)
+    (tmp_path / "out" / "e.png").unlink()
+    lines, _ = run(capsys, "--resume")
+    assert statuses(lines) == "sdsdds"
+    assert "input has changed" in lines[1]["reason"]
+    assert "damaged" in lines[3]["reason"]
+    after = outputs()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"b.png", NAME}
+    lines, _ = run(capsys, "--resume")
+    assert statuses(lines) == "ssssss"
+    assert outputs() == after
+    lines, _ = run(capsys, "--resume", "--strip")
+    assert statuses(lines) == "dddddd"
+    assert "other settings: strip" in lines[0]["reason"]
+
+
+def test_another_model_of_the_same_name_is_another_setting(fake, tmp_path, capsys, monkeypatch):
+    picture(tmp_path / "in" / "a.png")
+    run(capsys)
+    monkeypatch.setattr(fake, "model", SimpleNamespace(info=SimpleNamespace(source="fake", sha256="1" * 64)))
+    lines, _ = run(capsys, "--resume")
+    assert (statuses(lines), lines[0]["reason"]) == ("d", "made again: other settings: model")
+
+
+def test_one_file_to_one_file_leaves_nothing_but_it(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", "a.png", "-o", "b.png"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "in"]
+    for status in ("done", "skipped"):
+        capsys.readouterr()
+        assert main(["upscale", "a.png", "-o", "b.png", "--resume"]) == 0
+        assert json.loads(capsys.readouterr().out)["status"] == status
+
+
+def test_reading_and_writing_go_on_beside_computing(fake, tmp_path, capsys, monkeypatch):
+    """While a picture is computed, the one before is written and the one after read: never more, and in one thread."""
+    six(tmp_path)
+    events, threads, read, write = [], set(), imageio.read, imageio.write
+
+    def reading(path, **options):
+        threads.add(threading.get_ident())
+        events.append(f"read {path.stem}")
+        return read(path, **options)
+
+    def writing(path, *args, **options):
+        threads.add(threading.get_ident())
+        result = write(path, *args, **options)
+        events.append(f"write {path.stem}")
+        return result
+
+    def during(image):
+        name = image.source.stem
+        wanted = {f"write {chr(ord(name) - 1)}", f"read {chr(ord(name) + 1)}"} - {"write `", "read g"}
+        deadline = time.monotonic() + 10
+        while not wanted <= set(events) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        events.append(f"compute {name}")
+
+    monkeypatch.setattr(imageio, "read", reading)
+    monkeypatch.setattr(imageio, "write", writing)
+    monkeypatch.setattr(fake, "during", staticmethod(during))
+    lines, _ = run(capsys)
+    assert statuses(lines) == "dddddd"
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+    at = {event: number for number, event in enumerate(events)}
+    for before, name, after in zip("abcd", "bcde", "cdef", strict=True):
+        assert at[f"write {before}"] < at[f"compute {name}"]
+        assert at[f"compute {before}"] < at[f"read {after}"] < at[f"compute {name}"]
+
+
+def test_errors_stay_with_their_picture(fake, tmp_path, capsys, monkeypatch):
+    six(tmp_path)
+    (tmp_path / "in" / "b.png").write_text("words")
+    write = imageio.write
+
+    def writing(path, *args, **options):
+        if path.stem == "d":
+            raise ImageError(f"{path}: could not be written: Input/output error")
+        return write(path, *args, **options)
+
+    def during(image):
+        if image.source.stem == "e":
+            raise RuntimeError("of e")
+
+    monkeypatch.setattr(imageio, "write", writing)
+    monkeypatch.setattr(fake, "during", staticmethod(during))
+    lines, errors = run(capsys, status=1)
+    assert [Path(line["source"]).stem for line in lines] == list("abcdef")
+    assert statuses(lines) == "dfdffd"
+    reasons = {Path(line["source"]).stem: line["reason"] for line in lines if line["status"] == "failed"}
+    assert "not a picture" in reasons["b"]
+    assert "Input/output" in reasons["d"]
+    assert "of e" in reasons["e"]
+    assert [line.split(":")[2].strip() for line in errors.splitlines()[:3]] == ["in/b.png", "in/d.png", "in/e.png"]
+
+
+def test_pipes_and_unlistable_folders_fail_by_name(fake, tmp_path, capsys):
+    picture(tmp_path / "in" / "z.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    os.symlink("nowhere.png", tmp_path / "in" / "dangling.png")
+    os.symlink("loop.png", tmp_path / "in" / "loop.png")
+    lines, errors = run(capsys, status=1)
+    assert statuses(lines) == "fffd"
+    assert "a pipe or a device" in errors
+    assert "dangling.png" in errors
+    assert "loop.png" in errors
+
+
+def test_inputs_and_folders_may_be_read_only(fake, tmp_path, capsys):
+    (tmp_path / "in" / "x").mkdir()
+    picture(tmp_path / "in" / "x" / "a.png").chmod(0o400)
+    (tmp_path / "in" / "x").chmod(0o500)
+    try:
+        lines, _ = run(capsys, "--recursive")
+        assert statuses(lines) == "d"
+        assert (tmp_path / "out" / "x").stat().st_mode & 0o200
+        assert (tmp_path / "out" / "x" / "a.png").stat().st_mode & 0o200
+    finally:
+        (tmp_path / "in" / "x").chmod(0o700)
+
+
+def test_names_of_any_script_and_of_no_text(fake, tmp_path, capsys):
+    names = ["Ωμέγα.png", "写真.png", "a\nb.png", os.fsdecode(b"\xff.png")]
+    for name in names:
+        picture(tmp_path / "in" / name)
+    lines, _ = run(capsys, "--report", "r.jsonl")
+    assert statuses(lines) == "dddd"
+    assert {Path(line["target"]).name for line in lines} == set(names) == set(outputs()) - {NAME}
+    assert statuses(run(capsys, "--resume")[0]) == "ssss"
+
+
+def test_a_full_disk_ends_the_batch_with_what_is_whole(fake, tmp_path, capsys, monkeypatch):
+    six(tmp_path)
+    fsync, count = os.fsync, []
+
+    def full(descriptor):
+        count.append(descriptor)
+        if len(count) > 4:  # file and folder of a, and of b
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        lines, errors = run(capsys, status=1)
+    assert statuses(lines) == "ddf"
+    assert "out/c.png: could not be written: No space left on device" in errors
+    assert "the disk is full: make room; 2 done, 0 skipped, 1 failed, 3 left; the same command with --resume" in errors
+    assert sorted(outputs()) == [NAME, "a.png", "b.png"]
+    assert statuses(run(capsys, "--resume")[0]) == "ssdddd"
+
+
+def test_what_does_not_fit_is_refused_before_computing(fake, tmp_path, capsys, monkeypatch):
+    six(tmp_path)
+    picture(tmp_path / "in" / "bb.png", 200, 200)
+    monkeypatch.setattr("realsrt.disk.shutil.disk_usage", lambda folder: SimpleNamespace(free=100_000))
+    seen = []
+    monkeypatch.setattr(fake, "during", staticmethod(lambda image: seen.append(image.source.stem)))
+    lines, errors = run(capsys, status=1)
+    assert statuses(lines) == "ddfdddd"
+    assert seen == list("abcdef")
+    assert "needs at least 0.4 MB, and 0.1 MB are free" in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_drops_what_is_computed_and_finishes_what_is_written(fake, tmp_path, capsys, monkeypatch, number):
+    six(tmp_path)
+    usual = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(
+        fake, "during", staticmethod(lambda image: os.kill(os.getpid(), number) if image.source.stem == "c" else None)
+    )
+    lines, errors = run(capsys, status=128 + number)
+    assert statuses(lines) == "dd"
+    assert f"stopped by {number.name}; 2 done, 0 skipped, 0 failed, 4 left; the same command with --resume" in errors
+    assert sorted(outputs()) == [NAME, "a.png", "b.png"]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == usual
+    monkeypatch.setattr(fake, "during", staticmethod(lambda image: None))
+    assert statuses(run(capsys, "--resume")[0]) == "ssdddd"
+
+
+def test_leftovers_are_cleared_by_the_next_run(fake, tmp_path, capsys):
+    six(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".a.png.0123abcd.tmp").write_bytes(b"half")
+    run(capsys, "--resume")
+    assert sorted(outputs()) == [NAME, *(f"{name}.png" for name in "abcdef")]
+
+
+def test_a_report_that_breaks_ends_the_batch(fake, tmp_path, capsys):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    six(tmp_path)
+    _, errors = run(capsys, "--report", "/dev/full", status=1)
+    assert errors == "realsrt: error: /dev/full: the report cannot be written: No space left on device\n"
+
+
+def command(tmp_path, weights, out, *more):
+    argv = [sys.executable, "-m", "realsrt", "upscale", str(tmp_path / "in"), "-o", str(out)]
+    return [*argv, "--model-path", str(weights), "-g", "cpu", *more]
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    (tmp_path / "in").mkdir()
+    save_model(presets.build("tiny", seed=0), tmp_path / "tiny.safetensors")
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_the_real_command(tiny, tmp_path, number):
+    for seed in range(40):
+        picture(tmp_path / "in" / f"{seed:02}.png", 80, 80, seed)
+    out = tmp_path / "out"
+    process = subprocess.Popen(command(tmp_path, tiny, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, errors
+    assert errors.count("\n") == 1
+    assert f"stopped by {number.name}" in errors
+    names = [path.name for path in out.iterdir() if path.name != NAME]
+    assert 1 <= len(names) < 40
+    assert not any(name.startswith(".") for name in names)
+    for name in names:
+        assert imageio.read(out / name).pixels.shape == (320, 320, 3)
+
+
+def test_no_byte_depends_on_what_ran_beside_it(tiny, tmp_path, capsys):
+    for seed, name in enumerate("abc"):
+        picture(tmp_path / "in" / f"{name}.png", 20 + seed, 70, seed)
+    options = ["--model-path", str(tiny), "-g", "cpu", "--steps", "1", "--stride", "32"]
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "all"), *options]) == 0
+    for name in "cab":
+        argv = ["upscale", str(tmp_path / "in" / f"{name}.png"), "-o", str(tmp_path / f"{name}.png"), *options]
+        assert main([*argv, "--max-minibatch", "7"]) == 0
+        assert (tmp_path / f"{name}.png").read_bytes() == (tmp_path / "all" / f"{name}.png").read_bytes()

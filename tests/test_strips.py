@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+
+import realsrt
+from realsrt import strips
+from realsrt.imaging.color import wavelet
+from realsrt.imaging.resize import resize
+from realsrt.kinds import Pixels, Planes
+from realsrt.picture import Picture
+from realsrt.strips import Finisher, RowStore
+
+
+def samples(height, width, bands=3, dtype=np.uint8):
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (height, width, bands), dtype)
+
+
+@pytest.mark.parametrize(("height", "width", "pieces"), [(70, 9, (3, 100, 177)), (5, 31, (20,)), (40, 20, (1, 159))])
+@pytest.mark.parametrize("match_color", [True, False])
+def test_strips_are_what_the_whole_picture_would_be(monkeypatch, height, width, pieces, match_color):
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", 1)  # strips of 64 rows
+    source = Pixels(samples(height, width))
+    image = torch.rand(3, 4 * height, 4 * width, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+    out, starts = [], []
+    finisher = Finisher(source, 4, match_color=match_color, sink=lambda y, rows: (starts.append(y), out.append(rows)))
+    first = 0
+    for rows in image.split(list(pieces), 1):
+        finisher.add(first, rows)
+        first += rows.shape[1]
+    assert starts == list(range(0, 4 * height, 64))
+    rgb = source.pick(torch.arange(height), torch.arange(width))
+    enlarged = resize(rgb[None], (4 * height, 4 * width), "bicubic", antialias=True)[0]
+    whole = wavelet(image, enlarged) if match_color else image
+    torch.testing.assert_close(torch.cat(out, 1), whole.clamp(0, 1), atol=2e-6, rtol=0)
+    with pytest.raises(ValueError, match="in order"):
+        finisher.add(0, image)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pixels_show_what_planes_hold(bands, dtype):
+    hwc = samples(7, 9, bands, dtype)
+    rows, columns = torch.tensor([6, 0, 0, 3]), torch.arange(8, -1, -2)
+    chw = torch.from_numpy(Picture.from_array(hwc).rgb_float()).permute(2, 0, 1)
+    assert torch.equal(Pixels(hwc).pick(rows, columns), Planes(chw).pick(rows, columns))
+    assert Pixels(hwc).hw == Planes(chw).hw == (7, 9)
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+@pytest.mark.parametrize("scratch", [True, False])
+def test_a_store_gives_back_its_rows_from_memory_or_from_a_file(monkeypatch, tmp_path, bands, scratch):
+    monkeypatch.setattr(strips, "IN_MEMORY", 0 if scratch else 2**20)
+    like = Picture.from_array(samples(3, 2, bands, np.uint16))
+    store = RowStore(like, 5, 8, tmp_path)
+    rng = torch.Generator().manual_seed(0)
+    rgb, alpha = torch.rand(1, 8, 5, generator=rng).expand(3, -1, -1), torch.rand(1, 8, 5, generator=rng)
+    for first, stop in ((0, 3), (3, 8)):
+        store.add(first, Planes(rgb[:, first:stop], alpha[:, first:stop] if bands in (2, 4) else None))
+    picture = store.picture()
+    whole = like.with_pixels(rgb.permute(1, 2, 0).numpy(), alpha[0].numpy() if bands in (2, 4) else None)
+    assert picture.pixels.dtype == np.uint16
+    assert np.array_equal(picture.pixels, whole.pixels)
+    assert len(list(tmp_path.iterdir())) == scratch
+    store.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_takes_rows_in_order_and_is_not_a_picture_before_the_last(tmp_path):
+    store = RowStore(Picture.from_array(samples(3, 2)), 4, 8, tmp_path)
+    store.add(0, Planes(torch.zeros(3, 5, 4)))
+    with pytest.raises(ValueError, match="only 5 of 8"):
+        store.picture()
+    with pytest.raises(ValueError, match="in order"):
+        store.add(6, Planes(torch.zeros(3, 2, 4)))
+
+
+@pytest.fixture(scope="module")
+def up():
+    return realsrt.Upscaler(realsrt.presets.build("tiny", 0))
+
+
+@pytest.mark.parametrize(("options", "bands"), [({}, 3), ({}, 1), ({}, 4), ({"outscale": 2.5}, 3)])
+def test_rows_are_the_picture(up, monkeypatch, tmp_path, options, bands):
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", 1)
+    picture = Picture.from_array(samples(90, 70, bands))
+    whole = up.upscale(picture, steps=1, color_fix="wavelet", **options)
+    pieces = []
+    store = RowStore(picture, whole.image.width, whole.image.height, tmp_path)
+    add = lambda first, planes: (pieces.append(first), store.add(first, planes))  # noqa: E731
+    out = up.upscale(picture, steps=1, color_fix="wavelet", rows=add, **options)
+    assert np.array_equal(store.picture().pixels, whole.image.pixels)
+    assert out.image is None
+    assert np.array_equal(out.confidence, whole.confidence)
+    assert out.window_steps.tolist() == whole.window_steps.tolist()
+    streams = bands != 4 and not options
+    assert out.ids is None
+    assert (len(pieces) > 1) == streams
+
+
+def test_rows_come_before_the_last_window_is_done(up, monkeypatch):
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", 1)
+    log = []
+    up.upscale(
+        Picture.from_array(samples(200, 64)),
+        steps=1,
+        stride=64,
+        rows=lambda first, planes: log.append(("rows", first)),
+        on_progress=lambda done, total: log.append(("done", done, total)),
+    )
+    assert log.index(("rows", 0)) < log.index(("done", 4, 4))
+
+
+def test_rows_are_of_one_last_step(up):
+    with pytest.raises(realsrt.errors.UsageError, match="keep_steps"):
+        up.upscale(Picture.from_array(samples(9, 9)), rows=print, keep_steps=True)
+
+
+def test_a_picture_from_a_scratch_file_is_written_like_any_other(monkeypatch, tmp_path):
+    from realsrt import imageio
+
+    picture = Picture.from_array(samples(40, 30))
+    rgb = torch.from_numpy(picture.rgb_float()).permute(2, 0, 1)
+    imageio.write(tmp_path / "memory.png", picture)
+    monkeypatch.setattr(strips, "IN_MEMORY", 0)
+    store = RowStore(picture, 30, 40, tmp_path)
+    store.add(0, Planes(rgb))
+    imageio.write(tmp_path / "scratch.png", store.picture())
+    assert (tmp_path / "memory.png").read_bytes() == (tmp_path / "scratch.png").read_bytes()
