@@ -58,6 +58,12 @@ def test_numbers_come_back_exactly(tmp_path, suffix, dtype, bands):
     assert (back.gray, back.has_alpha) == (bands < 3, bands in (2, 4))
 
 
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_one_pixel(tmp_path, bands):
+    imageio.write(tmp_path / "a.png", Picture.from_array(noise(1, 1, bands)))
+    assert imageio.read(tmp_path / "a.png").pixels.shape == (1, 1, bands)
+
+
 def test_float_tiff_comes_back_exactly(tmp_path):
     pixels = noise(5, 6, 3, np.float32)
     imageio.write(tmp_path / "a.tiff", Picture.from_array(pixels))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from realsrt import imageio, tiffexif, xmp
 from realsrt.errors import ImageError
@@ -159,6 +159,20 @@ def test_text_of_png(tmp_path):
     assert "text" in imageio.write(tmp_path / "b.jpg", picture)[0]
 
 
+def test_names_that_are_no_utf8_cost_nothing_else(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add(b"tEXt", b"Auth\xebr\0Zoe")
+    profile = imageio.read(photo_of(tmp_path)).icc
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text, icc_profile=profile)
+    assert imageio.read(tmp_path / "a.png").icc == profile
+
+
+def photo_of(folder: Path) -> Path:
+    image = pyvips.Image.new_from_array(pixels()).copy(interpretation="srgb").icc_transform("p3", input_profile="srgb")
+    image.write_to_file(str(folder / "p3.jpg"))
+    return folder / "p3.jpg"
+
+
 def test_an_animated_png_says_so(tmp_path):
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
@@ -194,6 +208,7 @@ def test_a_second_event_follows_the_first():
         XMP[:-20],
         b'<!DOCTYPE x [<!ENTITY a "b">]>' + XMP,
         b"<a>" * 100_000 + b"</a>" * 100_000,
+        b"<a>" + b"<b/>" * 100_000 + b"</a>",
         "<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>".encode("utf-16"),
     ],
 )

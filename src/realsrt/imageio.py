@@ -55,11 +55,11 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
             del fields["icc-profile-data"]  # of the space it was converted from
         elif image.get_typeof("icc-profile-data"):
             fields["icc-profile-data"] = (image.get_typeof("icc-profile-data"), image.get("icc-profile-data"))
-        pixels = image.numpy()
+        pixels = image.numpy().reshape(image.height, image.width, image.bands)  # pyvips drops axes of 1x1 gray
     except (pyvips.Error, OSError) as error:
         raise _unreadable(path, error) from error
     _check_floats(path, pixels)
-    pixels = _upright(pixels[..., None] if pixels.ndim == 2 else pixels, orientation)
+    pixels = _upright(pixels, orientation)
     return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), tuple(notices), path)
 
 
@@ -89,13 +89,12 @@ def _open(path: Path) -> pyvips.Image:
 
 
 def _check_size(path: Path, image: pyvips.Image, max_pixels: int) -> None:
-    """Refuse what would fill the memory: too many pixels, or as many bytes by means of channels."""
-    size = f"{image.width}x{image.height}"
+    """Refuse what would fill the memory: too many pixels, or too many channels."""
     if image.bands > _MAX_BANDS:
         raise ImageError(f"{path}: has {image.bands} channels, more than any picture; {_MAX_BANDS} are read at most")
     if image.width * image.height > max_pixels:
         raise ImageError(
-            f"{path}: {size} is above the limit of {max_pixels:,} pixels; "
+            f"{path}: {image.width}x{image.height} is above the limit of {max_pixels:,} pixels; "
             "if you trust the file, raise the limit with --max-pixels"
         )
 

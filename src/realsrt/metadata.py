@@ -24,7 +24,7 @@ _IPTC_RESOURCE = 0x0404
 
 def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
     """libvips' field names → (type, value) of all that is carried; orientation is not, IPTC without its wrapper."""
-    names = [name for name in image.get_fields() if name.startswith(_CARRIED) and "Orientation" not in name]
+    names = [name for name in _fields(image) if name.startswith(_CARRIED) and "Orientation" not in name]
     found: dict[str, tuple[int, Any]] = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if "iptc-data" in found:
         data = _unwrapped(bytes(found["iptc-data"][1]))
@@ -32,6 +32,13 @@ def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
         if not data:
             del found["iptc-data"]
     return found
+
+
+def _fields(image: pyvips.Image) -> list[str]:
+    try:
+        return image.get_fields()
+    except UnicodeDecodeError:  # a hostile name among them, or a PNG's keyword with accents: whole blocks only
+        return [name for name in _CARRIED if image.get_typeof(name)]
 
 
 def collect_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:

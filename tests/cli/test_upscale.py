@@ -105,7 +105,8 @@ def test_a_folder_with_bad_files_among_the_good(fake, tmp_path, capsys):
 def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     picture(tmp_path / "a.png")
     argv = "upscale -i a.png --output out.tif --model_path w.pth -r 50x60 -t 96 --stride 32 --timesteps 3"
-    argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence --refine sparse --confidence_exit 0.75"
+    argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence"
+    argv += " --refine sparse --confidence_exit 0.75"
     assert main(argv.split()) == 0
     assert fake.asked == {
         "name": "w.pth", "device": "cpu", "precision": "fp32", "size": (50, 60), "outscale": 4.0, "tile": 96,
@@ -206,3 +207,19 @@ def test_the_real_pipeline_from_end_to_end(tmp_path, capsys):
     assert imageio.read(tmp_path / "b_confidence.png").pixels.shape == (80, 120, 1)
     assert main([*argv, "-o", str(tmp_path / "c.png")]) == 0
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+
+
+def test_provenance_is_noted_unless_refused(fake, tmp_path):
+    picture(tmp_path / "a.png")
+    for extra, expected in (([], True), (["--no-provenance"], False), (["--strip"], False)):
+        assert main(["upscale", "a.png", "-o", "out.png", "--fidelity", "0.5", *extra]) == 0
+        packet = imageio.read("out.png").metadata.get("xmp-data", (0, b""))[1]
+        assert (b"0000000000" in packet) == expected
+        assert (b'fidelity": 0.5' in packet.replace(b"&quot;", b'"')) == expected
+
+
+def test_alpha_reaches_the_pipeline(fake, tmp_path):
+    picture(tmp_path / "a.png", bands=4)
+    assert main(["upscale", "a.png", "-o", "out.png", "--alpha", "model"]) == 0
+    assert fake.asked["alpha"] == "model"
+    assert main(["upscale", "a.png", "-o", "out.png", "--alpha", "nearest"]) == 2
