@@ -66,6 +66,8 @@ class CodeCritic(nn.Module):
     def forward(self, ids_BN: Tensor, cond: Condition, **some: Any) -> Tensor:
         """Confidence (B, N): high = believable."""
         logits_BNV = self.to_logits(self.backbone(ids_BN, cond, **some)).float()
+        if (positions_BM := some.get("positions_BM")) is not None:
+            ids_BN = ids_BN.gather(1, positions_BM)
         chosen_BN = logits_BNV.gather(-1, ids_BN[..., None]).squeeze(-1)
         likelier_BN = chosen_BN - logits_BNV.logsumexp(-1) + math.log(logits_BNV.shape[-1])
         return self.gain * likelier_BN + self.shift

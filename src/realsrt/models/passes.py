@@ -17,9 +17,10 @@ class Passes:
     """What a sampler calls as ``predict`` and ``score``.
 
     Windows without an open position are left out (a sampler may be done with some before others). With ``sparse``,
-    from the second call on only open positions are computed, as queries: keys and values at the others are those of the
-    call before, though some of what they had seen has changed since. That is an approximation, and the first call is
-    exact. With neither, the device is never asked for a value.
+    from the second call on only open positions are computed, as queries. Keys and values at the others are made of what
+    the call before had there, plus what has changed in the input at that very place (a mask that became a token): what
+    follows from it in later layers is left out, so this is an approximation. The first call is exact. With neither, the
+    device is never asked for a value.
     """
 
     def __init__(
@@ -76,10 +77,7 @@ class _Pass:
         if not self._sparse or bool((counts_R != counts_R[0]).any()):
             return self._keep(rows_R, self._run(ids_RN, mask_RN, memories=self._memories))
         positions_RM = open_RN.nonzero()[:, 1].unflatten(0, (len(rows_R), -1))
-        ids_RM = ids_RN.gather(1, positions_RM)
-        mask_RM = None if mask_RN is None else mask_RN.gather(1, positions_RM)
-        side = round(ids_BN.shape[1] ** 0.5)
-        out_RM = self._run(ids_RM, mask_RM, memories=self._memories, side=side, positions_BM=positions_RM)
+        out_RM = self._run(ids_RN, mask_RN, memories=self._memories, positions_BM=positions_RM)
         index = positions_RM if out_RM.ndim == 2 else positions_RM[..., None].expand_as(out_RM)
         return self._keep(rows_R, self._out[rows_R].scatter(1, index, out_RM))
 

@@ -6,7 +6,7 @@ C condition channels, M some of the positions.
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,13 @@ class ConditionBlock(nn.Module):
         return x_BND + self.feed_forward(x_BND)
 
 
+class Some(NamedTuple):
+    """Positions (B, M) that are computed as queries, and the rotation angles of all positions, if they rotate."""
+
+    positions_BM: Tensor
+    all_angles: Tensor | None
+
+
 class MainBlock(nn.Module):
     """x += SelfAttn(x); x += CrossAttn(x, condition); x += FF(x)."""
 
@@ -83,10 +90,15 @@ class MainBlock(nn.Module):
         x_BND: Tensor,
         context: KeyValue | None,
         angles: Tensor | None,
+        some: "Some | None" = None,
         memory: Memory | None = None,
-        positions_BN: Tensor | None = None,
     ) -> Tensor:
-        x_BND = x_BND + self.self_attn(x_BND, angles_Nd=angles, memory=memory, positions_BN=positions_BN)
+        own = None
+        if memory is not None:
+            all_BPD = memory.renew(x_BND, some and some.positions_BM)
+            if some is not None:
+                own = self.self_attn.project(self.self_attn.norm(all_BPD), some.all_angles)
+        x_BND = x_BND + self.self_attn(x_BND, own, angles)
         if self.cross_attn is not None:
             x_BND = x_BND + self.cross_attn(x_BND, context, angles)
         return x_BND + self.feed_forward(x_BND)
@@ -129,24 +141,22 @@ class Transformer(nn.Module):
         """(B, N, …) → (B, P, G, …)."""
         return x_BN.unflatten(1, (-1, self.config.groups))
 
-    def _place(self, x_BPD: Tensor, side: int, positions_BP: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Features with their absolute position added, and rotation angles if positions are relative. The grid is
-        ``side`` x ``side``; ``positions``: which of it these are, by default all."""
+    def _place(self, x_BPD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Features with their absolute position added, and rotation angles if positions are relative."""
+        side = _side(x_BPD.shape[1])
         if self.config.position == "sincos":
             if side != self.config.grid:
                 raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {side}x{side}")
-            table = self.position.to(x_BPD.dtype)
-            return x_BPD + (table if positions_BP is None else table[positions_BP]), None
+            return x_BPD + self.position.to(x_BPD.dtype), None
         if (key := (side, x_BPD.device)) not in self._angles:
             self._angles[key] = rope_2d(side, side, self.config.head_dim).to(x_BPD.device)
-        angles_Pd = self._angles[key]
-        return x_BPD, angles_Pd if positions_BP is None else angles_Pd[positions_BP][:, None]
+        return x_BPD, self._angles[key]
 
     def condition(self, cond: Tensor) -> Condition:
         """``cond``: ids (B, N) or features (B, P, C) → what every later call with the same condition reuses."""
         if self.config.condition == "tokens":
             cond = self._by_position(self._codes(cond)).flatten(2)
-        x_BPD, angles = self._place(self.embed_condition(cond), _side(cond.shape[1]))
+        x_BPD, angles = self._place(self.embed_condition(cond))
         for block in self.condition_blocks:
             x_BPD = block(x_BPD, angles)
         x_BPD = self.condition_norm(x_BPD)
@@ -156,8 +166,9 @@ class Transformer(nn.Module):
         return Condition(context=tuple(projected))
 
     def memories(self) -> tuple[Memory, ...]:
-        """An empty memory for each block: given to a first call, it lets later ones compute some positions only."""
-        return tuple(Memory() for _ in self.blocks)
+        """Empty memories, of the input and of each block: given to a first call, they let later ones compute some
+        positions only."""
+        return tuple(Memory() for _ in range(1 + len(self.blocks)))
 
     def forward(
         self,
@@ -166,25 +177,34 @@ class Transformer(nn.Module):
         mask_BN: Tensor | None = None,
         *,
         memories: tuple[Memory, ...] = (),
-        side: int | None = None,
         positions_BM: Tensor | None = None,
     ) -> Tensor:
         """Features (B, P, D). Tokens where ``mask_BN`` is True are replaced by their group's share of the learned mask
-        vector. With ``positions_BM`` of a grid of ``side`` x ``side``, ids, mask and features are those of these
-        positions only; the keys and values of all others are remembered from the calls before."""
+        vector.
+
+        With ``memories`` of a call before, features (B, M, D) of ``positions_BM`` only. What the other positions' keys
+        and values are made of is remembered, plus what has changed in their own input: an approximation.
+        """
         x_BPGd = self._by_position(self.embed(self._codes(ids_BN)))
         if mask_BN is not None:
             mask_token_Gd = self.mask_token.to(x_BPGd.dtype).view(self.config.groups, -1)
             x_BPGd = torch.where(self._by_position(mask_BN)[..., None], mask_token_Gd, x_BPGd)
-        x_BPD = x_BPGd.flatten(2)
-        x_BPD, angles = self._place(x_BPD, side or _side(x_BPD.shape[1]), positions_BM)
-        if (summand_BPD := cond.summand_BPD) is not None:
-            if positions_BM is not None:
-                summand_BPD = summand_BPD.gather(1, positions_BM[..., None].expand_as(x_BPD))
-            x_BPD = x_BPD + summand_BPD
+        x_BPD, angles = self._place(x_BPGd.flatten(2))
+        if cond.summand_BPD is not None:
+            x_BPD = x_BPD + cond.summand_BPD
+        some, own_angles, blocks = None, angles, memories[1:]
+        if memories:
+            before_BPD = memories[0].kept_BPD
+            memories[0].renew(x_BPD, None)
+            if positions_BM is not None and before_BPD is not None:
+                for memory in blocks:
+                    memory.shift(x_BPD - before_BPD)
+                some = Some(positions_BM, angles)
+                x_BPD = x_BPD.gather(1, positions_BM[..., None].expand(-1, -1, x_BPD.shape[2]))
+                own_angles = None if angles is None else angles[positions_BM][:, None]
         for index, block in enumerate(self.blocks):
             context = cond.context[index] if cond.context else None
-            x_BPD = block(x_BPD, context, angles, memories[index] if memories else None, positions_BM)
+            x_BPD = block(x_BPD, context, own_angles, some, blocks[index] if blocks else None)
         return self.norm(x_BPD)
 
 

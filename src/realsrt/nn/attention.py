@@ -22,25 +22,28 @@ class KeyValue(NamedTuple):
 
 
 class Memory:
-    """Keys and values of one self-attention layer from an earlier pass, some of which later passes replace."""
+    """What a self-attention layer was given at all positions in an earlier pass, to be brought up to date in part."""
 
     def __init__(self) -> None:
-        self.kept: KeyValue | None = None
+        self.kept_BPD: Tensor | None = None
 
-    def renew(self, new: KeyValue, positions_BM: Tensor | None) -> KeyValue:
-        """``new`` is all there is, or, with ``positions_BM``, its M pairs take those places; all keys and values."""
-        if positions_BM is None or self.kept is None:
-            self.kept = new
+    def renew(self, x_BMD: Tensor, positions_BM: Tensor | None) -> Tensor:
+        """``x`` is all there is, or, with ``positions``, takes these places; all positions (B, P, D)."""
+        if positions_BM is None or self.kept_BPD is None:
+            self.kept_BPD = x_BMD
         else:
-            place = (positions_BM + 1)[:, None, :, None].expand_as(new.key[:, :, 1:])
-            pairs = zip(self.kept, new, strict=True)
-            self.kept = KeyValue(*(old.scatter(2, place, now[:, :, 1:]) for old, now in pairs))
-        return self.kept
+            self.kept_BPD = self.kept_BPD.scatter(1, positions_BM[..., None].expand_as(x_BMD), x_BMD)
+        return self.kept_BPD
+
+    def shift(self, change_BPD: Tensor) -> None:
+        """Add what has changed in the input of the first layer: it passes through every layer's residual."""
+        assert self.kept_BPD is not None
+        self.kept_BPD = self.kept_BPD + change_BPD
 
     def select(self, rows_R: Tensor) -> None:
         """Keep these windows of the batch only."""
-        assert self.kept is not None
-        self.kept = KeyValue(*(part[rows_R] for part in self.kept))
+        assert self.kept_BPD is not None
+        self.kept_BPD = self.kept_BPD[rows_R]
 
 
 class LayerNorm(nn.Module):
@@ -88,20 +91,10 @@ class Attention(nn.Module):
             null_key = torch.zeros_like(null_key)  # its logit must not depend on where the query stands
         return KeyValue(torch.cat([null_key, key], dim=2), torch.cat([null_value, value], dim=2))
 
-    def forward(
-        self,
-        x_BND: Tensor,
-        context: KeyValue | None = None,
-        angles_Nd: Tensor | None = None,
-        memory: Memory | None = None,
-        positions_BN: Tensor | None = None,
-    ) -> Tensor:
-        """Attend from ``x`` to a projected ``context``, or to ``x`` itself, or, with a ``memory``, to all that is
-        remembered once ``x`` has taken its ``positions``; the residual is the caller's."""
+    def forward(self, x_BND: Tensor, context: KeyValue | None = None, angles_Nd: Tensor | None = None) -> Tensor:
+        """Attend from ``x`` to a projected ``context``, or to ``x`` itself; the residual is the caller's."""
         normed = self.norm(x_BND)
-        if context is None:
-            context = self.project(normed, angles_Nd)
-            context = context if memory is None else memory.renew(context, positions_BN)
+        context = self.project(normed, angles_Nd) if context is None else context
         key, value = context
         query = F.normalize(self._heads(self.to_q(normed)), dim=-1) * self.q_scale.to(normed.dtype)
         if angles_Nd is not None:
