@@ -3,9 +3,9 @@
     python benchmarks/tradeoffs.py HR [--model small] [--protocol realesrgan] [--settings "2 48 sparse 1" …]
 
 A setting is steps, stride, refinement and confidence exit; the first is what the others are compared with. Distance is
-SqueezeNet's to the target (mean over pictures, and its paired change with a standard error); seam is the gradient energy
-across the setting's own window borders over that elsewhere, beside the same lines' in the first setting's pictures;
-seconds are of one picture of --side pixels made of the validation pictures, all settings in turns in one run.
+SqueezeNet's to the target (mean over pictures, and its paired change with a standard error); seam is the gradient
+energy across the setting's own window borders over that elsewhere, beside the same lines' in the first setting's
+pictures; seconds are of one picture of --side pixels made of the validation pictures, all settings in turns in one run.
 """
 
 import argparse
@@ -98,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratio = spent[setting] / spent[args.settings[0]]
         print(
             f"| {setting} | {spent[setting]:.1f} | {ratio:.3f} | {psnr.mean():.2f} | {distance.mean():.4f} "
-            f"| {change.mean() * share:+.2f} ± {error:.2f} % | {own.mean():.4f} | {before.mean():.4f} | {taken.mean():.2f} |",
+            f"| {change.mean() * share:+.2f} ± {error:.2f} % | {own.mean():.4f} | {before.mean():.4f} "
+            f"| {taken.mean():.2f} |",
             flush=True,
         )
 

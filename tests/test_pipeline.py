@@ -35,6 +35,7 @@ class Fake(torch.nn.Module):
             num_steps=3,
             color_fix="none",
             refine="dense",
+            blend="gaussian",
             confidence_exit=1.0,
             preset="fake",
             generator=SimpleNamespace(position="rope"),

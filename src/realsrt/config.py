@@ -17,6 +17,7 @@ from realsrt.models.transformer import TransformerConfig
 TokenizerConfig = VQGANConfig | ResidualTokenizerConfig
 ControlConfig = EncoderControlConfig | FeatureControlConfig
 ColorFix = Literal["adain", "wavelet", "none"]
+Blend = Literal["gaussian", "taper"]
 Refine = Literal["dense", "sparse"]
 
 
@@ -26,6 +27,7 @@ class ModelConfig:
 
     ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels. ``stride``: of
     windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and ``sampling.SCHEDULES``.
+    ``blend``: the weight of a window towards its border, the paper's Gaussian or one that falls to nothing.
     ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean confidence from
     which on a window takes no further step; 1 = it takes all.
     """
@@ -44,6 +46,7 @@ class ModelConfig:
     sampler: str = "confidence"
     schedule: str = "sqrt"
     color_fix: ColorFix = "adain"
+    blend: Blend = "gaussian"
     refine: Refine = "dense"
     confidence_exit: float = 1.0
 
@@ -126,6 +129,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
 
 __all__ = [
     "ColorFix",
+    "Blend",
     "ControlConfig",
     "EncoderControlConfig",
     "FeatureControlConfig",

@@ -55,6 +55,7 @@ class Job:
     settings: Settings
     max_minibatch: int | None
     wavelet: bool
+    taper: bool
     scale: int
     cell: int
     out_hw: tuple[int, int]
@@ -117,6 +118,7 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         ),
         max_minibatch=options.max_minibatch,
         wavelet=color_fix == "wavelet",
+        taper=config.blend == "taper",
         scale=config.scale,
         cell=config.cell,
         out_hw=(options.size[1], options.size[0]) if options.size else by_scale,
@@ -146,8 +148,10 @@ class Mosaic:
         window, (height, width) = job.tiles.window, source.hw
         self._whole = None if rows else torch.empty(3, height * job.scale, width * job.scale)
         finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=self._keep)
-        self._image = tiling.Blender(job.tiles, 3, window * job.scale, sink=finisher.add)
-        self._map = tiling.Blender(job.tiles, 1, window // job.cell, crop=False) if job.settings.confidence else None
+        self._image = tiling.Blender(job.tiles, 3, window * job.scale, taper=job.taper, sink=finisher.add)
+        self._map = None
+        if job.settings.confidence:
+            self._map = tiling.Blender(job.tiles, 1, window // job.cell, crop=False, taper=job.taper)
         self._ids: list[np.ndarray] = []
         self._steps: list[int] = []
 

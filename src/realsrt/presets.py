@@ -59,6 +59,7 @@ def small() -> ModelConfig:
         num_steps=2,
         stride=48,
         color_fix="wavelet",
+        blend="taper",
     )
 
 

@@ -148,3 +148,31 @@ def test_tokens_keep_their_place(size):
     assert cropped.shape == (1, 1, cells)
     inside = size // 2
     torch.testing.assert_close(cropped[0, 0, :inside], torch.arange(inside) * 2 + 0.5)
+
+
+@pytest.mark.parametrize("overlap", [0, 8, 32])
+def test_tapered_weights_come_in_smoothly(overlap):
+    weight = tiling.tapered_weight(64, overlap)
+    assert torch.equal(weight, weight.flip(0))
+    assert float(weight.min()) > 0
+    steps = torch.cat([weight[:1], weight.diff()]).abs()
+    if overlap:
+        assert float(steps.max()) < 3 / overlap
+        assert float(weight[0]) < 0.02
+    else:
+        assert torch.equal(weight, tiling.gaussian_weight(64))
+
+
+@pytest.mark.parametrize("taper", [True, False])
+def test_a_blend_of_constant_windows_is_constant_and_a_taper_has_no_step_at_their_borders(taper):
+    tiles = tiling.plan(16, 28, 16, 12)  # 16 samples of overlap, from the 48th
+    rows = []
+    for values in ((1.0, 1.0), (0.0, 1.0)):
+        blender = tiling.Blender(tiles, 1, 64, taper=taper)
+        for index, value in enumerate(values):
+            blender.add(index, torch.full((1, 64, 64), value))
+        rows.append(blender.finish()[0, 32])
+    torch.testing.assert_close(rows[0], torch.ones_like(rows[0]))
+    step = float(rows[1][48] - rows[1][47])
+    assert (step < 0.01) == taper
+    assert float(rows[1][-1]) == pytest.approx(1.0, abs=1e-6)

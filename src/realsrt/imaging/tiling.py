@@ -97,8 +97,18 @@ def gaussian_weight(n: int) -> Tensor:
     return torch.exp(-(((x - (n - 1) / 2) / n) ** 2) / (2 * GAUSSIAN_VARIANCE)).float()
 
 
+def tapered_weight(n: int, overlap: int) -> Tensor:
+    """The Gaussian weight, falling to nearly nothing over the `overlap` samples at either end, (n,) float32 in (0,1]:
+    a window comes in smoothly however little it overlaps. Half a cosine wave; without overlap, the Gaussian itself."""
+    x = torch.arange(n, dtype=torch.float64)
+    inside = (torch.minimum(x, n - 1 - x) + 0.5).div(max(overlap, 1)).clamp(max=1)
+    taper = 0.5 - 0.5 * torch.cos(torch.pi * inside) if overlap else torch.ones_like(x)
+    return gaussian_weight(n) * taper.float()
+
+
 class Blender:
     """Weighted mean of overlapping windows of one plan, at `n` samples a window side (256 px, or 32 tokens, for 64 px).
+    `taper`: weights fall to nothing at the borders (ours); else they are the authors' Gaussian, cut off there.
 
     Windows come by `add` in the plan's order; sums are float32 on the CPU. Only the rows under the current row of
     windows are held back; finished rows, cropped to the picture, go to `sink(first_row, rows_CHW)` as soon as no later
@@ -115,6 +125,7 @@ class Blender:
         n: int,
         *,
         crop: bool = True,
+        taper: bool = False,
         sink: Callable[[int, Tensor], None] | None = None,
     ) -> None:
         edges = (tiles.stride, tiles.top, tiles.left) if crop else (tiles.stride,)
@@ -124,7 +135,8 @@ class Blender:
             )
         self._tiles, self._n, self._next = tiles, n, 0
         self._ys, self._xs = ([p * n // tiles.window for p in axis] for axis in (tiles.ys, tiles.xs))
-        weight = gaussian_weight(n)
+        overlap = n - tiles.stride * n // tiles.window
+        weight = tapered_weight(n, overlap) if taper else gaussian_weight(n)
         self._weight = weight[:, None] * weight[None, :]
         self._norm_y = _coverage(self._ys, weight)
         self._norm_x = _coverage(self._xs, weight)
