@@ -14,7 +14,7 @@ set -euo pipefail
 data=("$@")
 features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-read -r tokenizer generator critic control <<<"${MINUTES:-41 56 5 39}"
+read -r tokenizer generator critic control <<<"${MINUTES:-41 56 5 111}"
 read -ra options <<<"${OPTIONS:-}"
 
 stage() { # name minutes [option…]
@@ -28,8 +28,8 @@ stage tokenizer "$tokenizer" --preset small --crop 96 --perceptual 0.05 ${INIT:+
 stage generator "$generator" --crop 128 --init "$out/tokenizer/model.safetensors"
 stage critic "$critic" --crop 128 --init "$out/generator/model.safetensors" --critic-labels wrong --critic-balance \
   --critic-temperatures 0 1 --mask-sampling full
-stage control "$control" --crop 96 --init "$out/critic/model.safetensors" --lr 4e-4 --perceptual 0.06 --clean-share 0.05 \
-  --gan 0.1 --gan-start 200 --sampler-steps 1 1 2 2 4
+stage control "$control" --crop 96 --init "$out/critic/model.safetensors" --lr 3e-4 --perceptual 0.06 --clean-share 0 \
+  --clean-pixel 6 --gan 0.08 --gan-start 100 --sampler-steps 1 1 2 2 4
 
 python - "$out/control/model.safetensors" "$out/small.safetensors" <<'PYTHON'
 """The shipped form: half precision."""
