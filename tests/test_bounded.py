@@ -15,7 +15,7 @@ import realsrt
 from realsrt import imageio
 from realsrt.picture import Picture
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 _RUN = """
 import re, resource, sys, threading, torch
 from pathlib import Path

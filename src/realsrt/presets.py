@@ -57,9 +57,10 @@ def small() -> ModelConfig:
         lq_encoder=LQEncoderConfig(features, blocks=6),
         critic_head="code",
         num_steps=2,
-        stride=48,
+        stride=56,
         color_fix="wavelet",
         blend="taper",
+        refine="sparse",
     )
 
 
