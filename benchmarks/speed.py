@@ -9,6 +9,7 @@ torch's counter, over its seconds, over the best float32 matrix product measured
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -37,6 +38,7 @@ def picture(side: int) -> torch.Tensor:
 
 def compare(model: RealSRT, side: int, steps: int, repeats: int) -> None:
     lq = picture(side)
+    model.config = replace(model.config, blend="gaussian")
     up = realsrt.Upscaler(model, "cpu")
     options = {"steps": steps, "stride": 32, "color_fix": "adain", "refine": "dense", "confidence_exit": 1.0}
     ours, plain = [], []
