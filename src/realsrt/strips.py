@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Sink = Callable[[int, Tensor], None]
 _REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
-_STRIP_PIXELS = 2**22  # about so many are finished at a time, at least 64 rows
+_STRIP_PIXELS = 2**20  # about so many are finished at a time, at least 64 rows
 _BORDER = 4  # low-quality rows around a strip, more than bicubic enlarging looks at
 IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that goes to a scratch file
 

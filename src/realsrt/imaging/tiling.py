@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_SINK_ROWS = 64  # at most so many rows go to a sink at a time
 GAUSSIAN_VARIANCE = 0.05  # of the blending weight, in squared window sides (the authors' value)
 
 
@@ -177,12 +178,14 @@ class Blender:
 
     def _release(self, y: int, rows: int) -> None:
         first, stop = max(y, self._top), min(y + rows, self._top + self._height)
-        if first < stop:
-            columns = slice(self._left, self._left + self._width)
-            done = self._band[:, first - y : stop - y, columns] / self._norm_x[columns]
-            self._sink(first - self._top, done / self._norm_y[first:stop, None])
+        columns = slice(self._left, self._left + self._width)
+        for start in range(first, stop, _SINK_ROWS):
+            end = min(start + _SINK_ROWS, stop)
+            done = self._band[:, start - y : end - y, columns] / self._norm_x[columns]
+            self._sink(start - self._top, done.div_(self._norm_y[start:end, None]))
         kept = self._n - rows
-        self._band[:, :kept] = self._band[:, rows:].clone()
+        for channel in self._band:
+            channel[:kept] = channel[rows:].clone()
         self._band[:, kept:] = 0
 
     def _keep(self, y: int, rows: Tensor) -> None:
