@@ -468,7 +468,7 @@ def test_a_tuned_generator_predicts_what_the_sampler_leaves_open(model, monkeypa
     seen = []
     forward = model.generator.forward
     monkeypatch.setattr(
-        model.generator, "forward", lambda ids, cond, mask: seen.append(mask) or forward(ids, cond, mask)
+        model.generator, "forward", lambda ids, cond, mask, **_: seen.append(mask) or forward(ids, cond, mask)
     )
     stage.main(make_batch(), 0)
     assert [int(mask[0].sum()) for mask in seen] == [64, 32, 18, 8]  # 64 tokens under the paper's schedule
@@ -480,9 +480,9 @@ def test_balanced_classes_weigh_the_same(model, monkeypatch):
         ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq)).flatten(1)
     options = {"critic_labels": "wrong", "critic_temperatures": (0.0, 0.0), "mask_sampling": "quarter_full"}
     stage = build_stage(model, "critic", critic_balance=True, **options)
-    monkeypatch.setattr(model.generator, "forward", lambda *_: F.one_hot((ids + 1) % 16, 16).float())
+    monkeypatch.setattr(model.generator, "forward", lambda *_, **__: F.one_hot((ids + 1) % 16, 16).float())
     for disbelief in (2.0, -2.0):  # the same loss for any constant and its opposite, however few are wrong
-        monkeypatch.setattr(model.critic, "forward", lambda given, cond, d=disbelief: torch.full(given.shape, -d))
+        monkeypatch.setattr(model.critic, "forward", lambda given, cond, d=disbelief, **_: torch.full(given.shape, -d))
         outcome = stage.main(batch, 0)
         expected = 0.5 * (F.softplus(torch.tensor(2.0)) + F.softplus(torch.tensor(-2.0)))
         torch.testing.assert_close(outcome.loss, expected)
