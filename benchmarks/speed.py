@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import torch
 from flops import window_flops
@@ -22,10 +23,11 @@ from realsrt.model import RealSRT
 from realsrt.training.throughput import matmul_peak
 
 
-def seconds(call: Callable[[], object]) -> float:
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds, and what came of it."""
     started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    out = call()
+    return time.perf_counter() - started, out
 
 
 def picture(side: int) -> torch.Tensor:
@@ -44,10 +46,10 @@ def compare(model: RealSRT, side: int, steps: int, repeats: int) -> None:
     ours, plain = [], []
     up.upscale(lq[..., :64, :64], **options)  # warm
     for _ in range(repeats):
-        ours.append(seconds(lambda: up.upscale(lq, confidence=False, **options)))
-        plain.append(seconds(lambda: upscale(model, lq[0], num_steps=steps)))
-    out = up.upscale(lq, confidence=False, **options)
-    image, ids = upscale(model, lq[0], num_steps=steps)
+        ours.append(timed(lambda: up.upscale(lq, confidence=False, **options)))
+        plain.append(timed(lambda: upscale(model, lq[0], num_steps=steps)))
+    out, (image, ids) = ours[-1][1], plain[-1][1]
+    ours, plain = ([took for took, _ in runs] for runs in (ours, plain))
     same = (torch.from_numpy(out.ids[0]).flatten(1) == ids).float().mean()
     gap = (out.image[0] - image).abs().max()
     print(
@@ -61,7 +63,7 @@ def share(model: RealSRT, steps: int, repeats: int) -> None:
     with torch.inference_mode():
         call = lambda: model.super_resolve(lq, num_steps=steps, want_confidence=False)  # noqa: E731
         call()
-        took = min(seconds(call) for _ in range(repeats + 2))
+        took = min(timed(call)[0] for _ in range(repeats + 2))
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             call()
     work = window_flops(model, num_steps=steps)["total"] * 1e9

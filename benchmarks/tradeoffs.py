@@ -20,6 +20,7 @@ from torch import Tensor
 from validate import degraded, to_8bit
 
 import realsrt
+from realsrt import scoring
 from realsrt.imaging import tiling
 from realsrt.losses import load_squeeze_features
 from realsrt.metrics import psnr_y
@@ -56,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--settings", nargs="+", default=list(DEFAULT))
-    parser.add_argument("--features", default="recipes/features/squeezenet1_1.safetensors")
+    parser.add_argument("--features", help="SqueezeNet feature file; this checkout's if not given")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--side", type=int, default=384)
     parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args(argv)
     up = realsrt.Upscaler.from_pretrained(args.model)
-    net = load_squeeze_features(args.features)
+    net = load_squeeze_features(args.features or scoring.checkout_features())
     items = degraded(Path(args.hr), args.protocol, 0, args.limit)
     large = _mosaic([item.lq for item in items], args.side)
     first: dict[str, list[float]] = {}

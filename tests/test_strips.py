@@ -4,9 +4,11 @@ import torch
 
 import realsrt
 from realsrt import strips
+from realsrt.batch import Job
 from realsrt.imaging.color import wavelet
 from realsrt.imaging.resize import resize
 from realsrt.kinds import Pixels, Planes
+from realsrt.manifest import remove_leftovers
 from realsrt.picture import Picture
 from realsrt.strips import Finisher, RowStore
 
@@ -51,7 +53,7 @@ def test_pixels_show_what_planes_hold(bands, dtype):
 def test_a_store_gives_back_its_rows_from_memory_or_from_a_file(monkeypatch, tmp_path, bands, scratch):
     monkeypatch.setattr(strips, "IN_MEMORY", 0 if scratch else 2**20)
     like = Picture.from_array(samples(3, 2, bands, np.uint16))
-    store = RowStore(like, 5, 8, tmp_path)
+    store = RowStore(like, 5, 8, tmp_path / "a.png")
     rng = torch.Generator().manual_seed(0)
     rgb, alpha = torch.rand(1, 8, 5, generator=rng).expand(3, -1, -1), torch.rand(1, 8, 5, generator=rng)
     for first, stop in ((0, 3), (3, 8)):
@@ -61,12 +63,13 @@ def test_a_store_gives_back_its_rows_from_memory_or_from_a_file(monkeypatch, tmp
     assert picture.pixels.dtype == np.uint16
     assert np.array_equal(picture.pixels, whole.pixels)
     assert len(list(tmp_path.iterdir())) == scratch
+    assert remove_leftovers([Job(tmp_path / "in.png", tmp_path / "a.png")]) == scratch  # as after a killed run
     store.close()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_store_takes_rows_in_order_and_is_not_a_picture_before_the_last(tmp_path):
-    store = RowStore(Picture.from_array(samples(3, 2)), 4, 8, tmp_path)
+    store = RowStore(Picture.from_array(samples(3, 2)), 4, 8, tmp_path / "a.png")
     store.add(0, Planes(torch.zeros(3, 5, 4)))
     with pytest.raises(ValueError, match="only 5 of 8"):
         store.picture()
@@ -85,7 +88,7 @@ def test_rows_are_the_picture(up, monkeypatch, tmp_path, options, bands):
     picture = Picture.from_array(samples(90, 70, bands))
     whole = up.upscale(picture, steps=1, color_fix="wavelet", **options)
     pieces = []
-    store = RowStore(picture, whole.image.width, whole.image.height, tmp_path)
+    store = RowStore(picture, whole.image.width, whole.image.height, tmp_path / "a.png")
     add = lambda first, planes: (pieces.append(first), store.add(first, planes))  # noqa: E731
     out = up.upscale(picture, steps=1, color_fix="wavelet", rows=add, **options)
     assert np.array_equal(store.picture().pixels, whole.image.pixels)
@@ -122,7 +125,7 @@ def test_a_picture_from_a_scratch_file_is_written_like_any_other(monkeypatch, tm
     rgb = torch.from_numpy(picture.rgb_float()).permute(2, 0, 1)
     imageio.write(tmp_path / "memory.png", picture)
     monkeypatch.setattr(strips, "IN_MEMORY", 0)
-    store = RowStore(picture, 30, 40, tmp_path)
+    store = RowStore(picture, 30, 40, tmp_path / "a.png")
     store.add(0, Planes(rgb))
     imageio.write(tmp_path / "scratch.png", store.picture())
     assert (tmp_path / "memory.png").read_bytes() == (tmp_path / "scratch.png").read_bytes()

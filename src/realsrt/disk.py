@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,11 @@ def check_place(target: Path, samples: int, depth: int) -> None:
             f"{target}: needs at least {need / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free; make room or choose "
             "another folder"
         )
+
+
+def temporary_beside(path: Path) -> Path:
+    """A new name for what becomes `path`, or helps to make it; `manifest.remove_leftovers` knows such names."""
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
 
 
 def is_full(problem: BaseException) -> bool:

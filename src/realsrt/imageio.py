@@ -3,13 +3,13 @@
 import contextlib
 import logging
 import os
-import secrets
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from realsrt.disk import temporary_beside
 from realsrt.errors import ImageError
 from realsrt.formats import FORMATS, READERS, check_output, output_format, supported_formats
 from realsrt.metadata import attach, collect, collect_tiff, complete_tiff, density
@@ -238,7 +238,7 @@ def _vips(pixels: np.ndarray) -> pyvips.Image:
 @contextlib.contextmanager
 def _whole_or_absent(path: Path) -> Iterator[int]:
     """A descriptor of a temporary file beside `path` that becomes `path` at the end, or vanishes on any error."""
-    temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    temporary = temporary_beside(path)
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         try:

@@ -6,7 +6,6 @@ Legend: s scale (4), H W the output's sides in pixels at that scale.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from realsrt.disk import temporary_beside
 from realsrt.imaging.color import WAVELET_LEVELS, wavelet
 from realsrt.imaging.resize import resize
 from realsrt.kinds import Pixels, Planes, to_hwc
@@ -81,13 +81,13 @@ class Finisher:
 
 class RowStore:
     """Collects the finished rows of a picture of the kind of `like`: in memory, or beyond IN_MEMORY bytes in a scratch
-    file in `folder`. A context: the scratch file is gone at its end."""
+    file beside `target`, which `close` removes."""
 
-    def __init__(self, like: Picture, width: int, height: int, folder: Path) -> None:
+    def __init__(self, like: Picture, width: int, height: int, target: Path) -> None:
         self._like, self._shape = like, (height, width, like.pixels.shape[2])
         self._next = 0
         large = int(np.prod(self._shape)) * like.pixels.itemsize > IN_MEMORY
-        self._path = folder / f".rows.{secrets.token_hex(4)}.tmp" if large else None
+        self._path = temporary_beside(target) if large else None
         self._file = None if self._path is None else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._pixels = None if large else np.empty(self._shape, like.pixels.dtype)
 

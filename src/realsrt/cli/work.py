@@ -119,7 +119,7 @@ class Work:
         if self._files.save_steps:
             return self._up.upscale(picture, on_progress=self._progress, **self._options), None
         width, height = self._size(picture)
-        store = RowStore(picture, width, height, job.target.parent)
+        store = RowStore(picture, width, height, job.target)
         try:
             return self._up.upscale(picture, on_progress=self._progress, rows=store.add, **self._options), store
         except BaseException:
