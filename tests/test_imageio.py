@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
+from PIL import Image
 
 from realsrt import imageio
 from realsrt.errors import ImageError
@@ -350,3 +351,40 @@ def test_new_files_take_the_usual_permissions(tmp_path):
 def test_supported_formats():
     formats = imageio.supported_formats()
     assert {"PNG", "JPEG", "WebP", "TIFF"} <= set(formats["read"]) & set(formats["write"])
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [*KINDS, (np.float32, 3)])
+def test_large_inputs_are_decoded_into_a_file(tmp_path, monkeypatch, dtype, bands):
+    pixels = noise(33, 21, bands, dtype)
+    path = save(tmp_path / "a.tif", pixels)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(imageio, "IN_MEMORY", 0)
+    monkeypatch.setattr(imageio.tempfile, "tempdir", str(scratch))
+    picture = imageio.read(path)
+    assert isinstance(picture.pixels.base, np.memmap)
+    assert list(scratch.iterdir()) == []
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    imageio.write(tmp_path / "b.tif", picture)
+    np.testing.assert_array_equal(imageio.read(tmp_path / "b.tif").pixels, pixels)
+
+
+def test_a_damaged_large_input_leaves_nothing(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", noise(100, 100, 3))
+    path.write_bytes(path.read_bytes()[:20_000])
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(imageio, "IN_MEMORY", 0)
+    monkeypatch.setattr(imageio.tempfile, "tempdir", str(scratch))
+    fails(path, "damaged or cut short")
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize(("limit", "tiled"), [(1, True), (10**9, False)])
+def test_large_tiffs_are_tiled(tmp_path, monkeypatch, limit, tiled):
+    monkeypatch.setattr(imageio, "_TILED", limit)
+    pixels = noise(300, 40, 3)
+    imageio.write(tmp_path / "a.tif", Picture.from_array(pixels))
+    with Image.open(tmp_path / "a.tif") as image:
+        assert (322 in image.tag_v2) == tiled
+        np.testing.assert_array_equal(np.asarray(image), pixels)

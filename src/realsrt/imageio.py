@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +25,10 @@ __all__ = ["FORMATS", "MAX_PIXELS", "check_output", "output_format", "read", "su
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
 MAX_PIXELS = 500_000_000
+IN_MEMORY = 2**28  # bytes of an input that are kept in memory
 _MAX_BANDS = 16
+_SPARE = 2**28  # bytes left free on the disk of the temporary folder
+_TILED = 2**26  # pixels from which on a TIFF is written in tiles, so that readers need not decode whole rows
 
 _NUMPY = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
@@ -55,7 +60,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
             del fields["icc-profile-data"]  # of the space it was converted from
         elif image.get_typeof("icc-profile-data"):
             fields["icc-profile-data"] = (image.get_typeof("icc-profile-data"), image.get("icc-profile-data"))
-        pixels = image.numpy().reshape(image.height, image.width, image.bands)  # pyvips drops axes of 1x1 gray
+        pixels = _decode(image)
     except (pyvips.Error, OSError) as error:
         raise _unreadable(path, error) from error
     _check_floats(path, pixels)
@@ -86,6 +91,22 @@ def _open(path: Path) -> pyvips.Image:
         if not os.access(path, os.R_OK):
             raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
         raise _unreadable(path, error) from error
+
+
+def _decode(image: pyvips.Image) -> np.ndarray:
+    """The samples, HWC: in memory, or beyond IN_MEMORY bytes a read-only map of a nameless file in the system's
+    temporary folder (TMPDIR), if there is room."""
+    shape, dtype = (image.height, image.width, image.bands), np.dtype(_NUMPY[str(image.format)])
+    size = int(np.prod(shape)) * dtype.itemsize
+    if size <= IN_MEMORY or os.name == "nt" or shutil.disk_usage(tempfile.gettempdir()).free < size + _SPARE:
+        return image.numpy().reshape(shape)  # pyvips drops axes of 1x1 gray
+    descriptor, name = tempfile.mkstemp(".raw", "realsrt-")
+    try:
+        os.close(descriptor)
+        image.rawsave(name)
+        return np.asarray(np.memmap(name, dtype, "r", shape=shape))
+    finally:
+        os.unlink(name)
 
 
 def _check_size(path: Path, image: pyvips.Image, max_pixels: int) -> None:
@@ -205,6 +226,8 @@ def write(
     if format.name == "TIFF":
         options["predictor"] = "none" if pixels.dtype.kind == "f" else "horizontal"
         options["bigtiff"] = pixels.nbytes > 3_500_000_000
+        if picture.width * picture.height >= _TILED:
+            options |= {"tile": True, "tile_width": 256, "tile_height": 256}
     try:
         if strip:
             kept = {key: field for key, field in picture.metadata.items() if key == "icc-profile-data"}

@@ -52,7 +52,7 @@ class Upscaler:
         Raises UsageError."""
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
-        self.model = model.to(self.device).eval()
+        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # convolutions like it best
         self._runner = Runner(self.model, self.device, self.precision)
 
     @classmethod

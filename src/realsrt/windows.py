@@ -210,7 +210,7 @@ class _Part:
         return self._collect(runner.model, settings, running, images)
 
     def _start(self, runner: Runner, settings: Settings) -> _Running:
-        lq = self.windows.to(runner.device)
+        lq = self.windows.to(runner.device, memory_format=torch.channels_last)
         guide = runner.model.guide(lq)
         rng = runner.rng(settings, self.indices)
         iterate = runner.model.iterate
