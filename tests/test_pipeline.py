@@ -542,6 +542,23 @@ def test_runner_batches_are_one_on_the_cpu_only():
     assert runner.batch_size(9) == 4
 
 
+def test_on_a_gpu_the_first_batch_tells_how_many_fit():
+    runner = Runner(Fake(), torch.device("meta"), torch.float32)
+    runner._gauge = SimpleNamespace(room=lambda windows: 5 * windows)
+    assert runner.batch_size() == 16
+    runner.measured(16)
+    assert runner.batch_size() == 80
+    runner.measured(80)
+    assert runner.batch_size() == 80
+    assert runner.batch_size(9) == 9
+    runner.too_large(80)
+    assert runner.batch_size() == 40
+    scarce = Runner(Fake(), torch.device("meta"), torch.float32)
+    scarce._gauge = SimpleNamespace(room=lambda windows: 0)
+    scarce.measured(16)
+    assert scarce.batch_size() == 1
+
+
 def test_upscaler_is_the_packages():
     import realsrt
 

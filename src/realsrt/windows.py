@@ -19,10 +19,12 @@ from torch import Tensor
 
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.imaging.color import adain
+from realsrt.nn.device import MemoryGauge, to_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH_BY_DEVICE = {"cpu": 1, "mps": 4}  # windows a batch where nothing is said; on the CPU always 1
-BATCH_ELSEWHERE = 16
+BATCH_ELSEWHERE = 16  # and on a GPU until the first batch has shown how much memory a window takes
+LARGEST_BATCH = 256
 BLACK = 1 / 255  # nothing brighter than this, where the input's mean is above a tenth, is a broken window
 
 
@@ -83,14 +85,21 @@ class Runner:
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.device, self.dtype = model, device, dtype
-        self._fits: int | None = None
+        self._fits: int | None = None  # a larger batch ran out of memory
+        self._room: int | None = None  # what the free memory of the GPU would take
+        self._gauge = MemoryGauge(device) if device.type == "cuda" else None
 
     def batch_size(self, limit: int | None = None) -> int:
-        """Windows a batch: `limit` or the device's default, never more than what has fitted; 1 on the CPU."""
+        """Windows a batch: `limit`, or what the memory takes, never more than what has fitted; 1 on the CPU."""
         if self.device.type == "cpu":
             return 1
-        size = limit or BATCH_BY_DEVICE.get(self.device.type, BATCH_ELSEWHERE)
+        size = limit or self._room or BATCH_BY_DEVICE.get(self.device.type, BATCH_ELSEWHERE)
         return max(1, min(size, self._fits or size))
+
+    def measured(self, windows: int) -> None:
+        """A batch of so many windows has run: the first one tells how many there is room for."""
+        if self._gauge is not None and self._room is None:
+            self._room = max(1, min(LARGEST_BATCH, self._gauge.room(windows)))
 
     def start(self, indices: list[int], windows: Tensor, settings: Settings) -> Flight:
         """Windows (B,3,H,W) on the CPU, numbered `indices`, ready for their first step."""
@@ -128,6 +137,8 @@ class Flight:
             part = waiting.pop(0)
             try:
                 done = part.run(self._runner, self._settings, self._done, decode)
+                if decode:
+                    self._runner.measured(len(part.indices))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -210,7 +221,7 @@ class _Part:
         return self._collect(runner.model, settings, running, images)
 
     def _start(self, runner: Runner, settings: Settings) -> _Running:
-        lq = self.windows.to(runner.device, memory_format=torch.channels_last)
+        lq = to_device(self.windows, runner.device).contiguous(memory_format=torch.channels_last)
         guide = runner.model.guide(lq)
         rng = runner.rng(settings, self.indices)
         iterate = runner.model.iterate

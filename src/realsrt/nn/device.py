@@ -1,4 +1,4 @@
-"""Getting small tensors onto a GPU without waiting for it, and float32 that is float32 there."""
+"""Getting small tensors onto a GPU without waiting for it, how much room it has, and float32 that is float32 there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +13,24 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     if device.type == "cuda" and x.device.type == "cpu":
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)
+
+
+class MemoryGauge:
+    """How much memory of a CUDA device a batch takes, from what was allocated before and at most since."""
+
+    SHARE = 0.8  # of what is free; the rest is for fragments and other programs
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        torch.cuda.reset_peak_memory_stats(device)
+        self._before = torch.cuda.memory_allocated(device)
+
+    def room(self, items: int) -> int:
+        """How many there is room for at a time, now that ``items`` have been through."""
+        each = max(1, (torch.cuda.max_memory_allocated(self._device) - self._before) // items)
+        free, _ = torch.cuda.mem_get_info(self._device)
+        cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        return int(self.SHARE * (free + cached)) // each
 
 
 @contextmanager
