@@ -25,6 +25,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     )
     app.command(upscale.upscale)
     app.command(tools.convert)
+    app.command(tools.export)
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)

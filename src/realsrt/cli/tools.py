@@ -19,7 +19,7 @@ _EXTRAS = {
     "serve": ("fastapi", "uvicorn"),
     "bulk": ("ray",),
     "video": ("av",),
-    "onnx": ("onnx", "onnxruntime"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
 
 
@@ -32,6 +32,24 @@ def convert(
     from realsrt.convert import convert_file
 
     print(convert_file(source, target))
+    return 0
+
+
+def export(
+    folder: Annotated[Path, Parameter(help="Where to; made if it is not there.")],
+    /,
+    *,
+    model_name: Annotated[
+        str, Parameter(name=["--model-name", "-n"], help="An embedded model, or hf:org/repo.")
+    ] = "small",
+    model_path: Annotated[str | None, Parameter(help="A weight file in its place.")] = None,
+) -> int:
+    """Write a model's parts as ONNX files, each checked against PyTorch (extra: onnx). See docs/export.md."""
+    from realsrt.checkpoint import load_model
+    from realsrt.export import export as export_model
+
+    for path in export_model(load_model(model_path or model_name), folder):
+        print(path)
     return 0
 
 
