@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
 import realsrt
 from realsrt import strips
+from realsrt.alpha import lanczos
 from realsrt.batch import Job
 from realsrt.imaging.color import wavelet
 from realsrt.imaging.resize import resize
@@ -82,7 +85,16 @@ def up():
     return realsrt.Upscaler(realsrt.presets.build("tiny", 0))
 
 
-@pytest.mark.parametrize(("options", "bands"), [({}, 3), ({}, 1), ({}, 4), ({"outscale": 2.5}, 3)])
+OPTIONS = [
+    *(({}, bands) for bands in (1, 2, 3, 4)),
+    *(({"outscale": scale}, bands) for scale in (0.3, 2.5, 5) for bands in (3, 4)),
+    ({"size": (7, 500)}, 4),
+    ({"size": (300, 360)}, 2),
+    ({"alpha": "model"}, 4),
+]
+
+
+@pytest.mark.parametrize(("options", "bands"), OPTIONS)
 def test_rows_are_the_picture(up, monkeypatch, tmp_path, options, bands):
     monkeypatch.setattr(strips, "_STRIP_PIXELS", 1)
     picture = Picture.from_array(samples(90, 70, bands))
@@ -95,9 +107,25 @@ def test_rows_are_the_picture(up, monkeypatch, tmp_path, options, bands):
     assert out.image is None
     assert np.array_equal(out.confidence, whole.confidence)
     assert out.window_steps.tolist() == whole.window_steps.tolist()
-    streams = bands != 4 and not options
     assert out.ids is None
-    assert (len(pieces) > 1) == streams
+    assert (len(pieces) > 1) == ("alpha" not in options)
+
+
+@pytest.mark.parametrize("out_hw", [(36, 90), (96, 80), (97, 33), (7, 300), (500, 11), (96, 72)])
+@pytest.mark.parametrize("strip", [1, 1000])
+@pytest.mark.parametrize("piece", [1, 17, 96])
+def test_resizing_in_pieces_is_resizing(monkeypatch, out_hw, strip, piece):
+    monkeypatch.setattr(strips, "_STRIP_PIXELS", strip * 100)
+    rng = torch.Generator().manual_seed(0)
+    rows, plane = torch.rand(3, 96, 80, generator=rng), torch.rand(1, 24, 20, generator=rng)
+    got = []
+    resizer = strips.Resizer((96, 80), out_hw, plane, lambda first, planes: got.append((first, planes)))
+    for first in range(0, 96, piece):
+        resizer.add(first, rows[:, first : first + piece])
+    expected = resize(rows[None], out_hw, "bicubic", antialias=True)[0].clamp(0, 1)
+    assert [first for first, _ in got] == list(itertools.accumulate([0, *(p.hw[0] for _, p in got)]))[:-1]
+    torch.testing.assert_close(torch.cat([p.rgb for _, p in got], 1), expected, atol=2e-5, rtol=0)
+    assert torch.equal(torch.cat([p.alpha for _, p in got], 1), lanczos(plane, out_hw))
 
 
 def test_rows_come_before_the_last_window_is_done(up, monkeypatch):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from realsrt.errors import UsageError
 from realsrt.imaging.color import fill_transparent
+from realsrt.imaging.resize import Taps
 from realsrt.kinds import Pixels, Planes
 
 if TYPE_CHECKING:
@@ -59,36 +60,39 @@ def _mixed(colour: Planes, made: Planes) -> Tensor:
     return torch.where(opaque | clear, plain, made.rgb.mean(0, keepdim=True))
 
 
+class Lanczos:
+    """A plane (C,H,W) resampled to (height, width), in parts.
+
+    Lanczos' filter of three lobes, widened when shrinking, cut off and renormalised at the borders; then kept between
+    the least and the most of the 3x3 input pixels around, so that there are no rings and opaque stays exactly opaque.
+    """
+
+    def __init__(self, plane: Tensor, hw: tuple[int, int]) -> None:
+        self._plane, self._hw = plane, hw
+        old = plane.shape[1:]
+        self._taps = [None if n == m else Taps(n, m, "lanczos") for n, m in zip(old, hw, strict=True)]
+        self._nearest = [
+            ((torch.arange(m) + 0.5) * n / m).long().clamp(max=n - 1) for n, m in zip(old, hw, strict=True)
+        ]
+        enlarges = hw[0] >= old[0] and hw[1] >= old[1]
+        self._range = (-_most(-plane), _most(plane)) if enlarges else None
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Rows start…stop−1 of the result."""
+        down, across = self._taps
+        out = self._plane[:, start:stop] if down is None else down.along(self._plane, 1, start, stop)
+        out = out if across is None else across.along(out, 2)
+        if self._range is None:
+            return out.clamp(0, 1)
+        rows, columns = self._nearest[0][start:stop], self._nearest[1]
+        low, high = (x.index_select(1, rows).index_select(2, columns) for x in self._range)
+        return torch.minimum(torch.maximum(out, low), high)
+
+
 def lanczos(plane: Tensor, hw: tuple[int, int]) -> Tensor:
-    """Resample (C,H,W) to (height, width) by Lanczos' filter of three lobes, widened when shrinking, cut off and
-    renormalised at the borders; then kept between the least and the most of the 3x3 input pixels around, so that there
-    are no rings and opaque stays exactly opaque. Memory is a few times the result's."""
-    out = _along(_along(plane, hw[0], 1), hw[1], 2)
-    if hw[0] < plane.shape[1] or hw[1] < plane.shape[2]:
-        return out.clamp_(0, 1)
-    low, high = (F.interpolate(x[None], hw, mode="nearest-exact")[0] for x in (-_most(-plane), _most(plane)))
-    return torch.minimum(torch.maximum(out, low), high)
+    """The whole of it, see `Lanczos`."""
+    return Lanczos(plane, hw).rows(0, hw[0])
 
 
 def _most(plane: Tensor) -> Tensor:
     return F.max_pool2d(plane, 3, 1, 1)
-
-
-def _along(plane: Tensor, size: int, axis: int) -> Tensor:
-    old = plane.shape[axis]
-    if old == size:
-        return plane
-    step = old / size
-    width = max(step, 1.0)
-    centre = (torch.arange(size, dtype=torch.float64) + 0.5) * step - 0.5
-    first = torch.floor(centre - 3 * width).long() + 1
-    taps = first[:, None] + torch.arange(int(6 * width) + 1)
-    x = (taps - centre[:, None]) / width
-    weight = torch.where((x.abs() < 3) & (taps >= 0) & (taps < old), torch.sinc(x) * torch.sinc(x / 3), 0.0)
-    weight = (weight / weight.sum(1, keepdim=True)).to(plane.dtype)
-    out = plane.new_zeros(1).expand(*(size if a == axis else n for a, n in enumerate(plane.shape)))
-    shape = [size if a == axis else 1 for a in range(plane.ndim)]
-    for tap in range(taps.shape[1]):
-        picked = plane.index_select(axis, taps[:, tap].clamp(0, old - 1))
-        out = torch.addcmul(out, picked, weight[:, tap].reshape(shape))
-    return out

@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ def export(model: RealSRT, folder: Path) -> list[Path]:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError("exporting needs the extra 'onnx': pip install 'realsrt[onnx]'") from error
-    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    model = cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
     folder.mkdir(parents=True, exist_ok=True)
     rng = torch.Generator().manual_seed(0)
     window = model.config.window

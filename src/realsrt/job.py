@@ -16,7 +16,7 @@ from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.resize import resize
 from realsrt.kinds import Pixels, Planes
-from realsrt.strips import Finisher
+from realsrt.strips import Finisher, Resizer
 from realsrt.windows import Result, Settings
 
 COLOR_FIXES = ("adain", "wavelet", "none")
@@ -62,10 +62,9 @@ class Job:
 
     @property
     def streams(self) -> bool:
-        """Whether rows of the result are final as soon as they are blended: one opaque picture at the model's scale."""
-        height, width = self.inputs[0].hw
-        plain = len(self.inputs) == 1 and self.inputs[0].alpha is None
-        return plain and self.out_hw == (height * self.scale, width * self.scale)
+        """Whether rows of the result are final as soon as they are blended: one picture, whose alpha, if any, is not
+        the model's to make."""
+        return len(self.inputs) == 1
 
     @property
     def window_steps(self) -> int:
@@ -144,10 +143,15 @@ class Mosaic:
     """
 
     def __init__(self, job: Job, step: int, source: Planes | Pixels, rows: Rows | None = None) -> None:
-        self._job, self._step, self._source, self._rows = job, step, source, rows
+        self._job, self._step, self._rows = job, step, rows
         window, (height, width) = job.tiles.window, source.hw
-        self._whole = None if rows else torch.empty(3, height * job.scale, width * job.scale)
-        finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=self._keep)
+        self._whole = None
+        if rows is None:
+            self._whole = Planes(
+                torch.empty(3, *job.out_hw), None if source.alpha is None else torch.empty(1, *job.out_hw)
+            )
+        resizer = Resizer((height * job.scale, width * job.scale), job.out_hw, source.alpha, self._keep)
+        finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=resizer.add)
         self._image = tiling.Blender(job.tiles, 3, window * job.scale, taper=job.taper, sink=finisher.add)
         self._map = None
         if job.settings.confidence:
@@ -166,24 +170,23 @@ class Mosaic:
             if self._map is not None and result.confidence is not None:
                 self._map.add(result.index, result.confidence[None])
 
-    def _keep(self, first: int, rows: Tensor) -> None:
-        if self._whole is not None:
-            self._whole[:, first : first + rows.shape[1]] = rows
-        elif self._rows is not None:
-            self._rows(first, Planes(rows))
+    def _keep(self, first: int, rows: Planes) -> None:
+        if self._rows is not None:
+            self._rows(first, rows)
+        elif self._whole is not None:
+            place = slice(first, first + rows.hw[0])
+            self._whole.rgb[:, place] = rows.rgb
+            if rows.alpha is not None and self._whole.alpha is not None:
+                self._whole.alpha[:, place] = rows.alpha
 
     @torch.inference_mode()
     def finish(self) -> Blended:
-        """Size and alpha, once every window is in."""
+        """The picture, once every window is in."""
         job, steps = self._job, np.array(self._steps)
         if len(steps) != len(job.tiles):
             raise ValueError(f"only {len(steps)} of {len(job.tiles)} windows were added")
-        if self._whole is None:
-            return Blended(None, self._confidence(), None, self._step, steps)
-        image = _resample(self._whole, job.out_hw).clamp_(0, 1)
-        plane = self._source.alpha
-        enlarged = None if plane is None else alpha.lanczos(plane, job.out_hw)
-        return Blended(Planes(image, enlarged), self._confidence(), np.stack(self._ids), self._step, steps)
+        ids = np.stack(self._ids) if self._ids else None
+        return Blended(self._whole, self._confidence(), ids, self._step, steps)
 
     def _confidence(self) -> np.ndarray | None:
         if self._map is None:
@@ -193,7 +196,3 @@ class Mosaic:
         if grid.shape[-2:] != (height, width):
             grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]
         return grid.clamp(0, 1)[0].numpy()
-
-
-def _resample(picture: Tensor, hw: tuple[int, int]) -> Tensor:
-    return resize(picture[None], hw, "bicubic", antialias=True)[0]

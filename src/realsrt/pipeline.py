@@ -95,9 +95,9 @@ class Upscaler:
         refine: from the second step on all positions are computed (dense) or the masked ones only (sparse: faster, an
         approximation). confidence_exit 0…1: a window of this mean confidence takes no further step.
         on_progress(done, total) counts windows times steps. rows(first, planes) gets the finished rows from the top in
-        place of `image`, which is then None, as is `ids`; for an opaque Picture of whole numbers at the model's scale
-        they come as they are finished, and memory does not grow with the picture. On the CPU the same input and options
-        give the same bytes. Raises UsageError, ImageError, RealSRTError.
+        place of `image`, which is then None, as is `ids`; they come as they are finished (but with alpha="model"), so
+        the result is never held whole, nor is an opaque input of whole numbers made floats as a whole. On the CPU the
+        same input and options give the same bytes. Raises UsageError, ImageError, RealSRTError.
         """
         options = Options(
             steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from realsrt.alpha import Lanczos
 from realsrt.disk import temporary_beside
 from realsrt.imaging.color import WAVELET_LEVELS, wavelet
-from realsrt.imaging.resize import resize
+from realsrt.imaging.resize import Taps, resize
 from realsrt.kinds import Pixels, Planes, to_hwc
 
 if TYPE_CHECKING:
@@ -77,6 +78,48 @@ class Finisher:
         small = self._source.pick(torch.arange(top, bottom), torch.arange(width))
         large = resize(small[None], ((bottom - top) * s, self._width), "bicubic", antialias=True)[0]
         return large[:, low - top * s : high - top * s]
+
+
+class Resizer:
+    """Takes finished rows (3,h,W) in order; gives the same of the final size to ``sink(first, planes)`` in order, the
+    alpha resampled beside them. Bicubic, widened when shrinking."""
+
+    def __init__(
+        self, hw: tuple[int, int], out_hw: tuple[int, int], alpha: Tensor | None, sink: Callable[[int, Planes], None]
+    ) -> None:
+        """`hw` of what comes, `out_hw` of what goes; `alpha` (1,h,w), of any size, becomes the result's."""
+        self._out_hw, self._sink = out_hw, sink
+        self._taps = None if hw[0] == out_hw[0] else Taps(hw[0], out_hw[0], "bicubic")
+        self._alpha = None if alpha is None else Lanczos(alpha, out_hw)
+        self._strip = max(16, _STRIP_PIXELS // max(hw[1], out_hw[1]))
+        self._held = torch.empty(3, 0, out_hw[1])
+        self._first = self._done = 0
+
+    @torch.inference_mode()
+    def add(self, first: int, rows: Tensor) -> None:
+        """The next rows."""
+        if rows.shape[2] != self._out_hw[1]:
+            rows = resize(rows[None], (rows.shape[1], self._out_hw[1]), "bicubic", antialias=True)[0]
+        if self._taps is None:
+            self._give(rows)
+            return
+        self._held = torch.cat([self._held, rows], 1)
+        have = first + rows.shape[1]
+        while self._done < self._out_hw[0]:
+            stop = min(self._done + self._strip, self._out_hw[0])
+            if self._taps.needs(self._done, stop)[1] > have:
+                break
+            self._give(self._taps.along(self._held, 1, self._done, stop, offset=self._first))
+        if self._done < self._out_hw[0]:
+            low, _ = self._taps.needs(self._done, self._done + 1)
+            if low > self._first:
+                self._held = self._held[:, low - self._first :].clone()
+                self._first = low
+
+    def _give(self, rows: Tensor) -> None:
+        first, self._done = self._done, self._done + rows.shape[1]
+        alpha = None if self._alpha is None else self._alpha.rows(first, self._done)
+        self._sink(first, Planes(rows.clamp(0, 1), alpha))
 
 
 class RowStore:

@@ -66,11 +66,55 @@ def unstack(x_BCHW: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
     return [image[:, :, :h, :w] for image, (h, w) in zip(x_BCHW.split(1), sizes, strict=True)]
 
 
+class Taps:
+    """One axis of a separable, antialiased resampling: any part of the result can be made of a part of the input.
+
+    `indices` (n_out, K) int64 are the input samples that an output looks at, from first to last, clamped to the axis;
+    `weights` (n_out, K) float64 sum to 1 and are 0 where a tap lies outside.
+    """
+
+    def __init__(self, n_in: int, n_out: int, mode: Literal["bicubic", "lanczos"]) -> None:
+        """Lanczos has three lobes; bicubic has a = -0.5, as where `resize` antialiases."""
+        reach, kernel = (3, _lanczos) if mode == "lanczos" else (2, _cubic)
+        step = n_in / n_out
+        width = max(step, 1.0)
+        centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * step - 0.5
+        first = torch.floor(centre - reach * width).long() + 1
+        taps = first[:, None] + torch.arange(int(2 * reach * width) + 1)
+        weight = torch.where((taps >= 0) & (taps < n_in), kernel((taps - centre[:, None]) / width), 0.0)
+        self.weights = weight / weight.sum(1, keepdim=True)
+        self.indices = taps.clamp(0, n_in - 1)
+
+    def needs(self, start: int, stop: int) -> tuple[int, int]:
+        """The input samples (first, one past the last) that outputs start…stop−1 look at."""
+        return int(self.indices[start, 0]), int(self.indices[stop - 1, -1]) + 1
+
+    def along(self, x: Tensor, axis: int, start: int = 0, stop: int | None = None, *, offset: int = 0) -> Tensor:
+        """Outputs start…stop−1 (all) of `x`, whose axis begins at the input's sample `offset`. Sums tap by tap, so the
+        numbers do not depend on which part is asked for."""
+        indices, weights = self.indices[start:stop] - offset, self.weights[start:stop].to(x.dtype)
+        out = x.new_zeros(1).expand(*(len(indices) if a == axis else n for a, n in enumerate(x.shape)))
+        shape = [len(indices) if a == axis else 1 for a in range(x.ndim)]
+        for tap in range(indices.shape[1]):
+            out = torch.addcmul(out, x.index_select(axis, indices[:, tap]), weights[:, tap].reshape(shape))
+        return out
+
+
+def _lanczos(x: Tensor) -> Tensor:
+    return torch.where(x.abs() < 3, torch.sinc(x) * torch.sinc(x / 3), 0.0)
+
+
+def _cubic(x: Tensor) -> Tensor:
+    x = x.abs()
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+
+
 def _lanczos_weights(n_in: int, n_out: int, antialias: bool) -> Tensor:
     """(n_out, n_in) matrix whose rows sum to 1: Lanczos windows, cut and renormalised at the borders."""
     step = n_in / n_out
     width = max(step, 1.0) if antialias else 1.0
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * step - 0.5
     distance = (torch.arange(n_in, dtype=torch.float64) - centre[:, None]) / width
-    weight = torch.where(distance.abs() < 3, torch.sinc(distance) * torch.sinc(distance / 3), 0.0)
+    weight = _lanczos(distance)
     return weight / weight.sum(1, keepdim=True)
