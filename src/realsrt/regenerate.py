@@ -111,9 +111,7 @@ class Place:
                 self._masks[index] = seen.any(3).any(1)
         self.indices = list(self._masks)
 
-    def generate(
-        self, runner: Runner, sampling: Sampling, number: int, tell: Callable[[int], None] | None
-    ) -> Upscaled:
+    def generate(self, runner: Runner, sampling: Sampling, number: int, tell: Callable[[int], None] | None) -> Upscaled:
         """Candidate `number`, from 0. `tell` counts windows times steps."""
         job, tiles = self._job, self._job.tiles
         whole = job.out_hw != (tiles.height * job.scale, tiles.width * job.scale)  # to be resampled in its place
@@ -201,8 +199,9 @@ class Place:
             slice(max(span.start, before * s), min(span.stop, before * s + side))
             for span, before, side in zip(image.box, (job.tiles.top, job.tiles.left), (height, width), strict=True)
         )
-        inside = slice(rows.start - image.box[0].start, rows.stop - image.box[0].start), slice(
-            columns.start - image.box[1].start, columns.stop - image.box[1].start
+        inside = (
+            slice(rows.start - image.box[0].start, rows.stop - image.box[0].start),
+            slice(columns.start - image.box[1].start, columns.stop - image.box[1].start),
         )
         top, left = rows.start - job.tiles.top * s, columns.start - job.tiles.left * s
         mean, there = mean[:, *inside], there[inside]

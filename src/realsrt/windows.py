@@ -93,9 +93,7 @@ class Runner:
         size = limit or BATCH_BY_DEVICE.get(self.device.type, BATCH_ELSEWHERE)
         return max(1, min(size, self._fits or size))
 
-    def start(
-        self, indices: list[int], windows: Tensor, settings: Settings, again: Again | None = None
-    ) -> Flight:
+    def start(self, indices: list[int], windows: Tensor, settings: Settings, again: Again | None = None) -> Flight:
         """Windows (B,3,H,W) on the CPU, numbered `indices`, ready for their first step; `again`: from these tokens."""
         return Flight(self, _Part(indices, windows, again=again), settings)
 
