@@ -45,8 +45,9 @@ def main() -> None:
     parser.add_argument("--features", type=Path)
     parser.add_argument("--limit", type=int)
     args = parser.parse_args()
-    up, features = Upscaler.from_pretrained(args.model), load_squeeze_features(
-        args.features or scoring.checkout_features()
+    up, features = (
+        Upscaler.from_pretrained(args.model),
+        load_squeeze_features(args.features or scoring.checkout_features()),
     )
     agreement: list[float] = []
     rows: dict[str, list[float]] = {name: [] for name in ("before", "first", "mean", "best by score", "best possible")}
@@ -76,7 +77,9 @@ def main() -> None:
         print(f"{item.name}: agreement {agreement[-1]:.2f}", flush=True)
     low, high = bootstrap_interval(agreement, 0)
     pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * len(agreement)
-    print(f"{args.model}, {len(agreement)} pictures, {pairs} pairs, temperature {args.temperature:g}, top-k {args.top_k}")
+    print(
+        f"{args.model}, {len(agreement)} pictures, {pairs} pairs, temperature {args.temperature:g}, top-k {args.top_k}"
+    )
     print(f"the surer one is the closer one: {100 * np.mean(agreement):.1f} % ({100 * low:.1f}…{100 * high:.1f})")
     print("| choice | squeeze distance | difference to the mean of candidates |\n|---|---|---|")
     for name, values in rows.items():

@@ -131,7 +131,8 @@ class Place:
                 if tell:
                     tell(done)
             for found in results:
-                assert found.image is not None and found.confidence is not None
+                assert found.image is not None
+                assert found.confidence is not None
                 image.add(found.index, found.image)
                 belief.add(found.index, found.confidence[None])
                 ids[found.index] = found.ids.numpy()

@@ -29,9 +29,9 @@ class Making:
     ] = "small"
     model_path: Annotated[str | None, option(help="A weight file: ours, or the authors' .pth as it is.")] = None
     outscale: Annotated[float | None, option("--outscale", "-s", help="Final scale.  [default: 4]")] = None
-    resize: Annotated[
-        str | None, option("--resize", "-r", help="Final size in pixels, WxH, in place of a scale.")
-    ] = None
+    resize: Annotated[str | None, option("--resize", "-r", help="Final size in pixels, WxH, in place of a scale.")] = (
+        None
+    )
     tile: Annotated[int, option("--tile", "-t", help="Side of a window in input pixels; 0 = the model's own.")] = 0
     stride: Annotated[int | None, option(help="Input pixels from window to window.")] = None
     steps: Annotated[
@@ -40,14 +40,14 @@ class Making:
     refine: Annotated[Literal["sparse", "dense"] | None, option(help="As for upscale; the model's own.")] = None
     max_minibatch: Annotated[int | None, option(help="Windows computed at a time on a GPU.")] = None
     device: Annotated[str, option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto"
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], option(help="auto: bf16 on GPUs that have it.")
-    ] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], option(help="auto: bf16 on GPUs that have it.")] = (
+        "auto"
+    )
     fp32: Annotated[bool, option(help="The same as --precision fp32.")] = False
     fidelity: Annotated[float, option(help="How closely to follow the input, 0 to 1.")] = 1.0
-    color_fix: Annotated[
-        Literal["adain", "wavelet", "none"] | None, option(help="The model's own if not given.")
-    ] = None
+    color_fix: Annotated[Literal["adain", "wavelet", "none"] | None, option(help="The model's own if not given.")] = (
+        None
+    )
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 500_000_000
 
     def options(self) -> dict[str, Any]:

@@ -14,7 +14,8 @@ def visualize(
     input: Annotated[list[str], option("--input", "-i", help="Low-quality pictures.", consume_multiple=True)],
     *,
     output: Annotated[
-        Path, option("--output", "-o", help="A .png, .jpg, .pdf, .svg (all pictures), or a .gif or .html (one picture).")
+        Path,
+        option("--output", "-o", help="A .png, .jpg, .pdf, .svg (all pictures), or a .gif or .html (one picture)."),
     ],
     zoom: Annotated[
         list[str] | None,
