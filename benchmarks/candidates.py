@@ -2,7 +2,7 @@
 
 On degraded validation pictures, regions of --side px are regenerated with several candidates each. Over all pairs of a
 region's candidates: how often the one of the higher score is the one closer to the target (squeeze distance, on the
-region and --context px around it); 50 % is chance. As the mean over pictures, with a bootstrap 95 % interval. Beside it,
+region and --context px around it); 50 % is chance. The mean over pictures, with a bootstrap 95 % interval. Beside it,
 the mean distance of the best by score, of the first and of all candidates, of the picture as it was before, and of the
 best that could have been chosen; differences paired by region, their intervals over pictures.
 """

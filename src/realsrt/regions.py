@@ -19,7 +19,8 @@ def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) 
     """A region of a picture of `hw` = (height, width) as a mask (H,W), True inside.
 
     `region`: a box (x0,y0,x1,y1) of whole pixels, ends exclusive; a bool array (H,W); or a number in (0,1): the
-    cells of the `confidence` map, (ceil(H/8), ceil(W/8)), that are below it. Raises UsageError if it is empty or does not fit.
+    cells of the `confidence` map, (ceil(H/8), ceil(W/8)), that are below it. Raises UsageError if it is empty
+    or does not fit.
     """
     if isinstance(region, numbers.Real) and not isinstance(region, bool | np.bool_):
         return _below(float(region), hw, confidence)

@@ -1,6 +1,6 @@
 """Drawing how a picture comes about: the picture after each step above its map of confidence, the input first.
 
-As a figure (PNG, JPEG, PDF, SVG; several pictures below one another), an animation (GIF), or a page with a slider (HTML).
+A figure (PNG, JPEG, PDF, SVG; several pictures below one another), an animation (GIF), or a page with slider (HTML).
 Needs Matplotlib and Pillow (the extra ``visualize``).
 """
 
@@ -35,8 +35,8 @@ _DPI = 150
 
 @dataclass(frozen=True)
 class Strip:
-    """One picture's way: the input as large as the output (nearest), the picture and the confidence after each step, and
-    the box (x0,y0,x1,y1) to show enlarged. Pictures are (H,W,3) uint8, maps (H,W) float in [0,1]."""
+    """One picture's way: the input as large as the output (nearest), picture and confidence after each step, and the
+    box (x0,y0,x1,y1) to show enlarged. Pictures are (H,W,3) uint8, maps (H,W) float in [0,1]."""
 
     name: str
     enlarged: np.ndarray
@@ -200,7 +200,7 @@ def _inset(ax: Any, image: np.ndarray, box: Box, *, nearest: bool) -> None:
 
 
 def _panels(one: Strip, side: int) -> list[tuple[str, Any, Any]]:
-    """Title, picture and map of the input (whose map is white) and of every step, as Pillow images of at most `side`."""
+    """Title, picture and map of the input (whose map is white) and of every step, Pillow images of at most `side`."""
     import matplotlib
     from PIL import Image, ImageDraw
 

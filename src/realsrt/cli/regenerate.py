@@ -127,8 +127,8 @@ def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "n
         bright = bright[rows[:, None], columns]
     if bright.shape != out_hw:
         raise ImageError(
-            f"{path}: is {bright.shape[1]}x{bright.shape[0]}; a mask must have the output's size, {out_hw[1]}x{out_hw[0]}, "
-            f"or the input's, {lq_hw[1]}x{lq_hw[0]}"
+            f"{path}: is {bright.shape[1]}x{bright.shape[0]}; a mask must have the output's size, "
+            f"{out_hw[1]}x{out_hw[0]}, or the input's, {lq_hw[1]}x{lq_hw[0]}"
         )
     if not bright.any():
         raise UsageError(f"{path}: the mask is all dark; the region is where it is bright (at least half)")

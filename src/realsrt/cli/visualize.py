@@ -15,7 +15,7 @@ def visualize(
     *,
     output: Annotated[
         Path,
-        option("--output", "-o", help="A .png, .jpg, .pdf, .svg (all pictures), or a .gif or .html (one picture)."),
+        option("--output", "-o", help="A .png, .jpg, .pdf or .svg (any number of pictures), a .gif or .html (one)."),
     ],
     zoom: Annotated[
         list[str] | None,
