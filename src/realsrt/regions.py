@@ -38,7 +38,8 @@ def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) 
         return torch.from_numpy(array.copy())
     if array.shape != (4,) or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
         raise UsageError(_what(region))
-    return _box(*(int(side) for side in array.tolist()), hw)
+    x0, y0, x1, y1 = (int(side) for side in array.tolist())
+    return _box(x0, y0, x1, y1, hw)
 
 
 def _what(region: Any) -> str:

@@ -29,7 +29,7 @@ FIGURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 SUFFIXES = (*FIGURES, ".gif", ".html")
 Box = tuple[int, int, int, int]
 _MARK = "#ff5a1f"
-_INSET = 0.46  # of a panel's shorter side
+_INSET = 0.52  # of a panel's shorter side
 _DPI = 150
 
 
@@ -48,17 +48,19 @@ class Strip:
 def strip(name: str, picture: Picture, steps: Iterable[Upscaled], zoom: Box | None = None) -> Strip:
     """A strip of a picture and what `Upscaler.stream` makes of it. Without `zoom`, the square of about a quarter of
     the shorter side that ends up least confident. Raises UsageError for a box outside."""
-    images, maps = [], []
+    images, maps, confidence = [], [], None
     for step in steps:
         images.append(_shown(step.image))
         height, width = images[-1].shape[:2]
-        if step.confidence is None:
+        if (confidence := step.confidence) is None:
             raise UsageError("to draw confidence, upscale with confidence=True")
-        maps.append(step.confidence.repeat(CELL, 0).repeat(CELL, 1)[:height, :width])
-    small = _shown(picture)
+        maps.append(confidence.repeat(CELL, 0).repeat(CELL, 1)[:height, :width])
+    if confidence is None:
+        raise UsageError("there is no step to draw")
+    (height, width, _), small = images[-1].shape, _shown(picture)
     rows, columns = (np.arange(out) * side // out for out, side in zip((height, width), small.shape, strict=False))
     if zoom is None:
-        zoom = least_confident_box(step.confidence, (height, width))
+        zoom = least_confident_box(confidence, (height, width))
     x0, y0, x1, y1 = zoom
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise UsageError(f"the zoom {x0},{y0},{x1},{y1} is not a box inside the picture of {width}x{height} pixels")
@@ -134,10 +136,10 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
     from matplotlib.figure import Figure
 
     columns = 1 + len(strips[0].images)
-    panel, gap, head, bar = 2.3, 0.05, 0.28, 0.62
+    panel, gap, head, foot, bar = 2.3, 0.05, 0.28, 0.06, 0.5
     heights = [panel * one.enlarged.shape[0] / one.enlarged.shape[1] for one in strips]
     width = columns * panel + (columns - 1) * gap + bar
-    height = head + sum(2 * h + gap for h in heights) + (len(strips) - 1) * 3 * gap
+    height = head + sum(2 * h + gap for h in heights) + (len(strips) - 1) * 3 * gap + foot
     figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)
     normal = Normalize(*shades(strips))
@@ -163,10 +165,11 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
                 _frame(ax, one.zoom)
         below = axes(0, top + h + gap, h)
         below.text(0.97, 0.5, "confidence\n(darker = surer)", fontsize=11, ha="right", va="center", linespacing=1.4)
-        left = (columns * (panel + gap) + 0.02) / width
-        scale = figure.add_axes((left, 1 - (top + 2 * h + gap) / height, 0.1 / width, h / height))
-        figure.colorbar(ScalarMappable(normal, "Blues"), cax=scale)
-        scale.tick_params(labelsize=8, length=2)
+        if number == 0:
+            left = columns * (panel + gap) / width
+            scale = figure.add_axes((left, 1 - (top + 2 * h + gap) / height, 0.1 / width, h / height))
+            figure.colorbar(ScalarMappable(normal, "Blues"), cax=scale)
+            scale.tick_params(labelsize=8, length=2)
         top += 2 * h + 4 * gap
     buffer = io.BytesIO()
     pil = {"quality": quality, "optimize": True, "progressive": True} if kind == "jpg" else None
