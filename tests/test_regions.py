@@ -13,7 +13,8 @@ def test_a_box_has_exclusive_ends():
 def test_cells_below_a_confidence_are_cut_to_the_picture():
     mask = pixel_mask(0.5, (12, 10), np.array([[0.9, 0.1], [0.4, 0.9]], np.float32))
     assert mask.shape == (12, 10)
-    assert mask[:8, 8:].all() and mask[8:, :8].all()  # fmt: skip
+    assert mask[:8, 8:].all()
+    assert mask[8:, :8].all()
     assert mask.sum() == 8 * 2 + 4 * 8
 
 

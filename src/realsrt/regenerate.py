@@ -131,7 +131,8 @@ class Place:
                 if tell:
                     tell(done)
             for found in results:
-                assert found.image is not None and found.confidence is not None
+                assert found.image is not None
+                assert found.confidence is not None
                 image.add(found.index, found.image)
                 belief.add(found.index, found.confidence[None])
                 ids[found.index] = found.ids.numpy()
@@ -172,8 +173,9 @@ class Place:
         """The windows' confidence on the output's grid; true where all windows are among them."""
         mean, there = belief.finish()
         both = tiling.crop_tokens(torch.cat([mean, there[None].float()]), self._job.tiles, self._job.cell)
-        if both.shape[1:] != self._cells.shape:
-            both = resize(both[None], tuple(self._cells.shape), "bilinear", antialias=True)[0]
+        height, width = self._cells.shape
+        if both.shape[1:] != (height, width):
+            both = resize(both[None], (height, width), "bilinear", antialias=True)[0]
         return (both[0] / both[1].clamp_min(1e-6)).clamp(0, 1)
 
     def _picture(self, image: Patch) -> Any:

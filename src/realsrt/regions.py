@@ -18,8 +18,9 @@ CELL = 8  # output pixels a side of a cell of the confidence map
 def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) -> Tensor:
     """A region of a picture of `hw` = (height, width) as a mask (H,W), True inside.
 
-    `region`: a box (x0,y0,x1,y1) of whole pixels, ends exclusive; a bool array (H,W); or a number in (0,1): the cells of
-    the `confidence` map, (ceil(H/8), ceil(W/8)), that are below it. Raises UsageError if it is empty or does not fit.
+    `region`: a box (x0,y0,x1,y1) of whole pixels, ends exclusive; a bool array (H,W); or a number in (0,1): the
+    cells of the `confidence` map, (ceil(H/8), ceil(W/8)), that are below it. Raises UsageError if it is empty
+    or does not fit.
     """
     if isinstance(region, numbers.Real) and not isinstance(region, bool | np.bool_):
         return _below(float(region), hw, confidence)
@@ -37,7 +38,8 @@ def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) 
         return torch.from_numpy(array.copy())
     if array.shape != (4,) or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
         raise UsageError(_what(region))
-    return _box(*(int(side) for side in array.tolist()), hw)
+    x0, y0, x1, y1 = (int(side) for side in array.tolist())
+    return _box(x0, y0, x1, y1, hw)
 
 
 def _what(region: Any) -> str:

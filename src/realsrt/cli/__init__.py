@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import realsrt
-from realsrt.cli import degrade, evaluate, tools, train, upscale
+from realsrt.cli import degrade, evaluate, regenerate, tools, train, upscale, visualize
 from realsrt.cli.show import error, one_line
 from realsrt.errors import RealSRTError, UsageError
 
@@ -24,6 +24,8 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,
     )
     app.command(upscale.upscale)
+    app.command(regenerate.regenerate)
+    app.command(visualize.visualize)
     app.command(tools.convert)
     app.command(tools.export)
     app.command(degrade.degrade)

@@ -89,7 +89,7 @@ def upscale(
     Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is
     finished, what is being computed dropped, and --resume goes on; the second signal ends at once.
     """
-    size = _size(resize)
+    size = parse_size(resize)
     if size and outscale is not None:
         raise UsageError("give --outscale or --resize, not both")
     if fp32 and precision not in ("auto", "fp32"):
@@ -151,7 +151,8 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
     return 128 + signals[0] if signals and stopped else 1 if failed or stopped else 0
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """ "1920x1080" → (1920, 1080). Raises UsageError."""
     if text is None:
         return None
     width, _, height = text.lower().partition("x")

@@ -53,10 +53,10 @@ def confidence_decode(
 
     ``predict(ids, mask)`` gives logits (B, N, V); ``score(ids)`` gives confidences (B, N), high = keep. A step fills
     every masked position by argmax, then masks the least confident ones again. At a ``temperature`` above 0 it samples,
-    among the ``top_k`` likeliest codes if given, and the order of confidence gets Gumbel noise too, of temperature ·
-    (1 - step/num_steps), as in MaskGIT; ``noise`` gives it (by default from ``rng``). ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)``
-    holds are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps``
-    is below 1.
+    among the ``top_k`` likeliest codes if given, and Gumbel noise times temperature · (1 - step/num_steps) is added to
+    the confidences when they are ordered, as in MaskGIT; ``noise`` gives both (by default ``rng``).
+    ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)`` holds are
+    masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps`` is below 1.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")

@@ -1,0 +1,88 @@
+"""Does the critic choose well among candidates? `python benchmarks/candidates.py HR_DIR [--model small]`.
+
+On degraded validation pictures, regions of --side px are regenerated with several candidates each. Over all pairs of a
+region's candidates: how often the one of the higher score is the one closer to the target (squeeze distance, on the
+region and --context px around it); 50 % is chance. The mean over pictures, with a bootstrap 95 % interval. Beside it,
+the mean distance of the best by score, of all candidates, of the picture as it was before, and of the best that could
+have been chosen; differences paired by region, their intervals over pictures.
+"""
+
+import argparse
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from validate import degraded
+
+from realsrt import scoring
+from realsrt.losses import load_squeeze_features
+from realsrt.metrics import bootstrap_interval
+from realsrt.models.features import SqueezeFeatures, squeeze_distance
+from realsrt.pipeline import Upscaler
+
+
+def distance(features: SqueezeFeatures, image: Tensor, target: Tensor, box: tuple[int, ...], context: int) -> float:
+    """Squeeze distance of a box (x0,y0,x1,y1) with its surroundings."""
+    x0, y0, x1, y1 = box
+    cut = slice(max(0, y0 - context), y1 + context), slice(max(0, x0 - context), x1 + context)
+    return float(squeeze_distance(features, image[:, :, *cut], target[:, :, *cut]))
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--model", default="small")
+    parser.add_argument("--protocol", default="realesrgan")
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int)
+    parser.add_argument("--candidates", type=int, default=4)
+    parser.add_argument("--regions", type=int, default=2, help="a picture")
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--context", type=int, default=32)
+    parser.add_argument("--features", type=Path)
+    parser.add_argument("--limit", type=int)
+    args = parser.parse_args()
+    up, features = (
+        Upscaler.from_pretrained(args.model),
+        load_squeeze_features(args.features or scoring.checkout_features()),
+    )
+    agreement: list[float] = []
+    rows: dict[str, list[float]] = {name: [] for name in ("before", "mean", "best by score", "best possible")}
+    for number, item in enumerate(degraded(args.target, args.protocol, 0, args.limit)):
+        assert item.target is not None
+        before = up.upscale(item.lq)
+        rng = np.random.default_rng(number)
+        height, width = item.target.shape[2:]
+        agreed, own = [], {name: [] for name in rows}
+        for _ in range(args.regions):
+            x, y = (int(rng.integers(0, (size - args.side) // 8 + 1)) * 8 for size in (width, height))
+            box = (x, y, x + args.side, y + args.side)
+            best = up.regenerate(
+                before, box, temperature=args.temperature, top_k=args.top_k, seed=number, candidates=args.candidates
+            )
+            found = [distance(features, one.image, item.target, box, args.context) for one in best.candidates]
+            agreed += [float(found[i] < found[j]) for i, j in combinations(range(len(found)), 2)]  # sorted by score
+            own["before"].append(distance(features, before.image, item.target, box, args.context))
+            own["mean"].append(float(np.mean(found)))
+            own["best by score"].append(found[0])
+            own["best possible"].append(min(found))
+        agreement.append(float(np.mean(agreed)))
+        for name, values in own.items():
+            rows[name].append(float(np.mean(values)))
+        print(f"{item.name}: agreement {agreement[-1]:.2f}", flush=True)
+    low, high = bootstrap_interval(agreement, 0)
+    pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * len(agreement)
+    print(f"{args.model}, {len(agreement)} pictures, {pairs} pairs, temperature {args.temperature:g}, {args.top_k=}")
+    print(f"the surer one is the closer one: {100 * np.mean(agreement):.1f} % ({100 * low:.1f}…{100 * high:.1f})")
+    print("| choice | squeeze distance | difference to the mean of candidates |\n|---|---|---|")
+    for name, values in rows.items():
+        differences = [value - mean for value, mean in zip(values, rows["mean"], strict=True)]
+        low, high = bootstrap_interval(differences, 0)
+        print(f"| {name} | {np.mean(values):.4f} | {np.mean(differences):+.4f} ({low:+.4f}…{high:+.4f}) |")
+
+
+if __name__ == "__main__":
+    main()

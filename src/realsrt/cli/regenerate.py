@@ -1,0 +1,144 @@
+"""`realsrt regenerate`: a region of a picture generated anew, all else as `upscale` makes it."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from realsrt.batch import Job
+from realsrt.cli.making import Making, one_picture, option
+from realsrt.cli.saving import CONFIDENCE, Files, save, told
+from realsrt.cli.show import Screen, note
+from realsrt.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from realsrt.pipeline import Upscaled
+
+
+def regenerate(
+    input: Annotated[str, option("--input", "-i", help="The low-quality picture: one file.")],
+    *,
+    output: Annotated[str, option("--output", "-o", help="The file to write, or a folder.")],
+    box: Annotated[
+        list[str] | None,
+        option(help="X0,Y0,X1,Y1 in output pixels, ends exclusive. Several: one region after the other."),
+    ] = None,
+    mask: Annotated[
+        Path | None, option(help="A picture of the output's size, or of the input's: the region is where it is bright.")
+    ] = None,
+    below: Annotated[float | None, option(help="The region is where confidence is below this, 0 to 1.")] = None,
+    temperature: Annotated[
+        float, option(help="How freely to choose: 1 = as the model believes, 0 = always the likeliest.")
+    ] = 1.0,
+    top_k: Annotated[int | None, option(help="Choose among so many likeliest codes only.")] = None,
+    seed: Annotated[int, option(help="Another seed, another result; the same seed, the same.")] = 0,
+    candidates: Annotated[
+        int, option(help="Make so many; the surest becomes the output, the others NAME_2.EXT, NAME_3.EXT and so on.")
+    ] = 1,
+    making: Making = Making(),  # noqa: B008 - frozen
+    confidence: Annotated[bool, option(help=f"Save how sure the model is as NAME{CONFIDENCE}.")] = False,
+    quality: Annotated[int | None, option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
+    strip: Annotated[
+        bool, option(help="Leave all metadata but the ICC profile and density out of the output.")
+    ] = False,
+    no_provenance: Annotated[
+        bool, option(help="Do not note software, model and settings in the output's XMP.")
+    ] = False,
+) -> int:
+    """Upscale a picture and generate one region of it anew, by sampling; the rest is what upscale makes of it.
+
+    INPUT is the low-quality picture: upscaling always gives the same, so it is done again here, and what lies outside
+    the region (and 8 pixels around it, at x4) is the same to the byte. With the options of upscale that were used.
+    With several regions, --candidates are of the last. Without a terminal, stdout gets a line of JSON.
+    """
+    from realsrt import imageio
+
+    if sum(given is not None for given in (box, mask, below)) != 1:
+        raise UsageError("give one of --box X0,Y0,X1,Y1 (as often as needed), --mask FILE or --below CONFIDENCE")
+    regions: list[Any] = [parse_box(text) for text in box or ()] or [below]
+    options = making.options()
+    endings = [f"_{number}" for number in range(2, candidates + 1)]
+    job = _with_companions(input, output, endings, confidence)
+    picture = imageio.read(job.source, max_pixels=making.max_pixels)
+    width, height = making.out_size(picture.width, picture.height)
+    imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
+    if mask is not None:
+        regions = [read_mask(mask, (height, width), (picture.height, picture.width))]
+    up = making.upscaler()
+    before = [(list(region) if isinstance(region, tuple) else str(mask) if mask else region) for region in regions]
+    with Screen(1) as screen:
+        screen.begin(job.source.name)
+        out = up.upscale(picture, on_progress=screen.windows, **options)
+        for number, region in enumerate(regions, 1):
+            out = up.regenerate(
+                out, region, temperature=temperature, top_k=top_k, seed=seed,
+                candidates=candidates if number == len(regions) else 1, on_progress=screen.windows,
+            )  # fmt: skip
+    from realsrt.provenance import provenance
+
+    info = up.model.info
+    said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed}
+    made = None if no_provenance else provenance(info.source, info.sha256, told(options) | said)
+    job.target.parent.mkdir(parents=True, exist_ok=True)
+    plain = Files(making.max_pixels, quality, strip, not no_provenance, False, False)
+    written = []
+    for ending, other in zip(endings, out.candidates[1:], strict=True):
+        written += save(Job(job.source, job.beside(ending + job.target.suffix)), other, plain, made)[1]
+    notices, files = save(job, out, _with_map(plain) if confidence else plain, made)
+    for notice in (*picture.notices, *notices):
+        note(notice)
+    _tell(job, files[-1:] + written, out)
+    return 0
+
+
+def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> Job:
+    """The job, none of whose files is an input."""
+    maps = [CONFIDENCE] if confidence else []
+    suffix = one_picture(input, output, maps, "regenerate").target.suffix
+    return one_picture(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
+
+
+def _with_map(files: Files) -> Files:
+    return replace(files, confidence=True)
+
+
+def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:
+    """ "1,2,3,4" → (1, 2, 3, 4). Raises UsageError naming the option."""
+    parts = text.replace(" ", "").split(",")
+    try:
+        x0, y0, x1, y1 = (int(part) for part in parts)
+    except ValueError:
+        raise UsageError(f"{option} takes X0,Y0,X1,Y1 in output pixels such as 100,80,228,208, not '{text}'") from None
+    return x0, y0, x1, y1
+
+
+def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "np.ndarray":
+    """A mask picture as bool (H, W) of the output's size; one of the input's size is enlarged. Raises ImageError."""
+    import numpy as np
+
+    from realsrt import imageio
+
+    bright = imageio.read(path).rgb_float().mean(axis=2) >= 0.5
+    if bright.shape == lq_hw and bright.shape != out_hw:
+        rows, columns = (np.arange(out) * side // out for out, side in zip(out_hw, lq_hw, strict=True))
+        bright = bright[rows[:, None], columns]
+    if bright.shape != out_hw:
+        raise ImageError(
+            f"{path}: is {bright.shape[1]}x{bright.shape[0]}; a mask must have the output's size, "
+            f"{out_hw[1]}x{out_hw[0]}, or the input's, {lq_hw[1]}x{lq_hw[0]}"
+        )
+    if not bright.any():
+        raise UsageError(f"{path}: the mask is all dark; the region is where it is bright (at least half)")
+    return bright
+
+
+def _tell(job: Job, files: list[Path], out: "Upscaled") -> None:
+    scores = [round(candidate.score or 0, 4) for candidate in out.candidates or (out,)]
+    if not sys.stdout.isatty():
+        print(json.dumps({"input": str(job.source), "outputs": [str(file) for file in files], "scores": scores}))
+        return
+    for file, score in zip(files, scores, strict=True):
+        print(f"{file}  confidence in the region {score:.3f}")
