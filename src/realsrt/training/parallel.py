@@ -4,7 +4,7 @@ State dicts that leave this module hold whole tensors, so a run may go on with o
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -116,7 +116,7 @@ def load_optimizer(optimizer: Any, saved: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _unsynchronised(network: Any) -> Iterable[None]:  # pyright: ignore[reportInvalidTypeForm]
+def _unsynchronised(network: Any) -> Iterator[None]:
     network.set_requires_gradient_sync(False)
     try:
         yield

@@ -41,7 +41,10 @@ class Place:
         self._kept: int | None = None  # the checkpoint of this run before the one that comes next
 
     def read(self, stage: str) -> dict[str, Any] | None:
-        """The state to go on from, or None: at a URL the newest complete checkpoint. Raises CheckpointError, UsageError."""
+        """The state to go on from, or None; at a URL that of the newest complete checkpoint.
+
+        Raises CheckpointError, UsageError.
+        """
         if not self.url:
             file = self.folder / "state.pt"
             return read_state(file, stage) if file.exists() else None
