@@ -63,8 +63,9 @@ def test_a_discriminator_learns_from_every_part(photos, tmp_path, init):
     for name, how in (("whole", {"batch": 4}), ("parts", {"batch": 2, "accumulate": 2})):
         train(make_config("control", out=tmp_path / name, **options, **how))
     (ours,), (theirs,) = log_of(tmp_path / "parts"), log_of(tmp_path / "whole")
-    assert ours["d_loss"] == pytest.approx(theirs["d_loss"], rel=2e-2)
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=2e-2)
+    for key in ("pixel", "d_loss", "d_real", "d_fake", "d_grad_norm"):
+        assert ours[key] == pytest.approx(theirs[key], rel=2e-3), key
+    assert ours["gan_weight"] == pytest.approx(theirs["gan_weight"], rel=0.5)  # adapts to each part by itself
 
 
 def test_split_keeps_order_and_knows_the_whole():

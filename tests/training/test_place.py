@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-for name in ("accelerate", "moto", "s3fs"):
-    pytest.importorskip(name)
+pytest.importorskip("accelerate")
+pytest.importorskip("moto")
+pytest.importorskip("s3fs")
 
 from realsrt.checkpoint import load_model
 from realsrt.errors import CheckpointError, UsageError

@@ -67,16 +67,17 @@ def test_cut_up_is_as_whole(photos, tmp_path, init, stage, options):
     assert_close(tmp_path / "two", tmp_path / "one")
 
 
-def test_a_run_goes_on_cut_up_and_whole_again(photos, tmp_path, init):
+@pytest.mark.parametrize("stage", ["tokenizer", "generator"])
+def test_a_run_goes_on_cut_up_and_whole_again(photos, tmp_path, init, stage):
     """One process, two that share the networks, one again: lr_end=1, so that max_steps only says where to stop."""
     options = TINY | {"data": (photos,), "init": init, "global_batch": 4, "lr_end": 1.0}
-    train(make_config("generator", out=tmp_path / "one", **options | {"max_steps": 6}))
+    train(make_config(stage, out=tmp_path / "one", **options | {"max_steps": 6}))
     for until, processes in ((2, 1), (4, 2), (6, 1)):
         more = options | {"out": tmp_path / "two", "max_steps": until, "resume": until > 2}
         if processes == 2:
-            assert "resumed at step 2" in train_on_two("generator", more, **FSDP)
+            assert "resumed at step 2" in train_on_two(stage, more, **FSDP)
         else:
-            train(make_config("generator", **more))
+            train(make_config(stage, **more))
     assert_close(tmp_path / "two", tmp_path / "one")
 
 

@@ -95,24 +95,24 @@ def local(x: Tensor) -> Tensor:
 
 
 def dealt(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, cut up and placed as ``like`` is. All processes must call it, with the same tensor."""
-    whole = whole.to(like.device)
-    return distribute_tensor(whole, like.device_mesh, like.placements) if isinstance(like, DTensor) else whole
+    """A whole tensor, cut up, placed and laid out in memory as ``like`` is, which fused optimizers and gathering take for
+    granted. All processes must call it, with the same tensor."""
+    if not isinstance(like, DTensor):
+        return torch.empty_like(like, dtype=whole.dtype).copy_(whole)
+    return distribute_tensor(whole.to(like.device).contiguous(), like.device_mesh, like.placements)
 
 
 def load_optimizer(optimizer: Any, saved: dict[str, Any]) -> None:
     """Load a state dict of whole tensors. Raises what torch raises where it does not fit."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    if any(isinstance(parameter, DTensor) for parameter in parameters):
-        states = {
-            index: {
-                key: dealt(x, parameters[index]) if isinstance(x, Tensor) and x.shape == parameters[index].shape else x
-                for key, x in state.items()
-            }
-            for index, state in saved["state"].items()
+    states = {
+        index: {
+            key: dealt(x, parameters[index]) if isinstance(x, Tensor) and x.shape == parameters[index].shape else x
+            for key, x in state.items()
         }
-        saved = {**saved, "state": states}
-    optimizer.load_state_dict(saved)
+        for index, state in saved["state"].items()
+    }
+    optimizer.load_state_dict({**saved, "state": states})
 
 
 @contextmanager
