@@ -95,8 +95,8 @@ def local(x: Tensor) -> Tensor:
 
 
 def dealt(whole: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor, cut up, placed and laid out in memory as ``like`` is, which fused optimizers and gathering take for
-    granted. All processes must call it, with the same tensor."""
+    """A whole tensor, cut up, placed and laid out in memory as ``like`` is: fused optimizers and gathering need that.
+    All processes must call it, with the same tensor."""
     if not isinstance(like, DTensor):
         return torch.empty_like(like, dtype=whole.dtype).copy_(whole)
     return distribute_tensor(whole.to(like.device).contiguous(), like.device_mesh, like.placements)
