@@ -61,7 +61,7 @@ def test_what_each_one_asks_for():
     assert (environment["ACCELERATE_USE_FSDP"], environment["FSDP_VERSION"]) == ("true", "2")
     args, _ = launched("multinode.yaml", "--machine_rank", "1", "--main_process_ip", "10.0.0.1")
     assert (args.num_machines, args.num_processes, args.machine_rank) == (2, 16, 1)
-    assert (args.main_process_ip, args.rdzv_backend) == ("10.0.0.1", "c10d")
+    assert (args.main_process_ip, args.main_process_port) == ("10.0.0.1", 29500)
 
 
 def test_realsrt_reads_what_fsdp2_sets():
@@ -76,7 +76,22 @@ def test_realsrt_reads_what_fsdp2_sets():
 def test_the_launcher_trains_on_two_processes(name, photos, tmp_path):
     """On the CPU, as ACCELERATE_USE_CPU asks of every process; --cpu would start one only."""
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(FOLDER / name), "--num_processes", "2"]
-    options = ["--preset", "tiny", "--global-batch", "4", "--crop", "64", "--tile", "64", "--pool", "8", "--max-steps", "2", "--log-every", "1"]
+    options = [
+        "--preset",
+        "tiny",
+        "--global-batch",
+        "4",
+        "--crop",
+        "64",
+        "--tile",
+        "64",
+        "--pool",
+        "8",
+        "--max-steps",
+        "2",
+        "--log-every",
+        "1",
+    ]
     command = [sys.executable, *launch, "-m", "realsrt", "train", "tokenizer", "--data", str(photos)]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "run"), *options],

@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_training_starts_accelerate_on_each_machine(cluster, tmp_path):
     subprocess.run(["bash", FOLDER / "slurm_train.sbatch"], env=cluster | TRAIN, check=True, timeout=60)
     told = (tmp_path / TOLD).read_text().splitlines()
     assert told[0] == "launch"
-    pairs = dict(zip(told, told[1:], strict=False))
+    pairs = dict(pairwise(told))
     expected = {
         "--machine_rank": "1", "--num_machines": "2", "--num_processes": "16", "--main_process_ip": "node7",
         "-m": "realsrt", "train": "generator", "--data": "/data/a b.tar", "--out": "s3://bucket/run",
@@ -108,7 +109,7 @@ def test_each_job_of_the_array_makes_its_share(cluster, tmp_path, options):
     subprocess.run(["bash", FOLDER / "slurm_upscale.sbatch"], env=cluster | job, check=True, timeout=60)
     told = (tmp_path / TOLD).read_text().splitlines()
     assert told[:4] == ["upscale", "/in", "-o", f"{out}/"]
-    pairs = dict(zip(told, told[1:], strict=False))
+    pairs = dict(pairwise(told))
     assert pairs["--shard"] == "3/100"
     assert pairs["--report"] == f"{out}.reports/shard-3.jsonl"
     assert Path(pairs["--report"]).parent.is_dir()
