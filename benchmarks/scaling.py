@@ -1,14 +1,17 @@
 """What a picture and a training step cost here, and what that comes to on many GPUs:
 
-    python benchmarks/scaling.py measure PICTURES -o stages.json [--model small] [--device auto] [--no-training]
+    python benchmarks/scaling.py measure PICTURES -o stages.json [--model small] [--device auto] [--clock wall|cpu]
     python benchmarks/scaling.py extrapolate stages.json --gpus 1 10 100 1000 [--windows-per-second W] [--price DOLLARS]
 
 `measure` times reading and decoding, computing (a window), encoding and writing, and noting results, each by itself;
-then one whole run of `realsrt upscale` over the same pictures, start-up left out; and some steps of training. All that
-`extrapolate` says of other machines is computed by fleet.py from these figures and from what is given to it.
+then a whole run of `realsrt upscale` over the same pictures, start-up left out; and steps of training. `--clock cpu`
+takes one thread and its processor time, which other work on the machine does not lengthen much. All that `extrapolate`
+says of other machines is computed by fleet.py from these figures and from what is given to it.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import tempfile
 import time
@@ -18,20 +21,32 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
 from fleet import Fleet, Stages, breaks_at, dollars_per_million, limits, simulate, training_step
 
+HERE = Fleet(gpus=1, cores=1, room=1, store=1e15, requests=1e15, network=1e15, latency=0.0)
+"""This machine as the simulation sees it where one processor does everything: one thing after the other."""
+_CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
-def seconds(call: Callable[[], Any], repeats: int = 3) -> float:
-    """The median time of a call."""
-    took = []
-    for _ in range(repeats):
-        started = time.perf_counter()
+
+class Watch:
+    """Times calls by one of the clocks."""
+
+    def __init__(self, clock: str) -> None:
+        self.now = _CLOCKS[clock]
+
+    def once(self, call: Callable[[], Any]) -> float:
+        """Seconds of a call."""
+        started = self.now()
         call()
-        took.append(time.perf_counter() - started)
-    return median(took)
+        return self.now() - started
+
+    def median(self, call: Callable[[], Any], repeats: int = 3) -> float:
+        """The median of some calls."""
+        return median(self.once(call) for _ in range(repeats))
 
 
-def measure(folder: Path, model: str, device: str, work: Path) -> dict[str, Any]:
+def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> dict[str, Any]:
     """Means over the pictures of a folder."""
     import torch
 
@@ -53,22 +68,23 @@ def measure(folder: Path, model: str, device: str, work: Path) -> dict[str, Any]
             {
                 "megapixels_in": picture.width * picture.height / 1e6,
                 "windows": windows,
-                "decode": seconds(lambda source=job.source: imageio.read(source)),
-                "compute": seconds(lambda picture=picture: up.upscale(picture), repeats=2),
-                "encode": seconds(lambda job=job, out=out: imageio.write(job.target, out.image)),
+                "decode": watch.median(lambda source=job.source: imageio.read(source)),
+                "compute": watch.median(lambda picture=picture: up.upscale(picture), repeats=2),
+                "encode": watch.median(lambda job=job, out=out: imageio.write(job.target, out.image)),
                 "bytes_in": job.source.stat().st_size,
                 "bytes_out": job.target.stat().st_size,
             }
         )
     found: dict[str, Any] = {name: mean(row[name] for row in rows) for name in rows[0]}
     found |= {"pictures": len(rows), "seconds_per_window": found["compute"] / found["windows"]}
-    found["driver"] = noting(work)
+    found["driver"] = noting(watch, work)
     found |= {"model": model, "device": str(up.device), "threads": torch.get_num_threads()}
-    found["whole_run"] = whole_run(folder, model, device, work, len(rows))
+    found["whole_run"] = whole_run(watch, jobs, model, device, work)
+    found["simulated"] = simulate(stages_of(found), HERE, 50).rate
     return found
 
 
-def noting(work: Path, results: int = 500) -> float:
+def noting(watch: Watch, work: Path, results: int = 300) -> float:
     """Seconds that one result costs whoever notes it: a line of the manifest and one of the report."""
     from realsrt.batch import Job
     from realsrt.manifest import Manifest
@@ -77,57 +93,54 @@ def noting(work: Path, results: int = 500) -> float:
     made = work / "noted" / "a.png"
     made.parent.mkdir()
     made.write_bytes(b"0")
-    with Manifest(made.parent) as manifest, Report(work / "report.jsonl") as report:
-        started = time.perf_counter()
+
+    def note() -> None:
         for number in range(results):
             manifest.add(Job(made, made), "0" * 64, {"steps": 2, "tile": 64}, [made])
             report.add(Record(str(made), f"{made}{number}", "done", width=1, height=1, seconds=1.0))
-        return (time.perf_counter() - started) / results
+
+    with Manifest(made.parent) as manifest, Report(work / "report.jsonl") as report:
+        return watch.once(note) / results
 
 
-def whole_run(folder: Path, model: str, device: str, work: Path, pictures: int) -> float:
-    """Pictures a second of `realsrt upscale`, from the first picture begun to the last reported."""
+def whole_run(watch: Watch, jobs: list[Any], model: str, device: str, work: Path) -> float:
+    """Pictures a second of `realsrt upscale`: of all of them, less what a run with a tiny one takes."""
+    from realsrt import imageio
     from realsrt.cli import main
+    from realsrt.picture import Picture
 
     options = ["-o", str(work / "whole") + "/", "-n", model, "-g", device, "--ext", "png"]
-    import contextlib
-    import io
+    tiny = work / "tiny.png"
+    imageio.write(tiny, Picture.from_array(np.zeros((16, 16, 3), np.uint8)))
 
-    def run(source: Path) -> float:
-        started = time.perf_counter()
+    def run(*sources: Path) -> None:
         with contextlib.redirect_stdout(io.StringIO()):
-            assert main(["upscale", str(source), *options]) == 0
-        return time.perf_counter() - started
+            assert main(["upscale", *map(str, sources), *options]) == 0
 
-    with tempfile.TemporaryDirectory() as empty:  # one tiny picture: what a run takes besides
-        from realsrt import imageio
-        from realsrt.picture import Picture
-
-        tiny = Path(empty) / "tiny.png"
-        import numpy as np
-
-        imageio.write(tiny, Picture.from_array(np.zeros((16, 16, 3), np.uint8)))
-        run(tiny)
-        besides = run(tiny)
-    return pictures / (run(folder) - besides)
+    run(tiny)
+    besides = watch.once(lambda: run(tiny))
+    return len(jobs) / (watch.once(lambda: run(*(job.source for job in jobs))) - besides)
 
 
-def training(folder: Path, preset: str, work: Path, steps: int = 6) -> dict[str, float]:
-    """Samples a second of the generator stage, once warm, and the bytes of the weights that learn."""
+def training(watch: Watch, folder: Path, preset: str, work: Path, steps: int = 4) -> dict[str, float]:
+    """Samples a second of the generator stage, as the difference of two runs, and the bytes of what learns."""
     from realsrt import load_model, presets
     from realsrt.checkpoint import save_model
     from realsrt.training import train
     from realsrt.training.config import make_config
 
-    save_model(load_model(preset) if preset == "small" else presets.build(preset), work / "init.safetensors")
+    init = work / "init.safetensors"
+    model = presets.build(preset) if preset in presets.PRESETS and preset != "small" else load_model(preset)
+    save_model(model, init)
     config = make_config(
-        "generator", data=(folder,), init=work / "init.safetensors", out=work / "train", max_steps=steps, batch=4,
-        crop=128, tile=128, pool=16, log_every=steps // 2, profile_flops=False, warmup=1,
+        "generator", data=(folder,), init=init, out=work / "train", max_steps=1, batch=4, crop=128, tile=128, pool=16,
+        profile_flops=False, warmup=1,
     )  # fmt: skip
-    train(config)
-    last = json.loads((work / "train" / "log.jsonl").read_text().splitlines()[-1])
-    learns = sum(p.numel() for p in load_model(work / "init.safetensors").generator.parameters())
-    return {"samples_per_second": last["samples_per_second"], "batch": 4, "crop": 128, "gradient_bytes": 4.0 * learns}
+    with contextlib.redirect_stdout(io.StringIO()):
+        train(config)
+        short, long = (watch.once(lambda n=n: train(replace(config, max_steps=n))) for n in (1, 1 + steps))
+    learns = sum(p.numel() for p in model.generator.parameters())
+    return {"samples_per_second": 4 * steps / (long - short), "batch": 4, "crop": 128, "gradient_bytes": 4.0 * learns}
 
 
 def stages_of(found: dict[str, Any], windows_per_second: float | None = None) -> Stages:
@@ -182,6 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     one.add_argument("-o", "--out", type=Path, required=True)
     one.add_argument("--model", default="small")
     one.add_argument("--device", default="auto")
+    one.add_argument("--clock", choices=list(_CLOCKS), default="wall")
     one.add_argument("--no-training", action="store_true")
     two = commands.add_parser("extrapolate")
     two.add_argument("stages", type=Path)
@@ -198,10 +212,15 @@ def main(argv: list[str] | None = None) -> None:
             two.add_argument(name, type=type(known.default), default=known.default)
     args = parser.parse_args(argv)
     if args.command == "measure":
+        import torch
+
+        if args.clock == "cpu":
+            torch.set_num_threads(1)
+        watch = Watch(args.clock)
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(args.pictures, args.model, args.device, Path(folder))
+            found = measure(watch, args.pictures, args.model, args.device, Path(folder)) | {"clock": args.clock}
             if not args.no_training:
-                found["training"] = training(args.pictures, args.model, Path(folder))
+                found["training"] = training(watch, args.pictures, args.model, Path(folder))
         args.out.write_text(json.dumps(found, indent=1))
         print(json.dumps(found, indent=1))
         return

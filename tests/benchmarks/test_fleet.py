@@ -110,3 +110,29 @@ def test_the_command_says_what_breaks_first(tmp_path, capsys):
     assert "* training on 200" in text
     lines = extrapolate(stages_of(FOUND), replace(PLENTY, hours=1.0), [3], 10, None)
     assert any(line.startswith("* with no failures: +") for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_simulation_of_one_machine_is_what_it_does(tmp_path, capsys):
+    """Stages measured by themselves, put together by the simulation, against the command on the same pictures."""
+    import numpy as np
+
+    from realsrt import imageio, presets
+    from realsrt.checkpoint import save_model
+    from realsrt.picture import Picture
+
+    (tmp_path / "in").mkdir()
+    for seed in range(4):
+        pixels = np.random.default_rng(seed).integers(0, 256, (160, 160, 3), np.uint8)
+        imageio.write(tmp_path / "in" / f"{seed}.png", Picture.from_array(pixels))
+    save_model(presets.build("tiny"), tmp_path / "tiny.safetensors")
+    main(["measure", str(tmp_path / "in"), "-o", str(tmp_path / "stages.json"), "--clock", "cpu",
+          "--model", str(tmp_path / "tiny.safetensors"), "--device", "cpu"])  # fmt: skip
+    found = json.loads((tmp_path / "stages.json").read_text())
+    assert found["windows"] == 9
+    assert found["bytes_out"] > found["bytes_in"] > 0
+    assert found["simulated"] == pytest.approx(found["whole_run"], rel=0.35)
+    assert found["training"]["samples_per_second"] > 0
+    main(["extrapolate", str(tmp_path / "stages.json"), "--gpus", "1", "10", "--each", "10"])
+    assert "| 10 | " in capsys.readouterr().out

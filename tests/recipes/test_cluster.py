@@ -1,4 +1,4 @@
-"""The scripts for clusters: well-formed, and with stand-ins for the cluster's own commands they run what they should."""
+"""The scripts for clusters are well-formed, and run what they should, with stand-ins for the cluster's own commands."""
 
 import os
 import re
@@ -30,7 +30,8 @@ def cluster(tmp_path):
         "accelerate": f'printf "%s\\n" "$@" > "{tmp_path}/{TOLD}"; trap "exit 143" TERM; '
         f'[ -z "${{HOLD:-}}" ] || {{ touch "{tmp_path}/up"; for _ in $(seq 600); do sleep 0.05; done; }}',
         "srun": 'shift; exec "$@"',
-        "scontrol": f'if [ "$1" = show ]; then printf "node7\\nnode8\\n"; else echo "$@" >> "{tmp_path}/scontrol.txt"; fi',
+        "scontrol": 'if [ "$1" = show ]; then printf "node7\\nnode8\\n"; '
+        f'else echo "$@" >> "{tmp_path}/scontrol.txt"; fi',
     }
     for name, body in stand_ins.items():
         file = folder / name
