@@ -82,6 +82,8 @@ class _Simulation:
         self.stages, self.fleet, self.dice = stages, fleet, random.Random(seed)
         self.now, self.events, self.number = 0.0, [], count()
         self.driver, self.store = _Server(1), _Server(1)
+        size = stages.bytes_in + stages.bytes_out
+        self.share = max(size / fleet.store / stages.requests, 1 / fleet.requests)  # of the store, for one request
         self.gpu = [_Server(1) for _ in range(fleet.gpus)]
         self.cores = [_Server(fleet.cores) for _ in range(fleet.gpus)]
         slow = round(fleet.slow * fleet.gpus)
@@ -117,8 +119,12 @@ class _Simulation:
     def transfer(self, size: float, requests: float, then: Callable[[], None]) -> None:
         """Through the shared store, then at the worker's own pace."""
         fleet = self.fleet
-        shared = max(size / fleet.store, requests / fleet.requests)
-        self.serve(self.store, shared, lambda: self.at(fleet.latency + size / fleet.network, then))
+        self.serve(self.store, self.share * requests, lambda: self.at(fleet.latency + size / fleet.network, then))
+
+    def scarce(self) -> str:
+        """What the store runs out of first."""
+        found = limits(self.stages, self.fleet)
+        return min(("store's bandwidth", "store's requests"), key=lambda name: found[name])
 
     def lot(self, worker: int) -> int:
         return worker if self.fleet.shards else 0
@@ -185,7 +191,7 @@ class _Simulation:
         busy = {
             "GPU": sum(server.busy for server in self.gpu) / self.fleet.gpus,
             "cores": sum(server.busy for server in self.cores) / (self.fleet.gpus * self.fleet.cores),
-            "object store": self.store.busy,
+            self.scarce(): self.store.busy,
             "driver": self.driver.busy,
         }
         shares = {name: min(1.0, seconds / self.now) for name, seconds in busy.items()}
@@ -204,15 +210,13 @@ def limits(stages: Stages, fleet: Fleet) -> dict[str, float]:
     if fleet.hours:
         there = fleet.hours * 3600 / (fleet.hours * 3600 + fleet.restart)
     size = stages.bytes_in + stages.bytes_out
-    shared = sum(
-        max(part / fleet.store, stages.requests / 2 / fleet.requests) for part in (stages.bytes_in, stages.bytes_out)
-    )
     flight = fleet.latency * 2 + size / fleet.network + stages.decode + stages.compute + stages.encode + stages.driver
     return {
         "GPU": fleet.gpus * there / (stages.compute * pace),
         "cores": fleet.gpus * there * fleet.cores / ((stages.decode + stages.encode) * pace),
         "room on a worker": fleet.gpus * there * fleet.room / (flight * pace),
-        "object store": 1 / shared,
+        "store's bandwidth": fleet.store / size,
+        "store's requests": fleet.requests / stages.requests,
         "driver": 1 / stages.driver,
     }
 
@@ -223,7 +227,7 @@ def breaks_at(stages: Stages, fleet: Fleet) -> dict[str, float]:
     one = limits(stages, replace(fleet, gpus=1))
     own = {name: one[name] for name in ("GPU", "cores", "room on a worker")}
     rate = min(own.values())
-    found = {name: one[name] / rate for name in ("object store", "driver")}
+    found = {name: one[name] / rate for name in ("store's bandwidth", "store's requests", "driver")}
     found |= {name: 1.0 for name in ("cores", "room on a worker") if own[name] <= rate < own["GPU"]}
     return dict(sorted(found.items(), key=lambda item: item[1]))
 

@@ -37,8 +37,8 @@ def test_many_gpus_are_as_many_times_faster_while_nothing_is_shared():
 @pytest.mark.parametrize(
     ("fleet", "stages", "name"),
     [
-        (replace(PLENTY, gpus=20, store=1e6), PICTURE, "object store"),
-        (replace(PLENTY, gpus=20, requests=4.0), PICTURE, "object store"),
+        (replace(PLENTY, gpus=20, store=1e6), PICTURE, "store's bandwidth"),
+        (replace(PLENTY, gpus=20, requests=4.0), PICTURE, "store's requests"),
         (replace(PLENTY, gpus=20), replace(PICTURE, driver=0.5), "driver"),
         (replace(PLENTY, gpus=20, cores=1, room=8), replace(PICTURE, decode=2.0), "cores"),
         (replace(PLENTY, gpus=20), PICTURE, "GPU"),
@@ -56,7 +56,7 @@ def test_what_is_scarce_is_named_and_sets_the_rate(fleet, stages, name):
 def test_where_more_gpus_stop_helping():
     fleet = replace(PLENTY, store=1e8)  # 4.1 MB a picture: 24.4 pictures/s
     first, number = next(iter(breaks_at(PICTURE, fleet).items()))
-    assert first == "object store"
+    assert first == "store's bandwidth"
     assert number == pytest.approx(1e8 / 4.1e6, rel=1e-3)
     under, at, over = (simulate(PICTURE, replace(fleet, gpus=n), n * 30).rate for n in (12, 25, 100))
     assert under == pytest.approx(12, rel=0.05)
@@ -104,9 +104,9 @@ def test_the_command_says_what_breaks_first(tmp_path, capsys):
           "--store", "1e8", "--price", "2", "--each", "20"])  # fmt: skip
     text = capsys.readouterr().out
     assert "| 200 | " in text
-    assert "object store (" in text
+    assert "store's bandwidth (" in text
     assert "a million" in text
-    assert "* object store: 5 GPUs" in text
+    assert "* store's bandwidth: 5 GPUs" in text
     assert "* training on 200" in text
     lines = extrapolate(stages_of(FOUND), replace(PLENTY, hours=1.0), [3], 10, None)
     assert any(line.startswith("* with no failures: +") for line in lines)

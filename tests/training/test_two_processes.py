@@ -124,7 +124,7 @@ def test_machines_that_do_not_see_one_folder_are_told(photos, tmp_path, init):
         "from realsrt.cli import main; sys.exit(main())"
     )
     (tmp_path / "apart.py").write_text(program)
-    with pytest.raises(AssertionError, match=r"steps 0 and 2: give one that all see"):
+    with pytest.raises(AssertionError, match=r"steps 0 and 2: give an --out that all see"):
         train_on_two("generator", options | {"out": "run", "resume": True}, script=(tmp_path / "apart.py", tmp_path))
 
 

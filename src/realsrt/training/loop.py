@@ -47,9 +47,8 @@ def train(config: TrainConfig) -> Path:
     step = saved["step"] if saved else 0
     most, least = together.most(step, -step)
     if most + least:
-        raise UsageError(
-            f"the machines find {config.out} at steps {-least:.0f} and {most:.0f}: give all the same --out"
-        )
+        steps = f"{abs(least):.0f} and {most:.0f}"
+        raise UsageError(f"the machines find {config.out} at steps {steps}: give an --out that all see, or a URL")
     prepare_device(accelerator.device)
 
     if config.stage != "tokenizer":
