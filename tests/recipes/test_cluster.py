@@ -98,7 +98,8 @@ def test_training_that_fails_fails_the_job(cluster, tmp_path):
 
 
 @pytest.mark.parametrize("options", ["", "--ext jpg --steps 1"])
-def test_each_job_of_the_array_makes_its_share(cluster, tmp_path, options):
+@pytest.mark.parametrize("shards", [None, "250"])
+def test_each_job_of_the_array_makes_its_share(cluster, tmp_path, options, shards):
     out = tmp_path / "o ut"
     job = {
         "SRC": "/in",
@@ -107,11 +108,12 @@ def test_each_job_of_the_array_makes_its_share(cluster, tmp_path, options):
         "SLURM_ARRAY_TASK_COUNT": "100",
         "OPTIONS": options,
     }
+    job |= {"SHARDS": shards} if shards else {}
     subprocess.run(["bash", FOLDER / "slurm_upscale.sbatch"], env=cluster | job, check=True, timeout=60)
     told = (tmp_path / TOLD).read_text().splitlines()
     assert told[:4] == ["upscale", "/in", "-o", f"{out}/"]
     pairs = dict(pairwise(told))
-    assert pairs["--shard"] == "3/100"
+    assert pairs["--shard"] == f"3/{shards or 100}"
     assert pairs["--report"] == f"{out}.reports/shard-3.jsonl"
     assert Path(pairs["--report"]).parent.is_dir()
     assert "--resume" in told

@@ -156,3 +156,21 @@ def test_urls_that_nothing_knows(tmp_path):
     with pytest.raises(UsageError, match="nowhere://x"):
         Place("nowhere://x")
     assert Place(tmp_path).folder == tmp_path
+
+
+def test_the_command_takes_a_url(photos, tmp_path, monkeypatch, capsys):
+    from realsrt.cli import main
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = f"file://{tmp_path}/remote/run"
+    options = "--preset tiny --batch 2 --crop 64 --tile 64 --pool 4 --max-steps 1 --profile-flops=false".split()
+    command = ["train", "tokenizer", "--data", str(photos), "--out", url, *options]
+    assert main(command) == 0
+    assert sorted(path.name for path in (tmp_path / "remote" / "run" / "checkpoints" / "00000001").iterdir()) == [
+        "complete.json",
+        "model.safetensors",
+        "state.pt",
+    ]
+    assert main([*command, "--resume", "--max-steps", "2"]) == 2  # given twice
+    assert main([*command[:-3], "--max-steps", "2", "--profile-flops=false", "--resume"]) == 0
+    assert "resumed at step 1" in capsys.readouterr().out
