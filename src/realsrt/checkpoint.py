@@ -145,10 +145,12 @@ def save_model(
     path: str | os.PathLike[str],
     *,
     provenance: Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model's weights (as ``dtype``), config and ``provenance`` (plain JSON types; default: the model's own)
-    atomically: afterwards ``path`` is whole, or as it was. Raises CheckpointError when it can't be written."""
+    """Write a model's weights (or ``state`` in their place, as ``dtype``), config and ``provenance`` (plain JSON types;
+    default: the model's own) atomically: afterwards ``path`` is whole, or as it was. Raises CheckpointError when it
+    can't be written."""
     provenance = model.info.provenance if provenance is None else dict(provenance)
     header = {
         "format": FORMAT_VERSION,
@@ -156,7 +158,8 @@ def save_model(
         "config": to_dict(model.config),
         "provenance": provenance,
     }
-    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in model.state_dict().items()}
+    state = model.state_dict() if state is None else state
+    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
     write_atomically(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
 
 

@@ -46,19 +46,6 @@ def test_the_shadow_is_a_copy():
     assert ema.shadow["learns"].tolist() == [0, 0, 0]
 
 
-def test_applied_swaps_and_gives_back_even_after_an_error():
-    net = Net()
-    ema = EMA(net, 0.9)
-    with torch.no_grad():
-        net.learns.fill_(7)
-    with ema.applied(net):
-        assert net.learns.tolist() == [0, 0, 0]
-    assert net.learns.tolist() == [7, 7, 7]
-    with pytest.raises(RuntimeError), ema.applied(net):
-        raise RuntimeError
-    assert net.learns.tolist() == [7, 7, 7]
-
-
 def test_going_on_from_a_saved_shadow_is_exact():
     def steps(ema, net, numbers):
         for number in numbers:

@@ -1,14 +1,18 @@
 """What only a GPU can show: no wait for it, and pictures as on the CPU."""
 
+import json
 from contextlib import contextmanager
 
 import pytest
 import torch
 
+from training_launch import train_on_two
+
 pytest.importorskip("accelerate")
 
 from realsrt.degradations import PROTOCOLS, degrade_seeded
 from realsrt.training.config import make_config
+from realsrt.training.loop import train
 from realsrt.training.pairs import build_pool
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -56,3 +60,22 @@ def test_batches_wait_for_nothing(photos):
         batches = [pool.batch(step, 64) for step in range(1, 9)]
     assert all(b.gt.device.type == "cuda" and 0 < float(b.lq.mean()) < 1 for b in batches)
     pool.close()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.parametrize("fsdp", [False, True])
+def test_two_gpus_learn_what_one_does(photos, tmp_path, monkeypatch, fsdp):
+    """Whole on each GPU, and cut up between them; losses within what TF32 leaves."""
+    options = {
+        "preset": "tiny", "data": (photos,), "crop": 64, "tile": 64, "pool": 8, "global_batch": 4, "max_steps": 3,
+        "log_every": 1, "warmup": 1, "profile_flops": False,
+    }  # fmt: skip
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
+    environment = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if fsdp else {}
+    train_on_two("tokenizer", options | {"out": tmp_path / "two"}, ACCELERATE_USE_CPU="false", **environment)
+    train(make_config("tokenizer", out=tmp_path / "one", **options))
+    ours, theirs = (
+        [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("two", "one")
+    )
+    assert ours == pytest.approx(theirs, rel=2e-2)

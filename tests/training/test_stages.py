@@ -17,7 +17,7 @@ from realsrt.models.features import SqueezeFeatures
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
-from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_rank
+from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_part
 from realsrt.training.stages.critic import sample
 from variants import tiny_f16
 
@@ -394,7 +394,7 @@ def test_perceptual_loss_from_a_file_and_by_name(tmp_path, model, monkeypatch):
 
 
 def test_alone_a_process_weighs_one():
-    assert float(weight_of_rank(torch.tensor(37))) == 1.0
+    assert float(weight_of_part(torch.tensor(37))) == 1.0
 
 
 def test_severity_is_none_for_a_clean_input_and_full_for_a_ruined_one():

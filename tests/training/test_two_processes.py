@@ -1,14 +1,12 @@
 """Two processes with half the batch each are one process with the whole batch."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 
 import pytest
 import torch
+
+from training_launch import train_on_two
 
 pytest.importorskip("accelerate")
 
@@ -27,26 +25,6 @@ def init(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("init")
     options = {"batch": 4, "crop": 64, "tile": 64, "pool": 8, "warmup": 1, "lr": 3e-3, "ema": 0.1}
     return train(make_config("tokenizer", preset="tiny", data=(photos,), out=out, max_steps=60, **options))
-
-
-def flags(options):
-    for name, value in options.items():
-        values = value if isinstance(value, tuple) else (value,)
-        if value is False:
-            continue
-        yield f"--{name.replace('_', '-')}"
-        yield from ([] if value is True else map(str, values))
-
-
-def train_on_two(stage, options):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-addr=127.0.0.1", f"--master-port={port}"]
-    command = [sys.executable, *launch, "-m", "realsrt", "train", stage, *flags(options)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def log_of(out):
@@ -118,6 +96,36 @@ def test_two_processes_go_on_where_one_was_killed(photos, tmp_path, init, monkey
             train(make_config("control", out=tmp_path / "two", batch=4, **options))
     train_on_two("control", options | {"out": tmp_path / "two", "batch": 2, "resume": True})
     assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_run_shrinks_and_grows_over_resumes(photos, tmp_path, init):
+    """Two processes, one, two: the losses are those of a run that nothing interrupts. lr_end=1, so that max_steps only
+    says where to stop."""
+    options = {
+        "data": (photos,), "init": init, "crop": 64, "tile": 64, "pool": 8, "log_every": 1, "global_batch": 4,
+        "batch": 2, "warmup": 1, "lr": 2e-4, "lr_end": 1.0, "mask_sampling": "paper", "out": tmp_path / "two",
+    }  # fmt: skip
+    train_on_two("generator", options | {"max_steps": 2})
+    train(make_config("generator", **options | {"max_steps": 4, "resume": True}))
+    assert "resumed at step 4" in train_on_two("generator", options | {"max_steps": 6, "resume": True})
+    train(make_config("generator", **options | {"max_steps": 6, "out": tmp_path / "one", "batch": 4}))
+    assert_close(tmp_path / "two", tmp_path / "one")
+
+
+def test_machines_that_do_not_see_one_folder_are_told(photos, tmp_path, init):
+    """Each process starts in a folder of its own, as machines without a common file system do; one has a state."""
+    options = {
+        "data": (photos,), "init": init, "crop": 64, "tile": 64, "pool": 8, "batch": 2, "max_steps": 2,
+    }  # fmt: skip
+    train(make_config("generator", out=tmp_path / "rank0" / "run", **options))
+    (tmp_path / "rank1").mkdir()
+    program = (
+        "import os, sys; os.chdir(os.path.join(sys.argv.pop(1), 'rank' + os.environ['RANK'])); "
+        "from realsrt.cli import main; sys.exit(main())"
+    )
+    (tmp_path / "apart.py").write_text(program)
+    with pytest.raises(AssertionError, match=r"steps 0 and 2: give an --out that all see"):
+        train_on_two("generator", options | {"out": "run", "resume": True}, script=(tmp_path / "apart.py", tmp_path))
 
 
 def test_a_mistake_ends_both_processes(photos, tmp_path):

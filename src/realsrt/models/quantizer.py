@@ -60,6 +60,8 @@ class Quantizer(nn.Module):
     def __init__(self, config: QuantizerConfig) -> None:
         super().__init__()
         self.config = config
+        self.hold = False
+        self._held: list[tuple[Tensor, Tensor]] = []
         weight = torch.randn(config.codes + 1, config.dim)
         if config.normalize:
             weight = F.normalize(weight, dim=1)
@@ -98,10 +100,14 @@ class Quantizer(nn.Module):
         """EMA of counts and sums, Laplace-smoothed; codes with a count below ``restart_below`` take a random vector.
 
         Every process sees the same vectors in the same order, so all hold the same codebook without a broadcast.
+        While ``hold`` is set, vectors are kept for the next call without it: parts of a batch then teach what it does.
         """
         cfg = self.config
-        vectors_MD = _gather_all(z_BDhw.permute(0, 2, 3, 1).reshape(-1, cfg.dim))
-        ids_M = _gather_all(ids_Bhw.reshape(-1))
+        self._held.append((z_BDhw.permute(0, 2, 3, 1).reshape(-1, cfg.dim), ids_Bhw.reshape(-1)))
+        if self.hold:
+            return
+        vectors_MD, ids_M = (_gather_all(torch.cat(parts)) for parts in zip(*self._held, strict=True))
+        self._held.clear()
         counts_V = torch.zeros_like(self.cluster_size_ema).index_add_(0, ids_M, torch.ones_like(vectors_MD[:, 0]))
         sums_VD = torch.zeros_like(self.embed_ema).index_add_(0, ids_M, vectors_MD)
         self.cluster_size_ema.mul_(cfg.decay).add_(counts_V, alpha=1 - cfg.decay)
@@ -117,6 +123,13 @@ class Quantizer(nn.Module):
         smoothed = (self.cluster_size_ema + cfg.eps) / (total + cfg.codes * cfg.eps) * total
         codes_VD = self.embed_ema / smoothed[:, None]
         self.weight[:-1] = F.normalize(codes_VD, dim=1) if cfg.normalize else codes_VD
+
+
+def hold_codes(module: nn.Module, hold: bool) -> None:
+    """Set ``hold`` of every quantiser inside."""
+    for part in module.modules():
+        if isinstance(part, Quantizer):
+            part.hold = hold
 
 
 class GroupedQuantizer(nn.Module):

@@ -15,15 +15,16 @@ class TrainConfig:
 
     Budget: the run ends, and its learning rate has decayed, at ``max_steps`` or ``max_minutes``, whichever comes
     first. Data: every step ``refresh`` new tiles are degraded into a pool of ``pool`` pairs (rounded up to a multiple
-    of the global batch, which is ``batch`` times the processes), from which the crops are drawn, so that degradations
-    mix within a batch and cost little. ``refresh`` and ``pool`` are of all processes together. ``precision``: "no"
-    (float32), "bf16" or "fp16".
+    of the global batch, which is ``batch`` times ``accumulate`` times the processes), from which the crops are drawn,
+    so that degradations mix within a batch and cost little. ``refresh`` and ``pool`` are of all processes together.
+    ``precision``: "no" (float32), "bf16" or "fp16".
     """
 
     stage: Literal["tokenizer", "generator", "critic", "control"]
     data: tuple[Path, ...] = ()
     """Folders of photographs, tars and single pictures."""
-    out: Path = Path("runs/train")
+    out: str | Path = Path("runs/train")
+    """A folder that all machines of the run see, or a URL: s3://bucket/run, or whatever else fsspec knows."""
     preset: str | None = None
     """Architecture; by default that of the initial weights, else small. Where it differs from that of the initial
     weights, what has the same name and shape is taken over, and the rest starts anew."""
@@ -38,6 +39,12 @@ class TrainConfig:
     seed: int = 0
 
     batch: int = 16
+    """Samples that a process computes at once."""
+    accumulate: int = 1
+    """So many batches are computed one after the other, and their gradients added up, before the weights move."""
+    global_batch: int | None = None
+    """Samples a step of all processes together. It takes the place of accumulate, and batch becomes the most that a
+    process computes at once: the run is then the same on any number of processes."""
     crop: int | None = None
     """Side of a training crop; by default 256 where positions are fixed to a grid, else 128."""
     tile: int = 256
@@ -132,9 +139,12 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         raise UsageError(f"no stage is named {stage!r}; there are {', '.join(STAGES)}")
     config = TrainConfig(stage, **_STAGE_DEFAULTS[stage])  # pyright: ignore[reportArgumentType]
     config = replace(config, **{k: v for k, v in options.items() if v is not None})
+    if "://" not in str(config.out):
+        config = replace(config, out=Path(config.out))
     if config.max_steps is None and config.max_minutes is None:
         raise UsageError("give --max-steps or --max-minutes")
-    for name in ("max_steps", "max_minutes", "batch", "tile", "pool", "log_every", "save_steps", "lr"):
+    positive = ("max_steps", "max_minutes", "batch", "accumulate", "global_batch", "tile", "pool", "log_every", "lr")
+    for name in (*positive, "save_steps"):
         if (value := getattr(config, name)) is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
     if not config.sampler_steps or min(config.sampler_steps) < 1:
@@ -149,3 +159,18 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
         raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")
     return config
+
+
+def shared_out(config: TrainConfig, processes: int) -> TrainConfig:
+    """The config with ``batch`` and ``accumulate`` of one of so many processes.
+
+    Raises UsageError where ``global_batch`` can't be dealt out evenly."""
+    if config.global_batch is None:
+        return config
+    if config.accumulate != 1:
+        raise UsageError("give --accumulate or --global-batch, not both: the one follows from the other")
+    own, rest = divmod(config.global_batch, processes)
+    if rest or not own:
+        raise UsageError(f"--global-batch {config.global_batch} can't be dealt out evenly to {processes} processes")
+    parts = next(n for n in range(-(-own // config.batch), own + 1) if own % n == 0)
+    return replace(config, batch=own // parts, accumulate=parts)

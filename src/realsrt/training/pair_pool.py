@@ -24,11 +24,20 @@ _CHUNK = 64
 
 
 class Batch(NamedTuple):
-    """``lq`` (B,3,H/s,W/s) and ``gt`` (B,3,H,W), RGB in [0,1]; one seed a sample for what a stage draws."""
+    """``lq`` (B,3,H/s,W/s) and ``gt`` (B,3,H,W), RGB in [0,1]; one seed a sample for what a stage draws. ``whole``: the
+    seeds of all samples that this process learns from in the step, of which these are a part."""
 
     lq: Tensor
     gt: Tensor
     seeds: tuple[int, ...]
+    whole: tuple[int, ...] = ()
+
+    def split(self, parts: int) -> "list[Batch]":
+        """In so many equal parts, in order."""
+        lq, gt = self.lq.chunk(parts), self.gt.chunk(parts)
+        size = len(self.seeds) // parts
+        seeds = [self.seeds[first : first + size] for first in range(0, len(self.seeds), size)]
+        return [Batch(*part, self.seeds) for part in zip(lq, gt, seeds, strict=True)]
 
 
 class PairPool:

@@ -27,7 +27,8 @@ def build_pool(
     """
     if config.degradation not in PROTOCOLS:
         raise UsageError(f"no degradation is named {config.degradation!r}; there are {', '.join(PROTOCOLS)}")
-    lanes, own = config.batch * processes, range(config.batch * index, config.batch * (index + 1))
+    share = config.batch * config.accumulate
+    lanes, own = share * processes, range(share * index, share * (index + 1))
     pictures = Pictures(config.data, min_side=config.tile, seed=config.seed, device=device, lanes=lanes, own=own)
     protocol = PROTOCOLS[config.degradation]
 

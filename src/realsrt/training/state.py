@@ -1,27 +1,32 @@
 """state.pt: everything a run needs to go on to the last bit, and the weight file written beside it."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from realsrt.checkpoint import save_model, write_atomically
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
-from realsrt.training.ema import EMA
 
 _KEYS = ("preset", "step", "minutes", "model", "ema", "optimizer", "adversary", "adversary_optimizer")
 
 
-def read_state(path: Path, stage: str) -> dict[str, Any]:
-    """The state of an interrupted run. Raises CheckpointError if it is damaged, UsageError if it is another stage's."""
+def read_state(source: Path | bytes, stage: str, name: str = "") -> dict[str, Any]:
+    """The state of an interrupted run, from a file or its content, which errors call ``name``.
+
+    Raises CheckpointError if it is damaged, UsageError if it is another stage's.
+    """
+    path = name or source
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        saved = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # torch raises nearly anything on damaged files
         raise CheckpointError(f"{path} is damaged and can't be resumed from; start again without --resume") from None
     if not isinstance(saved, dict) or any(key not in saved for key in _KEYS):
@@ -52,18 +57,25 @@ def restoring(path: Path) -> Iterator[None]:
 
 
 def write_weights(
-    path: Path, model: RealSRT, ema: EMA, config: TrainConfig, *, history: list[Any], steps: int, minutes: float
+    path: Path,
+    model: RealSRT,
+    average: Mapping[str, Tensor],
+    config: TrainConfig,
+    *,
+    history: list[Any],
+    steps: int,
+    minutes: float,
 ) -> None:
     """The EMA weights; their provenance lists every stage with its settings, ``history`` before this one."""
     settings = {k: _plain(v) for k, v in asdict(config).items()}
     record = {"stage": config.stage, "steps": steps, "minutes": round(minutes, 2), "settings": settings}
     provenance = {**model.info.provenance, "stages": [*history, record]}
-    with ema.applied(model):
-        save_model(model, path, provenance=provenance)
+    state = {key: value for key, value in average.items() if key != "_updates"}
+    save_model(model, path, provenance=provenance, state=state)
 
 
 def _plain(value: Any) -> Any:
-    """Settings as JSON, paths by file name only."""
-    if isinstance(value, Path):
-        return value.name
+    """Settings as JSON, paths and URLs by their last name only."""
+    if isinstance(value, Path) or "://" in str(value):
+        return str(value).rstrip("/").rpartition("/")[2]
     return [_plain(v) for v in value] if isinstance(value, tuple) else value

@@ -130,10 +130,17 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
-def weight_of_rank(count: Tensor) -> Tensor:
-    """What a process's mean over ``count`` items is multiplied by so that the mean over processes is that of all items
-    (1 when training is not distributed)."""
-    return count / mean_over_ranks(count.float())
+def weight_of_part(count: Tensor, usual: Tensor | None = None) -> Tensor:
+    """What a mean over ``count`` items is multiplied by so that the mean over processes and parts of a step is that of
+    all items. ``usual``: this process's mean count of a part (by default there is one part)."""
+    return count / mean_over_ranks((count if usual is None else usual).float())
+
+
+def usual_count(batch: Batch, tokens: int, sampling: str) -> Tensor:
+    """Masked positions of all samples that this process learns from in the step, per part, as :func:`draw_masks` draws
+    them. On the CPU."""
+    seeds = batch.whole or batch.seeds
+    return draw_masks(seeds, tokens, sampling).sum() * len(batch.seeds) / len(seeds)
 
 
 def freeze_all_but(module: nn.Module, learning: Iterable[nn.Module | None]) -> None:

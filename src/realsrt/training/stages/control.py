@@ -22,7 +22,7 @@ from realsrt.training.stages.common import (
     freeze_all_but,
     masked_accuracy,
     masked_cross_entropy,
-    weight_of_rank,
+    weight_of_part,
 )
 
 
@@ -81,7 +81,7 @@ class ControlMain(nn.Module):
                 ids_BN, mask_BN = before[1].ids, before[1].mask
         logits_BNV = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN).float()
         ids_BN = torch.where(mask_BN, logits_BNV.argmax(-1), ids_BN)
-        weight = weight_of_rank(mask_BN.sum())
+        weight = weight_of_part(mask_BN.sum())
         token_loss = weight * masked_cross_entropy(logits_BNV, target_BN, mask_BN)
         accuracy = weight * masked_accuracy(logits_BNV, target_BN, mask_BN)
         taught_B = self._draw(batch.seeds, self.config.teacher_share, salt=2)

@@ -4,6 +4,7 @@ from torch import nn
 
 from realsrt.model import RealSRT
 from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
+from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages.common import (
@@ -13,7 +14,8 @@ from realsrt.training.stages.common import (
     masked_accuracy,
     masked_cross_entropy,
     masked_target,
-    weight_of_rank,
+    usual_count,
+    weight_of_part,
 )
 
 
@@ -32,7 +34,8 @@ class GeneratorMain(nn.Module):
         guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
         cond = model.condition(model.generator.backbone, guide)
         logits_BNV = model.generator(ids_BN, cond, mask_BN)
-        weight = weight_of_rank(mask_BN.sum())
+        usual = usual_count(batch, mask_BN.shape[1], self.config.mask_sampling)
+        weight = weight_of_part(mask_BN.sum(), to_device(usual, mask_BN.device))
         loss = weight * masked_cross_entropy(logits_BNV, ids_BN, mask_BN, self.config.label_smoothing)
         accuracy = weight * masked_accuracy(logits_BNV, ids_BN, mask_BN)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "masked": mask_BN.float().mean()})

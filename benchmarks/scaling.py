@@ -1,0 +1,239 @@
+"""What a picture and a training step cost here, and what that comes to on many GPUs:
+
+    python benchmarks/scaling.py measure PICTURES -o stages.json [--model small] [--device auto] [--clock wall|cpu]
+    python benchmarks/scaling.py extrapolate stages.json --gpus 1 10 100 1000 [--windows-per-second W] [--price DOLLARS]
+
+`measure` times reading and decoding, computing (a window), encoding and writing, and noting results, each by itself;
+then a whole run of `realsrt upscale` over the same pictures, start-up left out; and steps of training. `--clock cpu`
+takes one thread and its processor time, which other work on the machine does not lengthen much. All that `extrapolate`
+says of other machines is computed by fleet.py from these figures and from what is given to it.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+from fleet import Fleet, Stages, breaks_at, dollars_per_million, limits, simulate, training_step
+
+HERE = Fleet(gpus=1, cores=1, room=1, store=1e15, requests=1e15, network=1e15, latency=0.0)
+"""This machine as the simulation sees it where one processor does everything: one thing after the other."""
+_CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+class Watch:
+    """Times calls by one of the clocks."""
+
+    def __init__(self, clock: str) -> None:
+        self.now = _CLOCKS[clock]
+
+    def once(self, call: Callable[[], Any]) -> float:
+        """Seconds of a call."""
+        started = self.now()
+        call()
+        return self.now() - started
+
+    def median(self, call: Callable[[], Any], repeats: int = 3) -> float:
+        """The median of some calls."""
+        return median(self.once(call) for _ in range(repeats))
+
+
+def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> dict[str, Any]:
+    """Means over the pictures of a folder."""
+    import torch
+
+    from realsrt import Upscaler, imageio
+    from realsrt.batch import plan_batch
+    from realsrt.imaging import tiling
+
+    up = Upscaler.from_pretrained(model, device=device)
+    config = up.model.config
+    jobs = plan_batch([str(folder)], work / "out", ext="png")
+    rows = []
+    for job in jobs:
+        picture = imageio.read(job.source)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
+        windows = len(tiling.plan(picture.height, picture.width, config.window, config.stride))
+        up.upscale(picture) if not rows else None  # warm
+        out = up.upscale(picture)
+        rows.append(
+            {
+                "megapixels_in": picture.width * picture.height / 1e6,
+                "windows": windows,
+                "decode": watch.median(lambda source=job.source: imageio.read(source)),
+                "compute": watch.median(lambda picture=picture: up.upscale(picture), repeats=2),
+                "encode": watch.median(lambda job=job, out=out: imageio.write(job.target, out.image)),
+                "bytes_in": job.source.stat().st_size,
+                "bytes_out": job.target.stat().st_size,
+            }
+        )
+    found: dict[str, Any] = {name: mean(row[name] for row in rows) for name in rows[0]}
+    found |= {"pictures": len(rows), "seconds_per_window": found["compute"] / found["windows"]}
+    found["driver"] = noting(watch, work)
+    found |= {"model": model, "device": str(up.device), "threads": torch.get_num_threads()}
+    found["whole_run"] = whole_run(watch, jobs, model, device, work)
+    found["simulated"] = simulate(stages_of(found), HERE, 50).rate
+    return found
+
+
+def noting(watch: Watch, work: Path, results: int = 300) -> float:
+    """Seconds that one result costs whoever notes it: a line of the manifest and one of the report."""
+    from realsrt.batch import Job
+    from realsrt.manifest import Manifest
+    from realsrt.report import Record, Report
+
+    made = work / "noted" / "a.png"
+    made.parent.mkdir()
+    made.write_bytes(b"0")
+
+    def note() -> None:
+        for number in range(results):
+            manifest.add(Job(made, made), "0" * 64, {"steps": 2, "tile": 64}, [made])
+            report.add(Record(str(made), f"{made}{number}", "done", width=1, height=1, seconds=1.0))
+
+    with Manifest(made.parent) as manifest, Report(work / "report.jsonl") as report:
+        return watch.once(note) / results
+
+
+def whole_run(watch: Watch, jobs: list[Any], model: str, device: str, work: Path) -> float:
+    """Pictures a second of `realsrt upscale`: of all of them, less what a run with a tiny one takes."""
+    from realsrt import imageio
+    from realsrt.cli import main
+    from realsrt.picture import Picture
+
+    options = ["-o", str(work / "whole") + "/", "-n", model, "-g", device, "--ext", "png"]
+    tiny = work / "tiny.png"
+    imageio.write(tiny, Picture.from_array(np.zeros((16, 16, 3), np.uint8)))
+
+    def run(*sources: Path) -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["upscale", *map(str, sources), *options]) == 0
+
+    run(tiny)
+    besides = watch.once(lambda: run(tiny))
+    return len(jobs) / (watch.once(lambda: run(*(job.source for job in jobs))) - besides)
+
+
+def training(watch: Watch, folder: Path, preset: str, work: Path, steps: int = 4) -> dict[str, float]:
+    """Samples a second of the generator stage, as the difference of two runs, and the bytes of what learns."""
+    from realsrt import load_model, presets
+    from realsrt.checkpoint import save_model
+    from realsrt.training import train
+    from realsrt.training.config import make_config
+
+    init = work / "init.safetensors"
+    model = presets.build(preset) if preset in presets.PRESETS and preset != "small" else load_model(preset)
+    save_model(model, init)
+    config = make_config(
+        "generator", data=(folder,), init=init, out=work / "train", max_steps=1, batch=4, crop=128, tile=128, pool=16,
+        profile_flops=False, warmup=1,
+    )  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        train(config)
+        short, long = (watch.once(lambda n=n: train(replace(config, max_steps=n))) for n in (1, 1 + steps))
+    learns = sum(p.numel() for p in model.generator.parameters())
+    return {"samples_per_second": 4 * steps / (long - short), "batch": 4, "crop": 128, "gradient_bytes": 4.0 * learns}
+
+
+def stages_of(found: dict[str, Any], windows_per_second: float | None = None) -> Stages:
+    """The measured picture; with another GPU, only what it computes takes another time."""
+    compute = found["compute"] if windows_per_second is None else found["windows"] / windows_per_second
+    names = [known.name for known in fields(Stages) if known.name in found]
+    return replace(Stages(**{name: found[name] for name in names}), compute=compute)
+
+
+def extrapolate(stages: Stages, fleet: Fleet, gpus: list[int], each: int, price: float | None) -> list[str]:
+    """A table in Markdown, then what breaks first, then what failures and slow workers take."""
+    lines = [
+        "| GPUs | pictures/s | of ideal | pictures/GPU-hour | busiest | in | out |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for number in gpus:
+        out = simulate(stages, replace(fleet, gpus=number), number * each)
+        ideal = number / stages.compute
+        name = out.bottleneck
+        lines.append(
+            f"| {number} | {out.rate:.4g} | {out.rate / ideal:.0%} | {out.rate / number * 3600:.4g} | "
+            f"{name} ({out.busy[name]:.0%}) | {out.rate * stages.bytes_in / 1e6:.4g} MB/s | "
+            f"{out.rate * stages.bytes_out / 1e6:.4g} MB/s |"
+        )
+        if price is not None:
+            cost = dollars_per_million(out.rate / number * 3600, price)
+            lines[-1] += f" ${cost:,.0f} a million |"
+    most = replace(fleet, gpus=max(gpus))
+    found = limits(stages, most)
+    lines += ["", f"At {most.gpus} GPUs each part by itself would allow, in pictures/s:"]
+    lines += [f"* {name}: {rate:.4g}" for name, rate in sorted(found.items(), key=lambda item: item[1])]
+    lines += ["", "More GPUs no longer help beyond:"]
+    lines += [f"* {name}: {number:,.0f} GPUs" for name, number in breaks_at(stages, fleet).items()]
+    whole = simulate(stages, most, most.gpus * each)
+    cures = {
+        "no failures": {"hours": 0.0},
+        "no slow workers": {"slow": 0.0},
+        "handing out, not shards": {"shards": False},
+    }
+    for name, cure in cures.items():
+        if (better := replace(most, **cure)) != most:
+            gain = simulate(stages, better, most.gpus * each).rate / whole.rate - 1
+            lines.append(f"* with {name}: {gain:+.1%}")
+    return lines
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    one = commands.add_parser("measure")
+    one.add_argument("pictures", type=Path)
+    one.add_argument("-o", "--out", type=Path, required=True)
+    one.add_argument("--model", default="small")
+    one.add_argument("--device", default="auto")
+    one.add_argument("--clock", choices=list(_CLOCKS), default="wall")
+    one.add_argument("--no-training", action="store_true")
+    two = commands.add_parser("extrapolate")
+    two.add_argument("stages", type=Path)
+    two.add_argument("--gpus", type=int, nargs="+", default=[1, 10, 100, 1000])
+    two.add_argument("--windows-per-second", type=float, help="of one GPU; by default what was measured")
+    two.add_argument("--price", type=float, help="dollars of a GPU-hour")
+    two.add_argument("--each", type=int, default=40, help="pictures for each GPU in the simulation")
+    two.add_argument("--exchange", type=float, default=25e9, help="bytes/s of a GPU's link in training")
+    for known in fields(Fleet):
+        name = f"--{known.name}"
+        if known.name == "shards":
+            two.add_argument(name, action="store_true")
+        elif known.name != "gpus":
+            two.add_argument(name, type=type(known.default), default=known.default)
+    args = parser.parse_args(argv)
+    if args.command == "measure":
+        import torch
+
+        if args.clock == "cpu":
+            torch.set_num_threads(1)
+        watch = Watch(args.clock)
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(watch, args.pictures, args.model, args.device, Path(folder)) | {"clock": args.clock}
+            if not args.no_training:
+                found["training"] = training(watch, args.pictures, args.model, Path(folder))
+        args.out.write_text(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1))
+        return
+    found = json.loads(args.stages.read_text())
+    fleet = Fleet(**{known.name: getattr(args, known.name) for known in fields(Fleet) if known.name != "gpus"})
+    stages = stages_of(found, args.windows_per_second)
+    print("\n".join(extrapolate(stages, fleet, args.gpus, args.each, args.price)))
+    if "training" in found:
+        step = found["training"]["batch"] / found["training"]["samples_per_second"]
+        for number in args.gpus:
+            took = training_step(step, found["training"]["gradient_bytes"], number, args.exchange)
+            print(f"* training on {number}: {found['training']['batch'] * number / took:.4g} samples/s")
+
+
+if __name__ == "__main__":
+    main()
