@@ -11,8 +11,9 @@ from cyclopts import App, CycloptsError
 
 import realsrt
 from realsrt.cli import degrade, evaluate, tools, train, upscale
-from realsrt.cli.show import error, one_line
+from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.report import one_line
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
