@@ -72,7 +72,7 @@ def plan_batch(
 
 
 def output_name(source: Path, suffix: str, ext: str) -> str:
-    """The output's file name: `suffix` after the stem; `ext` "auto" keeps the format where it can be written, else PNG."""
+    """The output's file name: `suffix` after the stem; `ext` "auto" keeps a format that can be written, else PNG."""
     own = source.suffix.lower().lstrip(".")
     chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
     return source.stem + suffix + chosen
