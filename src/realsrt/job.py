@@ -29,16 +29,16 @@ CONFIDENCE_CELL = 8  # output pixels a side of a cell of the confidence map
 class Options:
     """What `Upscaler.upscale` was asked for, unchecked; None means the model's own."""
 
-    steps: int | None
-    stride: int | None
-    tile: int | None
-    max_minibatch: int | None
-    fidelity: float
-    color_fix: str | None
-    outscale: float
-    size: tuple[int, int] | None
-    confidence: bool
-    seed: int | None
+    steps: int | None = None
+    stride: int | None = None
+    tile: int | None = None
+    max_minibatch: int | None = None
+    fidelity: float = 1.0
+    color_fix: str | None = None
+    outscale: float = 4.0
+    size: tuple[int, int] | None = None
+    confidence: bool = True
+    seed: int | None = None
     alpha: str = "lanczos"
     refine: str | None = None
     confidence_exit: float | None = None

@@ -6,7 +6,7 @@ colour-fixed and resized (job) → the kind it came as (kinds).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from realsrt import alpha as transparency
-from realsrt.errors import UsageError
+from realsrt.errors import RealSRTError, UsageError
 from realsrt.imaging import tiling
 from realsrt.job import Blended, Job, Mosaic, Options, Rows, make_job
 from realsrt.kinds import Pixels, Planes
+from realsrt.many import run_many
 from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
 
 Progress = Callable[[int, int], None]
@@ -117,6 +118,30 @@ class Upscaler:
             )
         per_step = tuple(_pack(job, list(blended)) for blended in zip(*pictures, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
+
+    def upscale_many(
+        self, images: Iterable[Any], *, return_errors: bool = False, **options: Any
+    ) -> Iterator[Upscaled | RealSRTError]:
+        """What `upscale(image, **options)` gives for each of the images, in order; windows of several share a batch.
+
+        `images` is drawn from as batches fill, so it may be endless. On the CPU every byte is that of `upscale`. Takes
+        its options but for on_progress, keep_steps and rows. return_errors: a picture that fails gives its error in its
+        place, and the others go on; else it is raised. Raises TypeError for an unknown option.
+        """
+        asked = Options(**options)
+        jobs = (self._job_or_error(image, asked) for image in images)
+        for result in run_many(jobs, self._runner, _pack, asked.max_minibatch):
+            if isinstance(result, RealSRTError) and not return_errors:
+                raise result
+            yield result
+
+    def _job_or_error(self, image: Any, options: Options) -> Job | RealSRTError:
+        try:
+            return make_job(image, options, self.model.config)
+        except UsageError:
+            raise
+        except RealSRTError as error:
+            return error
 
     def stream(
         self,
