@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import realsrt
-from realsrt.cli import degrade, evaluate, tools, train, upscale
+from realsrt.cli import bulk, degrade, evaluate, tools, train, upscale
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.report import one_line
@@ -25,6 +25,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         suppress_keyboard_interrupt=False,
     )
     app.command(upscale.upscale)
+    app.command(bulk.command())
     app.command(tools.convert)
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)

@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-import realsrt
 from realsrt.batch import Job, plan_batch
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
 from realsrt.manifest import Manifest, remove_leftovers
 from realsrt.report import Report
-from realsrt.saving import CONFIDENCE, Files, told
+from realsrt.saving import CONFIDENCE, Files, settings_of
 from realsrt.stopping import stop_signals
 
 
@@ -89,11 +88,8 @@ def upscale(
     Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is
     finished, what is being computed dropped, and --resume goes on; the second signal ends at once.
     """
-    size = _size(resize)
-    if size and outscale is not None:
-        raise UsageError("give --outscale or --resize, not both")
-    if fp32 and precision not in ("auto", "fp32"):
-        raise UsageError(f"--fp32 contradicts --precision {precision}")
+    size = final_size(resize, outscale)
+    precise = chosen_precision(precision, fp32)
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
@@ -110,8 +106,9 @@ def upscale(
         manifest = _manifest(stack, jobs, Path(output), companions, resume)
         from realsrt.pipeline import Upscaler
 
-        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision="fp32" if fp32 else precision)
-        past = Past(manifest, _settings(up, options, files), resume)
+        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision=precise)
+        settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
+        past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
             stopped = Work(up, options, files, past, written, screen, signals).run(jobs)
@@ -131,14 +128,6 @@ def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[
     return manifest
 
 
-def _settings(up: Any, options: dict[str, Any], files: Files) -> dict[str, Any]:
-    """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
-    return {
-        "version": realsrt.__version__, "model": up.model.info.sha256, "precision": str(up.precision),
-        **told(options), **files.settings(),
-    }  # fmt: skip
-
-
 def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> int:
     """The last word on a batch, if there is anything to say that was not said; returns the exit status."""
     done, skipped, failed = map(report.count, ("done", "skipped", "failed"))
@@ -151,13 +140,23 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
     return 128 + signals[0] if signals and stopped else 1 if failed or stopped else 0
 
 
-def _size(text: str | None) -> tuple[int, int] | None:
+def final_size(text: str | None, outscale: float | None) -> tuple[int, int] | None:
+    """What --resize asks for. Raises UsageError."""
     if text is None:
         return None
+    if outscale is not None:
+        raise UsageError("give --outscale or --resize, not both")
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"--resize takes a width and a height such as 1920x1080, not '{text}'")
     return int(width), int(height)
+
+
+def chosen_precision(precision: str, fp32: bool) -> str:
+    """What --precision and --fp32 come to. Raises UsageError."""
+    if fp32 and precision not in ("auto", "fp32"):
+        raise UsageError(f"--fp32 contradicts --precision {precision}")
+    return "fp32" if fp32 else precision
 
 
 def _check_formats(jobs: list[Job]) -> None:
