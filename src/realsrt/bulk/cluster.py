@@ -12,6 +12,7 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
     "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # the working tree stays where it is
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its errors are repeated as exceptions
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
 }

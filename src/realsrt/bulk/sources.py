@@ -1,5 +1,6 @@
 """Which pictures there are, and what each becomes: from a folder, a manifest or tars, on disk or behind a URL."""
 
+import glob
 import os
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -71,7 +72,7 @@ def _find(fs: Any, path: str, source: str, store: Store) -> Iterator[Item]:
     if name.endswith((".tar.gz", ".tgz")):
         raise UsageError(f"{source}: members of a compressed tar cannot be read one by one; decompress it with gunzip")
     if name.endswith(".tar"):
-        tars = sorted(fs.glob(path)) if fs.has_magic(path) else [path]
+        tars = sorted(fs.glob(path)) if glob.has_magic(path) else [path]
         if not tars:
             raise UsageError(f"no such file or folder: {source}")
         yield from _in_tars(fs, tars)

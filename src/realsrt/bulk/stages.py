@@ -70,11 +70,11 @@ def _read(row: Row, work: Work) -> Row:
                 return row.settled(past)
             remade = state.status == "done" and state.run != work.run
             row = replace(row, digest=digest, why=f"made again: {past}" if remade else None)
-            ends.begin_reading(work, item, digest, state)
-            if ends.is_large(work, path):
-                return row
-            picture = ends.read_picture(work, item, path)
-            return replace(row, payload=pack(picture), seconds=time.perf_counter() - started)
+            with ends.reading(work, item, digest, state):
+                if ends.is_large(work, path):
+                    return row
+                payload = pack(ends.read_picture(work, item, path))
+            return replace(row, payload=payload, seconds=time.perf_counter() - started)
     except Exception as problem:
         return row.settled(work.failure(item, problem, digest, path))
 

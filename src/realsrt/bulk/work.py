@@ -180,14 +180,19 @@ def tries_before(work: Work, state: State, digest: str) -> int:
     return state.tries if same else 0
 
 
-def begin_reading(work: Work, item: Item, digest: str, state: State) -> None:
-    """Count one more read in this run. Raises ImageError if there were too many."""
+@contextlib.contextmanager
+def reading(work: Work, item: Item, digest: str, state: State) -> Iterator[None]:
+    """Counts reads in this run that came to no end. Raises ImageError if there were too many."""
     again = state.run == work.run and state.status == "reading"
-    if again and state.reads >= work.max_tries:
-        raise ImageError(f"has killed the process that read it {state.reads} times")
+    before = state.reads if again else 0
+    if before >= max(2, work.max_tries):  # others of its task are read again too: once is not enough to blame it
+        raise ImageError(f"has killed the process that read it {before} times")
     tries = tries_before(work, state, digest)
-    reads = state.reads + 1 if again else 1
-    write_state(work.store, State(item.key, digest, work.settings, "reading", work.run, tries, reads, worker=worker()))
+    mark = State(item.key, digest, work.settings, "reading", work.run, tries, before + 1, worker=worker())
+    write_state(work.store, mark)
+    yield
+    if before:
+        write_state(work.store, replace(mark, reads=before))
 
 
 def begin_computing(work: Work, item: Item, digest: str, tries: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from realsrt.batch import Job, plan_batch
+from realsrt.batch import Job, plan_batch, take_shard
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
@@ -70,6 +70,9 @@ def upscale(
     recursive: Annotated[bool, _option(help="Folders inside folders too; their structure is kept.")] = False,
     resume: Annotated[bool, _option(help="Skip pictures made of the same input with the same settings.")] = False,
     report: Annotated[Path | None, _option(help="Write one JSON line a picture into this file.")] = None,
+    shard: Annotated[
+        str | None, _option(help="i/n: only the i-th (from 0) of n parts, for n runs side by side into one folder.")
+    ] = None,
     quality: Annotated[int | None, _option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
     alpha: Annotated[
         Literal["lanczos", "model"], _option(help="What enlarges transparency; the model takes twice the time.")
@@ -93,6 +96,7 @@ def upscale(
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
+    jobs = jobs if shard is None else take_shard(jobs, output, shard)
     files = Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
     options = {
         "steps": steps, "stride": stride, "tile": tile or None, "max_minibatch": max_minibatch, "fidelity": fidelity,
@@ -104,6 +108,9 @@ def upscale(
     with ExitStack() as stack:
         written = stack.enter_context(Report(report, append=resume, streams=streams))
         manifest = _manifest(stack, jobs, Path(output), companions, resume)
+        if not jobs:
+            note(f"no picture falls to shard {shard}")
+            return 0
         from realsrt.pipeline import Upscaler
 
         up = Upscaler.from_pretrained(model_path or model_name, device=device, precision=precise)
@@ -117,6 +124,8 @@ def upscale(
 
 def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[str], resume: bool) -> Manifest | None:
     """The output folder's manifest, in the folder tidied up. A single output file has one only with --resume."""
+    if not jobs:  # of a small batch a shard may have none
+        return None
     single = len(jobs) == 1 and jobs[0].target == output
     if single and not resume:
         remove_leftovers(jobs, companions)
