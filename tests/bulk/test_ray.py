@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import pyvips
-from bulk.helpers import QUICK_FLAGS, content, wait_for
 
+from bulk.helpers import QUICK_FLAGS, content, wait_for
 from realsrt.bulk.store import HOUSEKEEPING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

@@ -5,8 +5,8 @@ import sys
 import tarfile
 
 import pytest
-from bulk.helpers import QUICK_FLAGS, content, plan, run_here, work_for
 
+from bulk.helpers import QUICK_FLAGS, content, plan, run_here, work_for
 from realsrt.bulk.results import write_results
 from realsrt.bulk.store import Store
 
@@ -77,7 +77,9 @@ def test_from_and_to_a_bucket(s3, batch, tiny, tmp_path):
     again = run_here(items, work_for(out, tiny))
     assert {key for key, outcome in again.items() if outcome.status == "done"} == {"a.png", "d.png"}
     assert download(s3, "bucket/out") == content(tmp_path / "out")
-    assert [item.key for item in plan("s3://bucket", "s3://bucket/out")] == [f"in/{name}" for name in sorted(content(batch))]
+    assert [item.key for item in plan("s3://bucket", "s3://bucket/out")] == [
+        f"in/{name}" for name in sorted(content(batch))
+    ]
 
 
 @pytest.mark.timeout(300)

@@ -102,9 +102,7 @@ def _dataset(ray: Any, items: list[Item], work: Work, share: Share) -> Any:
     blocks = stages.items_to_blocks(items, size)
     dataset = ray.data.from_blocks(blocks) if hasattr(ray.data, "from_blocks") else ray.data.from_arrow(blocks)
     keep = {"batch_format": "pyarrow", "zero_copy_batch": True}
-    read = dataset.map_batches(
-        stages.read, batch_size=None, fn_kwargs={"work": work}, num_cpus=share.task_cpus, **keep
-    )
+    read = dataset.map_batches(stages.read, batch_size=None, fn_kwargs={"work": work}, num_cpus=share.task_cpus, **keep)
     computed = read.map_batches(
         stages.Compute, batch_size=share.batch, fn_constructor_kwargs={"work": work},
         compute=ray.data.ActorPoolStrategy(size=share.actors, max_tasks_in_flight_per_actor=2),
@@ -124,4 +122,3 @@ def _reason(problem: BaseException) -> str:
             break
     lines = [line for line in str(problem).strip().splitlines() if line.strip()]
     return (lines or [type(problem).__name__])[-1].strip()
-

@@ -41,7 +41,7 @@ def plan_items(
     """The pictures of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
     and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
 
-    Raises UsageError, before any work, if there are none, or two would become one file, or one would overwrite an input.
+    Raises UsageError, before any work, if there are none, or two would become one file, or one overwrite an input.
     """
     ext = ext.lower().lstrip(".")
     if ext != "auto" and ext not in WRITABLE:

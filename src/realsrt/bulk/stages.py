@@ -211,4 +211,3 @@ def items_to_blocks(items: Iterable[Item], size: int) -> list[Any]:
 
     tables = [to_table(Row(item)) for item in items]
     return [pa.concat_tables(tables[start : start + size]).combine_chunks() for start in range(0, len(tables), size)]
-

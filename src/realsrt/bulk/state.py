@@ -1,8 +1,8 @@
 """What has been tried and made of each picture: one JSON object each, in the output's folder.
 
-Before a picture is computed it is `trying`, with the number of tries: what kills its worker cannot do so for ever. Before
-its files are put in place it is `done`, with their hashes: that counts only while the files are there and are these, so
-that a run killed at any moment neither takes a picture for done that is not nor makes one twice.
+Before a picture is computed it is `trying`, with the number of tries: what kills its worker cannot do so for ever.
+Before its files are put in place it is `done`, with their hashes: that counts only while the files are there and are
+these, so that a run killed at any moment neither takes a picture for done that is not nor makes one twice.
 """
 
 import contextlib

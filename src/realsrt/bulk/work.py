@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from realsrt.batch import Job
 from realsrt.bulk.results import Outcome, outcome_of
 from realsrt.bulk.sources import Item
-from realsrt.bulk.state import State, missing, read_state, write_state
+from realsrt.bulk.state import State, missing, write_state
 from realsrt.bulk.store import Store, fingerprint, is_local, open_fs, open_store
 from realsrt.disk import check_place, file_sha256
 from realsrt.errors import ImageError
@@ -137,7 +137,7 @@ def is_large(work: Work, path: Path) -> bool:
 def put_in_place(
     work: Work, item: Item, digest: str, size: tuple[int, int], out: "Upscaled", tries: int, seconds: float
 ) -> Outcome:
-    """Write one result's files (of an input of `size`): encoded aside, their hashes recorded, then put in place, the picture last."""
+    """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the picture last."""
     started = time.perf_counter()
     store = work.store
     with store.scratch() as folder:

@@ -41,9 +41,7 @@ def bulk(
     ] = "auto",
     threads: Annotated[int | None, _option("CPU threads of each; cores divided by --num-actors if not given.")] = None,
     batch: Annotated[int | None, _option("Pictures a model takes at a time.  [default: 8, on a GPU 32]")] = None,
-    max_tries: Annotated[
-        int, _option("A picture that kills what computes it is begun so often, over all runs.")
-    ] = 3,
+    max_tries: Annotated[int, _option("A picture that kills what computes it is begun so often, over all runs.")] = 3,
     object_store_mb: Annotated[int, _option("Shared memory for pictures on their way, without --address.")] = 500,
     **shared: Any,
 ) -> int:
@@ -66,7 +64,10 @@ def bulk(
         if value is not None and value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
     given = {name: shared.get(name, _parameters()[name].default) for name in _SHARED}
-    size, precision = final_size(given["resize"], given["outscale"]), chosen_precision(given["precision"], given["fp32"])
+    size, precision = (
+        final_size(given["resize"], given["outscale"]),
+        chosen_precision(given["precision"], given["fp32"]),
+    )
     options = {name: given[name] for name in _OPTIONS}
     options |= {
         "tile": given["tile"] or None, "size": size, "confidence": True,
