@@ -48,8 +48,8 @@ def bulk(
     """Upscale many pictures side by side: on all cores of this machine, or on a Ray cluster.
 
     A second run makes what is missing, has failed, or was made of another input or with other settings. What became of
-    each picture is in DST/results.parquet; the sums are a line of JSON on stdout. Exit status: 0 all done, 1 some failed
-    (each named on stderr), 2 usage.
+    each picture is in DST/results.parquet; the sums are a line of JSON on stdout. Exit status: 0 all done, 1 some
+    failed (each named on stderr), 2 usage.
     """
     from realsrt.bulk.cluster import ray_running, shares
     from realsrt.bulk.plan import make_work
