@@ -66,11 +66,8 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
 def measure(path: str | os.PathLike[str]) -> tuple[int, int, int]:
     """Width, height and bytes a pixel by the header alone, not yet upright. Raises ImageError."""
     image = _open(Path(path))
-    return (
-        image.width,
-        image.height,
-        image.bands * {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(image.format, 4),
-    )
+    sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
+    return image.width, image.height, image.bands * sample
 
 
 def _open(path: Path) -> pyvips.Image:

@@ -34,6 +34,7 @@ def s3(monkeypatch):
     fs = s3fs.S3FileSystem(use_listings_cache=False)
     fs.mkdir("bucket")
     yield fs
+    fs.rm("bucket", recursive=True)
     running.stop()
     s3fs.S3FileSystem.clear_instance_cache()
     open_store.cache_clear()

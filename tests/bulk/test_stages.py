@@ -31,7 +31,7 @@ def statuses(outcomes):
 def test_bytes_are_those_of_upscale(batch, tiny, tmp_path):
     """Metadata, provenance and maps of confidence too."""
     with (batch / "p.png").open("wb") as file:
-        image = pyvips.Image.black(20, 20, bands=4) + [10, 200, 30, 90]
+        image = pyvips.Image.black(20, 20, bands=4).linear([1] * 4, [10, 200, 30, 90])
         image = image.cast("uchar").copy(interpretation="srgb")
         image.set_type(pyvips.GValue.blob_type, "xmp-data", b"<x:xmpmeta xmlns:x='adobe:ns:meta/'/>")
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", pyvips.Image.black(1, 1, bands=3).copy(
@@ -215,8 +215,8 @@ def test_states_that_cannot_be_read_count_as_none(tmp_path):
     store = Store(str(tmp_path))
     write_state(store, State("a.png", "0" * 64, {"x": 1}, "done"))
     assert read_state(store, "a.png").status == "done"
-    for content in (b"", b"[", b"[]", b'{"key": "b.png"}', b'{"odd": 1}'):
-        store.put(state_name("a.png"), content)
+    for damaged in (b"", b"[", b"[]", b'{"key": "b.png"}', b'{"odd": 1}'):
+        store.put(state_name("a.png"), damaged)
         assert read_state(store, "a.png") == State("a.png")
 
 

@@ -1,6 +1,7 @@
 """Ray, started here or joined: small, silent, listening to this machine only; and what a picture's actor may use."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def ray_running(address: str | None, store_mb: int) -> Iterator[Any]:
             "_node_ip_address": "127.0.0.1", "address": "local",
         }  # fmt: skip
     try:
-        ray.init(log_to_driver=False, logging_level="ERROR", **more)
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
     except Exception as problem:
         what = f"cannot join the cluster at {address}" if address else "cannot start"
         raise RealSRTError(f"Ray {what}: {(str(problem).strip().splitlines() or ['?'])[0]}") from problem

@@ -24,7 +24,8 @@ class Outcome(Record):
 def outcome_of(told: dict[str, Any]) -> Outcome:
     """From what `asdict` and JSON made of one."""
     known = {field.name for field in fields(Outcome)}
-    return Outcome(**{key: tuple(value) if key == "notices" else value for key, value in told.items() if key in known})
+    given: dict[str, Any] = {key: value for key, value in told.items() if key in known}
+    return Outcome(**{**given, "notices": tuple(given.get("notices", ()))})
 
 
 def write_results(store: Store, outcomes: Iterable[Outcome]) -> str:
