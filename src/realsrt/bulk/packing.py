@@ -1,12 +1,22 @@
 """Pictures as bytes, on their way from one process to another."""
 
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyvips
 
 from realsrt.picture import Picture
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is written of an `Upscaled`, which see; those who write it need no torch."""
+
+    image: Any
+    confidence: np.ndarray | None
+    steps: float | None
 
 
 def pack(picture: Picture, *more: Any) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from realsrt.bulk import work as ends
-from realsrt.bulk.packing import pack, unpack
+from realsrt.bulk.packing import Made, pack, unpack
 from realsrt.bulk.results import Outcome, outcome_of
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import read_state
@@ -145,7 +145,7 @@ class Compute:
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
                 continue
-            payload = pack(out.image, replace(out, image=None, ids=None), (picture.width, picture.height))
+            payload = pack(out.image, made_of(out), (picture.width, picture.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
 
     def _upscaled(self, pictures: list[Any]) -> Iterator[Any]:
@@ -175,13 +175,19 @@ class Compute:
                 store = RowStore(picture, width, height, folder / "rows")
                 try:
                     out = self._up.upscale(picture, rows=store.add, **work.options)
-                    out = replace(out, image=store.picture())
+                    made = replace(made_of(out), image=store.picture())
                     took = time.perf_counter() - started
-                    return row.settled(ends.put_in_place(work, item, digest, size, out, row.tries, took))
+                    return row.settled(ends.put_in_place(work, item, digest, size, made, row.tries, took))
                 finally:
                     store.close()
         except Exception as problem:
             return row.settled(work.failure(item, problem, row.digest, path))
+
+
+def made_of(out: Any) -> Made:
+    """Without the picture."""
+    steps = None if out.window_steps is None else round(float(out.window_steps.mean()), 3)
+    return Made(None, out.confidence, steps)
 
 
 def write(table: Any, work: Work) -> Iterator[Any]:
@@ -198,9 +204,9 @@ def _write(row: Row, work: Work) -> Row:
             past = work.past(row.item, state, row.digest)
             if isinstance(past, Outcome):
                 return row.settled(past)
-        image, out, size = unpack(row.payload)
-        out = replace(out, image=image)
-        return row.settled(ends.put_in_place(work, row.item, row.digest, size, out, row.tries, row.seconds))
+        image, made, size = unpack(row.payload)
+        made = replace(made, image=image)
+        return row.settled(ends.put_in_place(work, row.item, row.digest, size, made, row.tries, row.seconds))
     except Exception as problem:
         return row.settled(work.failure(row.item, problem, row.digest))
 

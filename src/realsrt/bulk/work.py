@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch import Job
+from realsrt.bulk.packing import Made
 from realsrt.bulk.results import Outcome, outcome_of
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import State, missing, write_state
@@ -22,7 +23,6 @@ from realsrt.saving import CONFIDENCE, Files, save
 
 if TYPE_CHECKING:
     from realsrt.picture import Picture
-    from realsrt.pipeline import Upscaled
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def is_large(work: Work, path: Path) -> bool:
 
 
 def put_in_place(
-    work: Work, item: Item, digest: str, size: tuple[int, int], out: "Upscaled", tries: int, seconds: float
+    work: Work, item: Item, digest: str, size: tuple[int, int], out: Made, tries: int, seconds: float
 ) -> Outcome:
     """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the picture last."""
     started = time.perf_counter()
@@ -156,7 +156,7 @@ def put_in_place(
             out_height=out.image.height,
             seconds=round(seconds + time.perf_counter() - started, 3),
             confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-            steps=None if out.window_steps is None else round(float(out.window_steps.mean()), 3),
+            steps=out.steps,
             input_sha256=digest,
             output_sha256=prints[path.name]["sha256"],
             tries=tries,
