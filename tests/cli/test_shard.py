@@ -1,7 +1,6 @@
 """`--shard`: n runs into one folder are together what one run is."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,12 +74,10 @@ def test_one_after_another(command, tmp_path, capsys):
 def test_side_by_side(command, tmp_path, capsys):
     runs = [
         subprocess.Popen(
-            [sys.executable, "-m", "realsrt"]
-            + command(tmp_path / "out", "--shard", f"{i}/3", "--report", str(tmp_path / f"{i}.jsonl")),
+            [sys.executable, "-m", "realsrt", *command(tmp_path / "out", "--shard", f"{i}/3", "--report", report)],
             stdout=subprocess.DEVNULL,
-            env={**os.environ},
         )
-        for i in range(3)
+        for i, report in enumerate(str(tmp_path / f"{i}.jsonl") for i in range(3))
     ]
     assert sorted(run.wait(500) for run in runs) == [0, 0, 1]
     check(command, tmp_path, capsys)

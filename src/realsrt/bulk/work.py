@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from realsrt.batch import Job
 from realsrt.bulk.packing import Made
@@ -143,7 +143,7 @@ def put_in_place(
     with store.scratch() as folder:
         path = folder / PurePosixPath(item.target).name
         try:
-            notices, made = save(Job(Path(item.uri), path), out, work.files, work.made)
+            notices, made = save(Job(Path(item.uri), path), cast(Any, out), work.files, work.made)
         except ImageError as problem:
             raise ImageError(str(problem).replace(str(path), f"{store.shown}/{item.target}")) from problem
         prints = {file.name: fingerprint(file) for file in made}

@@ -58,6 +58,7 @@ def bulk(
     from realsrt.bulk.sources import plan_items
     from realsrt.bulk.store import open_store
 
+    began = time.monotonic()
     if num_actors != "auto" and not (num_actors.isdecimal() and int(num_actors)):
         raise UsageError(f"--num-actors takes auto or a number from 1, not '{num_actors}'")
     for name, value, least in (("threads", threads, 1), ("batch", batch, 1), ("max-tries", max_tries, 1)):
@@ -93,6 +94,7 @@ def bulk(
             max_tries=max_tries,
         )  # fmt: skip
         tally = Tally(len(items))
+        started = round(time.monotonic() - began, 3)
         progress = _progress(tally)
         for outcome in run(ray, items, work, share, lambda: bool(signals)):
             if outcome is not None:
@@ -106,8 +108,8 @@ def bulk(
         progress(last=True)
         stopped = tally.settled < len(items)
     where = None if stopped else write_results(store, outcomes)
-    told = {"pictures": len(items), **tally.counts, "seconds": round(tally.seconds, 3), "results": where}
-    print(json.dumps({**told, "pictures_per_second": round(tally.rate, 3)}), flush=True)
+    told = {"pictures": len(items), **tally.counts, "start_seconds": started, "seconds": round(tally.seconds, 3)}
+    print(json.dumps({**told, "pictures_per_second": round(tally.rate, 3), "results": where}), flush=True)
     if stopped:
         name = signal.Signals(signals[0]).name if signals else "the workers"
         error(f"stopped by {name}; {len(items) - tally.settled} left; the same command goes on")
