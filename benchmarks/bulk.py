@@ -1,4 +1,4 @@
-"""What `realsrt bulk` costs against `realsrt upscale`: the same pictures, model and cores, each as a command of its own.
+"""What `realsrt bulk` costs against `realsrt upscale`: the same pictures, model and cores, each in its own process.
 
     python benchmarks/bulk.py examples --pictures 8 --side 128 --actors 2
 

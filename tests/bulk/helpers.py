@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from realsrt.bulk import stages
-from realsrt.bulk.plan import make_work
+from realsrt.bulk.plan import checked_model, make_work
 from realsrt.bulk.results import Outcome
 from realsrt.bulk.sources import plan_items
 from realsrt.bulk.store import HOUSEKEEPING, Store
@@ -25,7 +25,7 @@ def work_for(output, tiny, *, options=None, max_tries=3, **files):
         **(options or {}),
     }  # fmt: skip
     return make_work(
-        str(output), str(tiny), options, Files(**{**given, **files}), device="cpu", precision="auto", threads=2,
+        str(output), str(tiny), checked_model(str(tiny), options, "auto"), options, Files(**{**given, **files}), device="cpu", precision="auto", threads=2,
         max_tries=max_tries,
     )  # fmt: skip
 

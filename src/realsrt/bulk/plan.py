@@ -5,32 +5,33 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 
 from realsrt.bulk.run import new_run
 from realsrt.bulk.work import Work
 from realsrt.checkpoint import load_model
 from realsrt.job import Options, make_job
+from realsrt.model import CheckpointInfo
 from realsrt.provenance import provenance
 from realsrt.saving import Files, settings_of, told
 from realsrt.windows import PRECISIONS, pick_precision
 
 
-def make_work(
-    output: str, weights: str, options: Mapping[str, Any], files: Files, *, device: str, precision: str, threads: int,
-    max_tries: int,
-) -> Work:  # fmt: skip
-    """`device`: where the actors compute. The model is loaded here once, for its hash and its config.
-
-    Raises UsageError, CheckpointError.
-    """
-    import torch
-
+def checked_model(weights: str, options: Mapping[str, Any], precision: str) -> CheckpointInfo:
+    """The model's name and hash, once its options are known to be possible. Raises UsageError, CheckpointError."""
     pick_precision(precision, torch.device("cpu"))
     model = load_model(weights)
     make_job(np.zeros((8, 8, 3), np.uint8), Options(**options), model.config)
-    number = f"{precision} on {device}" if device != "cpu" and precision == "auto" else ""
-    dtype = number or str(PRECISIONS.get(precision, torch.float32))
-    info = model.info
+    return model.info
+
+
+def make_work(
+    output: str, weights: str, info: CheckpointInfo, options: Mapping[str, Any], files: Files, *, device: str,
+    precision: str, threads: int, max_tries: int,
+) -> Work:  # fmt: skip
+    """`device`: where the actors compute."""
+    on_gpu = device != "cpu" and precision == "auto"  # which it is, depends on theirs
+    dtype = f"{precision} on {device}" if on_gpu else str(PRECISIONS.get(precision, torch.float32))
     settings = settings_of(info.sha256, dtype, options, files)
     return Work(
         run=new_run(),

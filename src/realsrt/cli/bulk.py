@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import os
 import signal
 import sys
 import time
@@ -12,6 +13,7 @@ from cyclopts import Parameter
 
 from realsrt.cli.show import error, note
 from realsrt.cli.upscale import chosen_precision, final_size, upscale
+from realsrt.disk import FULL
 from realsrt.errors import UsageError
 from realsrt.saving import CONFIDENCE, Files
 from realsrt.stopping import stop_signals
@@ -52,7 +54,7 @@ def bulk(
     failed (each named on stderr), 2 usage.
     """
     from realsrt.bulk.cluster import ray_running, shares
-    from realsrt.bulk.plan import make_work
+    from realsrt.bulk.plan import checked_model, make_work
     from realsrt.bulk.results import Outcome, write_results
     from realsrt.bulk.run import Tally, run
     from realsrt.bulk.sources import plan_items
@@ -84,24 +86,26 @@ def bulk(
     except ModuleNotFoundError as problem:
         raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
     weights = given["model_path"] or given["model_name"]
+    info = checked_model(weights, options, precision)
     outcomes: list[Outcome] = []
-    stopped = False
+    full: list[str] = []
     with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)
         share = shares(ray.cluster_resources(), actors, threads, batch, given["device"], len(items))
         work = make_work(
-            dst, weights, options, files, device=share.device, precision=precision, threads=share.threads,
+            dst, weights, info, options, files, device=share.device, precision=precision, threads=share.threads,
             max_tries=max_tries,
         )  # fmt: skip
         tally = Tally(len(items))
         started = round(time.monotonic() - began, 3)
         progress = _progress(tally)
-        for outcome in run(ray, items, work, share, lambda: bool(signals)):
+        for outcome in run(ray, items, work, share, lambda: bool(signals or full)):
             if outcome is not None:
                 outcomes.append(outcome)
                 tally.add(outcome)
                 if outcome.status == "failed":
                     error(outcome.reason or outcome.source)
+                    full += [text for text in map(os.strerror, FULL) if text in (outcome.reason or "")]
                 for notice in outcome.notices if outcome.status == "done" else ():
                     note(notice)
             progress()
@@ -111,8 +115,8 @@ def bulk(
     told = {"pictures": len(items), **tally.counts, "start_seconds": started, "seconds": round(tally.seconds, 3)}
     print(json.dumps({**told, "pictures_per_second": round(tally.rate, 3), "results": where}), flush=True)
     if stopped:
-        name = signal.Signals(signals[0]).name if signals else "the workers"
-        error(f"stopped by {name}; {len(items) - tally.settled} left; the same command goes on")
+        why = f"by {signal.Signals(signals[0]).name}" if signals else "as the disk is full: make room"
+        error(f"stopped {why}; {len(items) - tally.settled} left; the same command goes on")
     return 128 + signals[0] if stopped and signals else 1 if stopped or tally.counts["failed"] else 0
 
 
