@@ -24,8 +24,9 @@ def work_for(output, tiny, *, options=None, max_tries=3, **files):
         "confidence": True, "seed": None, "alpha": "lanczos", "refine": None, "confidence_exit": None, **QUICK,
         **(options or {}),
     }  # fmt: skip
+    info = checked_model(str(tiny), options, "auto")
     return make_work(
-        str(output), str(tiny), checked_model(str(tiny), options, "auto"), options, Files(**{**given, **files}), device="cpu", precision="auto", threads=2,
+        str(output), str(tiny), info, options, Files(**{**given, **files}), device="cpu", precision="auto", threads=2,
         max_tries=max_tries,
     )  # fmt: skip
 

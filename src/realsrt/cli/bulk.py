@@ -105,7 +105,7 @@ def bulk(
                 tally.add(outcome)
                 if outcome.status == "failed":
                     error(outcome.reason or outcome.source)
-                    full += [text for text in map(os.strerror, FULL) if text in (outcome.reason or "")]
+                    full.extend(text for text in map(os.strerror, FULL) if text in (outcome.reason or ""))
                 for notice in outcome.notices if outcome.status == "done" else ():
                     note(notice)
             progress()
