@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realsrt.batch import plan_batch
+from realsrt.batch import Job, plan_batch, take_shard
 from realsrt.errors import UsageError
 
 
@@ -180,3 +180,18 @@ def test_names_of_any_script_and_of_no_text_at_all(files):
     names = ["Ωμέγα.png", "写真.jpg", "été 🌞.webp", "-i.png", "a\nb.png", odd]
     files(*(f"in/{name}" for name in names))
     assert {Path(target).name for _, target in pairs(["in"], "out")} == set(names)
+
+
+def test_shards_part_the_jobs_and_stay_as_pictures_come(tmp_path):
+    jobs = [Job(tmp_path / f"{n}.png", tmp_path / "out" / "x" / f"{n}.png") for n in range(200)]
+    shards = [take_shard(jobs, tmp_path / "out", f"{i}/3") for i in range(3)]
+    assert sorted(str(job) for shard in shards for job in shard) == sorted(map(str, jobs))
+    assert min(map(len, shards)) > 40
+    assert take_shard(jobs[::2], tmp_path / "out", "1/3") == [job for job in shards[1] if job in jobs[::2]]
+    assert take_shard(jobs, tmp_path / "out", "0/1") == jobs
+
+
+@pytest.mark.parametrize("text", ["3/3", "-1/3", "1", "1/0", "a/b", "1/3/5", "0/3 "])
+def test_a_shard_that_is_none(text):
+    with pytest.raises(UsageError, match="--shard takes i/n"):
+        take_shard([], "out", text)

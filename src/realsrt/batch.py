@@ -1,6 +1,7 @@
 """Planning a batch of pictures: which file becomes which. No pixels here."""
 
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def plan_batch(
     if {"/", os.sep} & set(suffix):
         raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
     found = list(_find([os.fspath(text) for text in inputs], output, recursive))
-    if len(found) == 1 and found[0][1] is None and _is_picture(output) and not output.is_dir():
+    if len(found) == 1 and found[0][1] is None and is_picture(output) and not output.is_dir():
         jobs = [Job(found[0][0], output)]
     else:
         one = len(found) == 1 and found[0][1] is None
@@ -60,10 +61,10 @@ def plan_batch(
             )
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
-        if _is_picture(output) and not output.is_dir():
+        if is_picture(output) and not output.is_dir():
             raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
         jobs = [
-            Job(source, output / (folder or Path()) / _name(source, suffix, ext), problem)
+            Job(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
             for source, folder, problem in found
         ]
     jobs = list(dict.fromkeys(jobs))
@@ -71,13 +72,29 @@ def plan_batch(
     return jobs
 
 
-def _name(source: Path, suffix: str, ext: str) -> str:
+def take_shard(jobs: Sequence[Job], output: str | os.PathLike[str], shard: str) -> list[Job]:
+    """The jobs of shard "i/n", i from 0 to n-1: each job is in one. Which one follows from the target's name within the
+    output folder alone, so pictures that come or go move no others. Raises UsageError."""
+    first, _, second = shard.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        raise UsageError(f"--shard takes i/n with i from 0 to n-1, such as 0/4, not '{shard}'")
+    number, count = int(first), int(second)
+
+    def place(job: Job) -> int:
+        key = os.fsencode(Path(os.path.relpath(job.target, output)).as_posix())
+        return int.from_bytes(hashlib.sha256(key).digest()[:8]) % count
+
+    return [job for job in jobs if place(job) == number]
+
+
+def output_name(source: Path, suffix: str, ext: str) -> str:
+    """The output's file name: `suffix` after the stem; `ext` "auto" keeps a format that can be written, else PNG."""
     own = source.suffix.lower().lstrip(".")
     chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
     return source.stem + suffix + chosen
 
 
-def _is_picture(path: Path) -> bool:
+def is_picture(path: Path) -> bool:
     return path.suffix.lower().lstrip(".") in PICTURES
 
 
@@ -89,7 +106,7 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            files = list(_pictures_in(path, output, recursive))
+            files = list(pictures_in(path, output, recursive))
             if not files:
                 hint = "" if recursive else " (folders inside it are read with --recursive)"
                 raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(PICTURES)}")
@@ -105,7 +122,7 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
         raise UsageError(f"no such file or folder: {', '.join(missing[:5])}{more}")
 
 
-def _pictures_in(
+def pictures_in(
     folder: Path, output: Path, recursive: bool, above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[Path, str]]:
     """Entries named like pictures, in order, with what is wrong: a folder inside that cannot be listed fails by name.
@@ -127,8 +144,8 @@ def _pictures_in(
             continue
         if recursive and os.path.isdir(path):
             if os.path.realpath(path) not in {*above, os.path.realpath(output)}:  # results of an earlier run: no input
-                yield from _pictures_in(path, output, recursive, above)
-        elif _is_picture(path):
+                yield from pictures_in(path, output, recursive, above)
+        elif is_picture(path):
             yield path, ""
 
 

@@ -20,7 +20,7 @@ from realsrt.provenance import Provenance
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
-__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "output_format", "read", "supported_formats", "write"]
+__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "measure", "output_format", "read", "supported_formats", "write"]
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
@@ -66,6 +66,13 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
     _check_floats(path, pixels)
     pixels = _upright(pixels, orientation)
     return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), tuple(notices), path)
+
+
+def measure(path: str | os.PathLike[str]) -> tuple[int, int, int]:
+    """Width, height and bytes a pixel by the header alone, not yet upright. Raises ImageError."""
+    image = _open(Path(path))
+    sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
+    return image.width, image.height, image.bands * sample
 
 
 def _open(path: Path) -> pyvips.Image:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import realsrt
-from realsrt.cli import degrade, evaluate, regenerate, tools, train, upscale, visualize
-from realsrt.cli.show import error, one_line
+from realsrt.cli import bulk, degrade, evaluate, regenerate, tools, train, upscale, visualize
+from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.report import one_line
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -26,6 +27,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(upscale.upscale)
     app.command(regenerate.regenerate)
     app.command(visualize.visualize)
+    app.command(bulk.command())
     app.command(tools.convert)
     app.command(tools.export)
     app.command(degrade.degrade)

@@ -52,24 +52,21 @@ class Making:
 
     def options(self) -> dict[str, Any]:
         """Of `Upscaler.upscale`. Raises UsageError."""
-        from realsrt.cli.upscale import parse_size
+        from realsrt.cli.upscale import final_size
 
-        size = parse_size(self.resize)
-        if size and self.outscale is not None:
-            raise UsageError("give --outscale or --resize, not both")
         return {
             "steps": self.steps, "stride": self.stride, "tile": self.tile or None, "max_minibatch": self.max_minibatch,
-            "fidelity": self.fidelity, "color_fix": self.color_fix, "refine": self.refine, "size": size,
+            "fidelity": self.fidelity, "color_fix": self.color_fix, "refine": self.refine,
+            "size": final_size(self.resize, self.outscale),
             "outscale": 4.0 if self.outscale is None else self.outscale,
         }  # fmt: skip
 
     def upscaler(self) -> "Upscaler":
         """The model, loaded. Raises UsageError, CheckpointError."""
+        from realsrt.cli.upscale import chosen_precision
         from realsrt.pipeline import Upscaler
 
-        if self.fp32 and self.precision not in ("auto", "fp32"):
-            raise UsageError(f"--fp32 contradicts --precision {self.precision}")
-        precision = "fp32" if self.fp32 else self.precision
+        precision = chosen_precision(self.precision, self.fp32)
         return Upscaler.from_pretrained(self.model_path or self.model_name, device=self.device, precision=precision)
 
     def out_size(self, width: int, height: int) -> tuple[int, int]:

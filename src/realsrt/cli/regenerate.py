@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from realsrt.batch import Job
 from realsrt.cli.making import Making, one_picture, option
-from realsrt.cli.saving import CONFIDENCE, Files, save, told
 from realsrt.cli.show import Screen, note
 from realsrt.errors import ImageError, UsageError
+from realsrt.saving import CONFIDENCE, Files, save, told
 
 if TYPE_CHECKING:
     import numpy as np

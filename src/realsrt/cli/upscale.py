@@ -7,14 +7,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-import realsrt
-from realsrt.batch import Job, plan_batch
-from realsrt.cli.saving import CONFIDENCE, Files, told
+from realsrt.batch import Job, plan_batch, take_shard
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
 from realsrt.manifest import Manifest, remove_leftovers
 from realsrt.report import Report
+from realsrt.saving import CONFIDENCE, Files, settings_of
 from realsrt.stopping import stop_signals
 
 
@@ -71,6 +70,9 @@ def upscale(
     recursive: Annotated[bool, _option(help="Folders inside folders too; their structure is kept.")] = False,
     resume: Annotated[bool, _option(help="Skip pictures made of the same input with the same settings.")] = False,
     report: Annotated[Path | None, _option(help="Write one JSON line a picture into this file.")] = None,
+    shard: Annotated[
+        str | None, _option(help="i/n: only the i-th (from 0) of n parts, for n runs side by side into one folder.")
+    ] = None,
     quality: Annotated[int | None, _option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
     alpha: Annotated[
         Literal["lanczos", "model"], _option(help="What enlarges transparency; the model takes twice the time.")
@@ -89,14 +91,12 @@ def upscale(
     Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is
     finished, what is being computed dropped, and --resume goes on; the second signal ends at once.
     """
-    size = parse_size(resize)
-    if size and outscale is not None:
-        raise UsageError("give --outscale or --resize, not both")
-    if fp32 and precision not in ("auto", "fp32"):
-        raise UsageError(f"--fp32 contradicts --precision {precision}")
+    size = final_size(resize, outscale)
+    precise = chosen_precision(precision, fp32)
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
+    jobs = jobs if shard is None else take_shard(jobs, output, shard)
     files = Files(max_pixels, quality, strip, not no_provenance, confidence, save_steps)
     options = {
         "steps": steps, "stride": stride, "tile": tile or None, "max_minibatch": max_minibatch, "fidelity": fidelity,
@@ -108,10 +108,14 @@ def upscale(
     with ExitStack() as stack:
         written = stack.enter_context(Report(report, append=resume, streams=streams))
         manifest = _manifest(stack, jobs, Path(output), companions, resume)
+        if not jobs:
+            note(f"no picture falls to shard {shard}")
+            return 0
         from realsrt.pipeline import Upscaler
 
-        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision="fp32" if fp32 else precision)
-        past = Past(manifest, _settings(up, options, files), resume)
+        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision=precise)
+        settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
+        past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
             stopped = Work(up, options, files, past, written, screen, signals).run(jobs)
@@ -120,6 +124,8 @@ def upscale(
 
 def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[str], resume: bool) -> Manifest | None:
     """The output folder's manifest, in the folder tidied up. A single output file has one only with --resume."""
+    if not jobs:  # of a small batch a shard may have none
+        return None
     single = len(jobs) == 1 and jobs[0].target == output
     if single and not resume:
         remove_leftovers(jobs, companions)
@@ -129,14 +135,6 @@ def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[
         remove_leftovers(jobs, companions)
         manifest.share()
     return manifest
-
-
-def _settings(up: Any, options: dict[str, Any], files: Files) -> dict[str, Any]:
-    """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
-    return {
-        "version": realsrt.__version__, "model": up.model.info.sha256, "precision": str(up.precision),
-        **told(options), **files.settings(),
-    }  # fmt: skip
 
 
 def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> int:
@@ -151,14 +149,23 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
     return 128 + signals[0] if signals and stopped else 1 if failed or stopped else 0
 
 
-def parse_size(text: str | None) -> tuple[int, int] | None:
-    """ "1920x1080" → (1920, 1080). Raises UsageError."""
+def final_size(text: str | None, outscale: float | None) -> tuple[int, int] | None:
+    """What --resize asks for. Raises UsageError."""
     if text is None:
         return None
+    if outscale is not None:
+        raise UsageError("give --outscale or --resize, not both")
     width, _, height = text.lower().partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"--resize takes a width and a height such as 1920x1080, not '{text}'")
     return int(width), int(height)
+
+
+def chosen_precision(precision: str, fp32: bool) -> str:
+    """What --precision and --fp32 come to. Raises UsageError."""
+    if fp32 and precision not in ("auto", "fp32"):
+        raise UsageError(f"--fp32 contradicts --precision {precision}")
+    return "fp32" if fp32 else precision
 
 
 def _check_formats(jobs: list[Job]) -> None:

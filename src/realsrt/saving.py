@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import realsrt
 from realsrt.batch import Job
 
 if TYPE_CHECKING:
@@ -69,3 +70,11 @@ def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> 
 
     gray = np.rint(np.clip(confidence_hw, 0, 1) * 255).astype(np.uint8)
     return Picture.from_array(gray.repeat(8, axis=0).repeat(8, axis=1)[:height, :width])
+
+
+def settings_of(model_sha256: str, precision: str, options: Mapping[str, Any], files: Files) -> dict[str, Any]:
+    """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
+    return {
+        "version": realsrt.__version__, "model": model_sha256, "precision": precision,
+        **told(options), **files.settings(),
+    }  # fmt: skip

@@ -1,0 +1,61 @@
+"""What `realsrt bulk` costs against `realsrt upscale`: the same pictures, model and cores, each in its own process.
+
+    python benchmarks/bulk.py examples --pictures 8 --side 128 --actors 2
+
+Prints a line of JSON: wall seconds of both commands, start and end included, and their ratio.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from realsrt import imageio
+from realsrt.batch import pictures_in
+from realsrt.picture import Picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, help="photographs to cut pieces from")
+    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--side", type=int, default=128)
+    parser.add_argument("--actors", type=int, default=2)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in").mkdir()
+        cut(asked.folder, folder / "in", asked.pictures, asked.side)
+        plain, _ = timed("upscale", str(folder / "in"), "-o", str(folder / "up"), "-g", "cpu")
+        actors = ["--num-actors", str(asked.actors), "-g", "cpu", "--object-store-mb", "200"]
+        bulk, told = timed("bulk", str(folder / "in"), str(folder / "bulk"), *actors)
+        same = all(
+            path.read_bytes() == (folder / "bulk" / path.name).read_bytes() for path in (folder / "up").glob("*.png")
+        )
+    print(json.dumps({**vars(asked), "folder": str(asked.folder), "upscale": plain, "bulk": bulk,
+                      "ratio": round(bulk / plain, 3), "same_bytes": same, "told": json.loads(told)}))  # fmt: skip
+
+
+def cut(source: Path, target: Path, count: int, side: int) -> None:
+    pictures = [imageio.read(path).pixels[..., :3] for path, _ in pictures_in(source, target, False)]
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        pixels = pictures[number % len(pictures)]
+        y, x = (int(rng.integers(0, length - side + 1)) for length in pixels.shape[:2])
+        imageio.write(target / f"{number}.png", Picture.from_array(pixels[y : y + side, x : x + side]))
+
+
+def timed(*argv: str) -> tuple[float, str]:
+    """Wall seconds, and the last line on stdout."""
+    started = time.perf_counter()
+    ran = subprocess.run([sys.executable, "-m", "realsrt", *argv], check=True, stdout=subprocess.PIPE, text=True)
+    return round(time.perf_counter() - started, 2), ran.stdout.splitlines()[-1]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Pictures as bytes, on their way from one process to another."""
+
+import pickle
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyvips
+
+from realsrt.picture import Picture
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is written of an `Upscaled`, which see; those who write it need no torch."""
+
+    image: Any
+    confidence: np.ndarray | None
+    steps: float | None
+
+
+def pack(picture: Picture, *more: Any) -> bytes:
+    """A picture, and what goes with it. libvips' numbers for types differ from process to process: names travel."""
+    named = {key: (pyvips.type_name(kind), value) for key, (kind, value) in picture.metadata.items()}
+    return pickle.dumps((replace(picture, metadata={}), named, more), protocol=5)
+
+
+def unpack(content: bytes) -> tuple[Any, ...]:
+    """What `pack` took: (picture, *more)."""
+    picture, named, more = pickle.loads(content)
+    metadata = {key: (pyvips.type_from_name(kind), value) for key, (kind, value) in named.items()}
+    return (replace(picture, metadata=metadata), *more)

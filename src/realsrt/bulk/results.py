@@ -1,0 +1,59 @@
+"""What became of each picture, as a row of the results' Parquet file."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from realsrt.bulk.store import Store
+from realsrt.report import Record
+
+NAME = "results.parquet"
+
+
+@dataclass(frozen=True)
+class Outcome(Record):
+    """A picture's record by its `key`; `tries`: how often it was begun; hashes are SHA-256."""
+
+    key: str = ""
+    input_sha256: str | None = None
+    output_sha256: str | None = None
+    tries: int | None = None
+
+
+def outcome_of(told: dict[str, Any]) -> Outcome:
+    """From what `asdict` and JSON made of one."""
+    known = {field.name for field in fields(Outcome)}
+    given: dict[str, Any] = {key: value for key, value in told.items() if key in known}
+    return Outcome(**{**given, "notices": tuple(given.get("notices", ()))})
+
+
+def write_results(store: Store, outcomes: Iterable[Outcome]) -> str:
+    """One row a picture in order of keys, whole or not at all; returns where. Raises OSError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text, count, real = pa.string(), pa.int64(), pa.float64()
+    schema = pa.schema(
+        [
+            ("key", text), ("source", text), ("target", text), ("status", text), ("reason", text), ("width", count),
+            ("height", count), ("out_width", count), ("out_height", count), ("seconds", real), ("confidence", real),
+            ("steps", real), ("tries", count), ("input_sha256", text), ("output_sha256", text), ("model", text),
+            ("model_sha256", text), ("notices", pa.list_(text)),
+        ]
+    )  # fmt: skip
+    rows = [asdict(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.key)]
+    content = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([_text(row) for row in rows], schema), content)
+    store.put(NAME, content.getvalue())
+    return f"{store.shown}/{NAME}"
+
+
+def _text(row: dict[str, Any]) -> dict[str, Any]:
+    """Bytes of file names that are no text are escaped, as Parquet's strings are UTF-8."""
+    clean = {key: _clean(value) if isinstance(value, str) else value for key, value in row.items()}
+    return {**clean, "notices": [_clean(notice) for notice in row["notices"]]}
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

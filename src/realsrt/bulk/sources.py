@@ -1,0 +1,173 @@
+"""Which pictures there are, and what each becomes: from a folder, a manifest or tars, on disk or behind a URL."""
+
+import glob
+import os
+import tarfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from realsrt.batch import WRITABLE, is_picture, output_name, pictures_in
+from realsrt.bulk.store import Store, is_local, open_fs
+from realsrt.errors import UsageError
+
+MANIFESTS = (".csv", ".parquet")
+_COLUMNS = ("path", "url", "uri")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture: `key` names it for good, `uri` is its file, or the tar of which it is a stretch; `target` is the
+    output's name in the output folder. `problem`: why it cannot be read, where that is known."""
+
+    key: str
+    uri: str
+    start: int | None = None
+    length: int | None = None
+    target: str = ""
+    problem: str = ""
+
+    @property
+    def shown(self) -> str:
+        """How a person knows the file."""
+        return self.uri if self.start is None else f"{self.uri}:{PurePosixPath(self.key).name}"
+
+
+def plan_items(
+    source: str, store: Store, *, suffix: str = "", ext: str = "auto", companions: Iterable[str] = ()
+) -> list[Item]:
+    """The pictures of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
+    and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
+
+    Raises UsageError, before any work, if there are none, or two would become one file, or one overwrite an input.
+    """
+    ext = ext.lower().lstrip(".")
+    if ext != "auto" and ext not in WRITABLE:
+        raise UsageError(f"cannot write '.{ext}' files; --ext takes auto, {', '.join(WRITABLE)}")
+    if {"/", os.sep} & set(suffix):
+        raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
+    fs, path = open_fs(source)
+    try:
+        found = list(_find(fs, path, source, store))
+    except (OSError, tarfile.TarError) as problem:
+        text = getattr(problem, "strerror", None) or (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise UsageError(f"{source}: cannot be read: {text}") from problem
+    if not found:
+        raise UsageError(f"{source}: no pictures there")
+    items = [replace(item, target=_target(item.key, suffix, ext)) for item in found]
+    items.sort(key=lambda item: item.key)
+    _refuse_collisions(items, store, companions)
+    return items
+
+
+def _target(key: str, suffix: str, ext: str) -> str:
+    path = PurePosixPath(key)
+    return path.with_name(output_name(Path(path.name), suffix, ext)).as_posix()
+
+
+def _find(fs: Any, path: str, source: str, store: Store) -> Iterator[Item]:
+    name = PurePosixPath(path).name.lower()
+    if name.endswith((".tar.gz", ".tgz")):
+        raise UsageError(f"{source}: members of a compressed tar cannot be read one by one; decompress it with gunzip")
+    if name.endswith(".tar"):
+        tars = sorted(fs.glob(path)) if glob.has_magic(path) else [path]
+        if not tars:
+            raise UsageError(f"no such file or folder: {source}")
+        yield from _in_tars(fs, tars)
+    elif name.endswith(MANIFESTS):
+        yield from _in_manifest(fs, path, source)
+    elif is_local(fs):
+        if not os.path.isdir(path):
+            hint = "is one file; realsrt upscale takes it" if os.path.exists(path) else "no such file or folder"
+            raise UsageError(f"{source}: {hint}; give a folder, a manifest (.csv, .parquet) or .tar files")
+        root = Path(path).absolute()
+        for file, problem in pictures_in(root, Path(store.root if store.local else os.devnull), recursive=True):
+            yield Item(file.relative_to(root).as_posix(), str(file), problem=problem)
+    else:
+        own = f"{store.root}/" if not store.local and type(store.fs) is type(fs) else "\0"
+        for file in fs.find(path):
+            key = file[len(path) :].lstrip("/")
+            hidden = any(part.startswith(".") for part in key.split("/"))
+            if is_picture(Path(file)) and not hidden and (not file.startswith(own) or own == f"{path}/"):
+                yield Item(key, fs.unstrip_protocol(file))
+
+
+def _in_manifest(fs: Any, path: str, source: str) -> Iterator[Item]:
+    """Relative paths are relative to the manifest."""
+    rows = _table(fs, path, source)
+    columns = [name for name in (rows[0] if rows else {}) if name.lower() in _COLUMNS]
+    if not columns:
+        raise UsageError(f"{source}: has no column named {', '.join(_COLUMNS)}, or no rows")
+    for number, row in enumerate(rows, 1):
+        where = row[columns[0]]
+        if not where:
+            raise UsageError(f"{source}: row {number} has no {columns[0]}")
+        full = where
+        if "://" not in where and not os.path.isabs(where):
+            full = os.path.join(os.path.dirname(path), where)
+        if "://" not in full:
+            full = os.path.abspath(full) if is_local(fs) else fs.unstrip_protocol(full)
+        key = row.get("key") or (where if full != where else full.partition("://")[2] or full.lstrip("/"))
+        key = PurePosixPath(os.path.normpath(key)).as_posix()
+        if key.startswith(("../", "/")) or key in ("..", "."):
+            raise UsageError(f"{source}: row {number}: the key '{key}' would leave the output folder")
+        yield Item(key, full)
+
+
+def _table(fs: Any, path: str, source: str) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.csv as csv
+    import pyarrow.parquet as pq
+
+    try:
+        with fs.open(path, "rb") as file:
+            if path.lower().endswith(".parquet"):
+                names = [name for name in pq.read_schema(file).names if name.lower() in (*_COLUMNS, "key")]
+                file.seek(0)
+                table = pq.read_table(file, columns=names)
+            else:
+                kinds = {name: pa.string() for name in (*_COLUMNS, "key")}
+                table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=kinds))
+    except pa.ArrowException as problem:
+        raise UsageError(f"{source}: is no manifest that can be read ({str(problem).splitlines()[0]})") from problem
+    return table.to_pylist()
+
+
+def _in_tars(fs: Any, tars: list[str]) -> Iterator[Item]:
+    with ThreadPoolExecutor(8) as pool:
+        for members in pool.map(lambda tar: list(_members(fs, tar)), tars):
+            yield from members
+
+
+def _members(fs: Any, tar: str) -> Iterator[Item]:
+    uri = os.path.abspath(tar) if is_local(fs) else fs.unstrip_protocol(tar)
+    stem = PurePosixPath(tar).stem
+    with fs.open(tar, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
+        for member in members:
+            name = PurePosixPath(os.path.normpath(member.name)).as_posix().lstrip("/")
+            wanted = is_picture(Path(name)) and not PurePosixPath(name).name.startswith(".")
+            if wanted and member.isfile() and not member.issparse():
+                if name.startswith("../"):
+                    raise UsageError(f"{tar}: the member '{name}' would leave the output folder")
+                yield Item(f"{stem}/{name}", uri, member.offset_data, member.size)
+
+
+def _refuse_collisions(items: list[Item], store: Store, companions: Iterable[str]) -> None:
+    inputs = {item.uri for item in items if item.start is None}
+    made: dict[str, Item] = {}
+    for item in items:
+        if item.problem:
+            continue
+        path = PurePosixPath(item.target)
+        for target in (path, *(path.with_name(path.stem + ending) for ending in companions)):
+            full = store.path(target.as_posix())
+            if (full if store.local else store.fs.unstrip_protocol(full)) in inputs:
+                raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
+            name = os.path.normcase(target.as_posix())
+            if name in made:
+                raise UsageError(
+                    f"{made[name].shown} and {item.shown} would both become {target}; rename one or run them apart"
+                )
+            made[name] = item

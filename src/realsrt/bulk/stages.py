@@ -1,0 +1,219 @@
+"""The three stages as Ray Data runs them: rows of (key, info, payload), one row a block.
+
+Each stage gives as many rows as it takes, also when it is run again after a worker's death; a row that is settled
+(`outcome`) passes through the rest.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from realsrt.bulk import work as ends
+from realsrt.bulk.packing import Made, pack, unpack
+from realsrt.bulk.results import Outcome, outcome_of
+from realsrt.bulk.sources import Item
+from realsrt.bulk.state import read_state
+from realsrt.bulk.work import Work
+
+
+@dataclass(frozen=True)
+class Row:
+    """A picture on its way. `payload`: see `packing`; empty if settled, or if its actor has to read it itself."""
+
+    item: Item
+    digest: str = ""
+    seconds: float = 0.0
+    tries: int = 0
+    why: str | None = None
+    outcome: Outcome | None = None
+    payload: bytes = b""
+
+    def settled(self, outcome: Outcome) -> "Row":
+        again = self.why if outcome.status == "done" and self.why else outcome.reason
+        return replace(self, outcome=replace(outcome, reason=again), payload=b"")
+
+
+def to_table(row: Row) -> Any:
+    """A block of one row."""
+    import pyarrow as pa
+
+    info = json.dumps(asdict(replace(row, payload=b"")), default=lambda _: None)
+    return pa.table({"info": pa.array([info]), "payload": pa.array([row.payload], pa.large_binary())})
+
+
+def from_table(table: Any) -> Iterator[Row]:
+    for info, payload in zip(table["info"].to_pylist(), table["payload"].to_pylist(), strict=True):
+        told = json.loads(info)
+        outcome = None if told["outcome"] is None else outcome_of(told["outcome"])
+        yield Row(**{**told, "item": Item(**told["item"]), "outcome": outcome, "payload": payload})
+
+
+def read(table: Any, work: Work) -> Iterator[Any]:
+    """Stage 1, a task: hash and decode what is not there yet."""
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    for row in from_table(table):
+        yield to_table(_read(row, work))
+
+
+def _read(row: Row, work: Work) -> Row:
+    item, digest, path = row.item, "", None
+    started = time.perf_counter()
+    try:
+        with ends.fetched(item) as (path, digest):
+            state = read_state(work.store, item.key)
+            past = work.past(item, state, digest)
+            if isinstance(past, Outcome):
+                return row.settled(past)
+            remade = state.status == "done" and state.run != work.run
+            row = replace(row, digest=digest, why=f"made again: {past}" if remade else None)
+            with ends.reading(work, item, digest, state):
+                if ends.is_large(work, path):
+                    return row
+                payload = pack(ends.read_picture(work, item, path))
+            return replace(row, payload=payload, seconds=time.perf_counter() - started)
+    except Exception as problem:
+        return row.settled(work.failure(item, problem, digest, path))
+
+
+class Compute:
+    """Stage 2, an actor: holds the model."""
+
+    def __init__(self, work: Work) -> None:
+        import torch
+
+        torch.set_num_threads(work.threads)
+        from realsrt.pipeline import Upscaler
+
+        self._work = work
+        self._up = Upscaler.from_pretrained(work.weights, device=work.device, precision=work.precision)
+        self._pool = ThreadPoolExecutor(16)
+
+    def __call__(self, table: Any) -> Iterator[Any]:
+        """First all that were never begun, together; then each of those that may have killed a worker, alone."""
+        together: list[Row] = []
+        alone: list[Row] = []
+        rows = list(from_table(table))
+        waiting = [row for row in rows if row.outcome is None]
+        yield from (to_table(row) for row in rows if row.outcome is not None)
+        for row in self._pool.map(self._check, waiting):
+            if row.outcome is not None:
+                yield to_table(row)
+            else:
+                (alone if row.tries or not row.payload else together).append(row)
+        for group in ([together] if together else []) + [[row] for row in alone]:
+            yield from (to_table(row) for row in self._compute(group))
+
+    def _check(self, row: Row) -> Row:
+        """How often it was begun; settled if too often, or if a worker has died only after it was done."""
+        work = self._work
+        try:
+            state = read_state(work.store, row.item.key)
+            if state.status == "done" and state.run == work.run:
+                past = work.past(row.item, state, row.digest)
+                if isinstance(past, Outcome):
+                    return row.settled(past)
+            tries = ends.tries_before(work, state, row.digest)
+        except Exception as problem:
+            return row.settled(work.failure(row.item, problem, row.digest))
+        if tries >= work.max_tries:
+            reason = (
+                f"{row.item.shown}: whatever computed it died, {tries} times (out of memory?); "
+                "a higher --max-tries tries it again"
+            )
+            return row.settled(work.outcome(row.item, "failed", reason, input_sha256=row.digest, tries=tries))
+        return replace(row, tries=tries)
+
+    def _compute(self, rows: list[Row]) -> Iterator[Row]:
+        work = self._work
+        rows = [replace(row, tries=row.tries + 1) for row in rows]
+        try:
+            list(self._pool.map(lambda row: ends.begin_computing(work, row.item, row.digest, row.tries), rows))
+        except Exception as problem:
+            yield from (row.settled(work.failure(row.item, problem, row.digest)) for row in rows)
+            return
+        if not rows[0].payload:
+            yield self._whole(rows[0])
+            return
+        pictures = [unpack(row.payload)[0] for row in rows]
+        started = time.perf_counter()
+        for row, picture, out in zip(rows, pictures, self._upscaled(pictures), strict=True):
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            if isinstance(out, Exception):
+                yield row.settled(work.failure(row.item, out, row.digest))
+                continue
+            payload = pack(out.image, made_of(out), (picture.width, picture.height))
+            yield replace(row, payload=payload, seconds=row.seconds + seconds)
+
+    def _upscaled(self, pictures: list[Any]) -> Iterator[Any]:
+        """One result or exception a picture, in order: what goes wrong with one is that one's."""
+        done = 0
+        try:
+            for out in self._up.upscale_many(pictures, return_errors=True, **self._work.options):
+                yield out
+                done += 1
+        except Exception as problem:
+            if len(pictures) == 1:
+                yield problem
+                return
+            for picture in pictures[done:]:
+                yield from self._upscaled([picture])
+
+    def _whole(self, row: Row) -> Row:
+        """A large picture: read, computed row by row and written here, as `realsrt upscale` does."""
+        from realsrt.strips import RowStore
+
+        work, item, path = self._work, row.item, None
+        started = time.perf_counter()
+        try:
+            with ends.fetched(item) as (path, digest), work.store.scratch() as folder:
+                picture = ends.read_picture(work, item, path)
+                size, (width, height) = (picture.width, picture.height), work.size(picture)
+                store = RowStore(picture, width, height, folder / "rows")
+                try:
+                    out = self._up.upscale(picture, rows=store.add, **work.options)
+                    made = replace(made_of(out), image=store.picture())
+                    took = time.perf_counter() - started
+                    return row.settled(ends.put_in_place(work, item, digest, size, made, row.tries, took))
+                finally:
+                    store.close()
+        except Exception as problem:
+            return row.settled(work.failure(item, problem, row.digest, path))
+
+
+def made_of(out: Any) -> Made:
+    """Without the picture."""
+    steps = None if out.window_steps is None else round(float(out.window_steps.mean()), 3)
+    return Made(None, out.confidence, steps)
+
+
+def write(table: Any, work: Work) -> Iterator[Any]:
+    """Stage 3, a task: encode, and put in place."""
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    for row in from_table(table):
+        yield to_table(row if row.outcome is not None else _write(row, work))
+
+
+def _write(row: Row, work: Work) -> Row:
+    try:
+        state = read_state(work.store, row.item.key)
+        if state.status == "done" and state.run == work.run:  # this task is run again
+            past = work.past(row.item, state, row.digest)
+            if isinstance(past, Outcome):
+                return row.settled(past)
+        image, made, size = unpack(row.payload)
+        made = replace(made, image=image)
+        return row.settled(ends.put_in_place(work, row.item, row.digest, size, made, row.tries, row.seconds))
+    except Exception as problem:
+        return row.settled(work.failure(row.item, problem, row.digest))
+
+
+def items_to_blocks(items: Iterable[Item], size: int) -> list[Any]:
+    """Tables of up to `size` rows."""
+    import pyarrow as pa
+
+    tables = [to_table(Row(item)) for item in items]
+    return [pa.concat_tables(tables[start : start + size]).combine_chunks() for start in range(0, len(tables), size)]

@@ -1,0 +1,199 @@
+"""What all workers know of a run, and the two ends of a picture's way: reading it, and putting its files in place."""
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, cast
+
+from realsrt.batch import Job
+from realsrt.bulk.packing import Made
+from realsrt.bulk.results import Outcome, outcome_of
+from realsrt.bulk.sources import Item
+from realsrt.bulk.state import State, missing, write_state
+from realsrt.bulk.store import Store, fingerprint, is_local, open_fs, open_store
+from realsrt.disk import check_place, file_sha256
+from realsrt.errors import ImageError
+from realsrt.provenance import Provenance
+from realsrt.report import about
+from realsrt.saving import CONFIDENCE, Files, save
+
+if TYPE_CHECKING:
+    from realsrt.picture import Picture
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run: `settings` decide about the outputs' bytes, `options` are those of `Upscaler.upscale`. `large`: bytes of
+    an uncompressed result from which a picture stays with its actor."""
+
+    run: str
+    output: str
+    options: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    files: Files
+    made: Provenance | None
+    weights: str
+    device: str
+    precision: str
+    threads: int
+    max_tries: int
+    model: str
+    model_sha256: str
+    large: int = 2**26
+
+    @property
+    def store(self) -> Store:
+        return open_store(self.output)
+
+    def outcome(self, item: Item, status: str, reason: str | None = None, **more: Any) -> Outcome:
+        shown = f"{self.store.shown}/{item.target}"
+        return Outcome(item.shown, shown, status, reason, key=item.key, **more)
+
+    def failure(self, item: Item, problem: BaseException, digest: str = "", path: Path | None = None) -> Outcome:
+        """Recorded, so that the next run tries it afresh."""
+        reason = about(item.shown, ImageError(said(str(problem), item, path)) if path else problem)
+        outcome = self.outcome(item, "failed", reason, input_sha256=digest or None)
+        state = State(item.key, digest, self.settings, "failed", self.run, record=asdict(outcome), worker=worker())
+        with contextlib.suppress(OSError):  # the failure may be the store's
+            write_state(self.store, state)
+        return outcome
+
+    def size(self, picture: "Picture") -> tuple[int, int]:
+        """Width and height of the result."""
+        scale = self.options["outscale"]
+        return self.options["size"] or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+
+    def past(self, item: Item, state: State, digest: str) -> Outcome | str:
+        """The outcome of a picture whose output is there, or why it has to be made."""
+        why = missing(self.store, state, item.target, digest, self.settings)
+        if why:
+            return why
+        outcome = outcome_of(dict(state.record))
+        if state.run == self.run:  # a worker died between writing and saying so
+            return outcome
+        return replace(outcome, status="skipped", reason="the output is there, of this input and these settings")
+
+
+def worker() -> str:
+    return f"{os.uname().nodename if hasattr(os, 'uname') else ''}:{os.getpid()}"
+
+
+def said(text: str, item: Item, path: Path | None) -> str:
+    """What was said of a temporary file, said of the picture."""
+    return text if path is None else text.replace(str(path), item.shown)
+
+
+@contextlib.contextmanager
+def fetched(item: Item) -> Iterator[tuple[Path, str]]:
+    """The picture as a file on this machine, and its hash. Raises OSError, ImageError."""
+    import tempfile
+
+    if item.problem:
+        raise ImageError(item.problem)
+    fs, path = open_fs(item.uri)
+    if is_local(fs) and item.start is None:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ImageError(f"{path}: is a pipe or a device, not a picture's file")
+        yield Path(path), file_sha256(Path(path)) if os.path.isfile(path) else ""
+        return
+    end = None if item.start is None or item.length is None else item.start + item.length
+    content = fs.cat_file(path, start=item.start, end=end)
+    with tempfile.TemporaryDirectory(prefix="realsrt-") as folder:
+        file = Path(folder) / PurePosixPath(item.key).name
+        file.write_bytes(content)
+        yield file, hashlib.sha256(content).hexdigest()
+
+
+def read_picture(work: Work, item: Item, path: Path) -> "Picture":
+    """Decoded, and its output known to be possible. Raises ImageError."""
+    from realsrt import imageio
+
+    picture = imageio.read(path, max_pixels=work.files.max_pixels)
+    width, height = work.size(picture)
+    imageio.check_output(item.target, width, height, picture.has_alpha, picture.depth)
+    if work.files.confidence:
+        imageio.check_output(CONFIDENCE, width, height)
+    if work.store.local:
+        target = Path(work.store.path(item.target))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+    return replace(picture, source=None, notices=tuple(said(notice, item, path) for notice in picture.notices))
+
+
+def is_large(work: Work, path: Path) -> bool:
+    """Whether a picture, by its header, has a result that should not go from process to process. Raises ImageError."""
+    from realsrt import imageio
+
+    width, height, sample_bytes = imageio.measure(path)
+    scale = work.options["outscale"]
+    size = work.options["size"] or (width * scale, height * scale)
+    return size[0] * size[1] * sample_bytes > work.large
+
+
+def put_in_place(
+    work: Work, item: Item, digest: str, size: tuple[int, int], out: Made, tries: int, seconds: float
+) -> Outcome:
+    """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the picture last."""
+    started = time.perf_counter()
+    store = work.store
+    with store.scratch() as folder:
+        path = folder / PurePosixPath(item.target).name
+        try:
+            notices, made = save(Job(Path(item.uri), path), cast(Any, out), work.files, work.made)
+        except ImageError as problem:
+            raise ImageError(str(problem).replace(str(path), f"{store.shown}/{item.target}")) from problem
+        prints = {file.name: fingerprint(file) for file in made}
+        outcome = work.outcome(
+            item,
+            "done",
+            width=size[0],
+            height=size[1],
+            out_width=out.image.width,
+            out_height=out.image.height,
+            seconds=round(seconds + time.perf_counter() - started, 3),
+            confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
+            steps=out.steps,
+            input_sha256=digest,
+            output_sha256=prints[path.name]["sha256"],
+            tries=tries,
+            model=work.model,
+            model_sha256=work.model_sha256,
+            notices=(*out.image.notices, *(said(notice, item, path) for notice in notices)),
+        )
+        state = State(
+            item.key, digest, work.settings, "done", work.run, tries, outputs=prints, record=asdict(outcome),
+            worker=worker(),
+        )  # fmt: skip
+        write_state(store, state)
+        for file in made:
+            store.publish(file, (PurePosixPath(item.target).parent / file.name).as_posix())
+    return outcome
+
+
+def tries_before(work: Work, state: State, digest: str) -> int:
+    """How often this picture was begun with these settings and came to no end."""
+    same = state.input == digest and state.settings == work.settings and state.status in ("reading", "trying")
+    return state.tries if same else 0
+
+
+@contextlib.contextmanager
+def reading(work: Work, item: Item, digest: str, state: State) -> Iterator[None]:
+    """Counts reads in this run that came to no end. Raises ImageError if there were too many."""
+    again = state.run == work.run and state.status == "reading"
+    before = state.reads if again else 0
+    if before >= max(2, work.max_tries):  # others of its task are read again too: once is not enough to blame it
+        raise ImageError(f"has killed the process that read it {before} times")
+    tries = tries_before(work, state, digest)
+    mark = State(item.key, digest, work.settings, "reading", work.run, tries, before + 1, worker=worker())
+    write_state(work.store, mark)
+    yield
+    if before:
+        write_state(work.store, replace(mark, reads=before))
+
+
+def begin_computing(work: Work, item: Item, digest: str, tries: int) -> None:
+    write_state(work.store, State(item.key, digest, work.settings, "trying", work.run, tries, worker=worker()))

@@ -1,0 +1,163 @@
+"""`realsrt bulk`: many pictures on all cores or many machines. Most options are those of `realsrt upscale`."""
+
+import inspect
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from realsrt.cli.show import error, note
+from realsrt.cli.upscale import chosen_precision, final_size, upscale
+from realsrt.disk import FULL
+from realsrt.errors import UsageError
+from realsrt.saving import CONFIDENCE, Files
+from realsrt.stopping import stop_signals
+
+_SHARED = (
+    "model_name", "model_path", "outscale", "resize", "tile", "stride", "steps", "refine", "confidence_exit",
+    "max_minibatch", "device", "precision", "fp32", "suffix", "ext", "fidelity", "color_fix", "confidence", "seed",
+    "quality", "alpha", "strip", "no_provenance", "max_pixels",
+)  # fmt: skip
+_OPTIONS = (
+    "stride", "steps", "refine", "confidence_exit", "max_minibatch", "fidelity", "color_fix", "seed", "alpha",
+)  # fmt: skip
+_EVERY = 10.0  # s between lines of progress where there is no terminal
+
+
+def _option(help: str, *names: str) -> Parameter:
+    return Parameter(name=list(names) or None, help=help, negative=())
+
+
+def bulk(
+    src: Annotated[str, _option("A folder, a manifest (.csv, .parquet) or .tar files (a glob); a path or a URL.")],
+    dst: Annotated[str, _option("The output folder; a path or a URL such as s3://bucket/folder.")],
+    *,
+    address: Annotated[str | None, _option("A Ray cluster to join; else Ray runs on this machine only.")] = None,
+    num_actors: Annotated[
+        str, _option("How many models compute side by side; auto: one a GPU, or one a CPU core.")
+    ] = "auto",
+    threads: Annotated[int | None, _option("CPU threads of each; cores divided by --num-actors if not given.")] = None,
+    batch: Annotated[int | None, _option("Pictures a model takes at a time.  [default: 8, on a GPU 32]")] = None,
+    max_tries: Annotated[int, _option("A picture that kills what computes it is begun so often, over all runs.")] = 3,
+    object_store_mb: Annotated[int, _option("Shared memory for pictures on their way, without --address.")] = 500,
+    **shared: Any,
+) -> int:
+    """Upscale many pictures side by side: on all cores of this machine, or on a Ray cluster.
+
+    A second run makes what is missing, has failed, or was made of another input or with other settings. What became of
+    each picture is in DST/results.parquet; the sums are a line of JSON on stdout. Exit status: 0 all done, 1 some
+    failed (each named on stderr), 2 usage.
+    """
+    from realsrt.bulk.cluster import ray_running, shares
+    from realsrt.bulk.plan import checked_model, make_work
+    from realsrt.bulk.results import Outcome, write_results
+    from realsrt.bulk.run import Tally, run
+    from realsrt.bulk.sources import plan_items
+    from realsrt.bulk.store import open_store
+
+    began = time.monotonic()
+    if num_actors != "auto" and not (num_actors.isdecimal() and int(num_actors)):
+        raise UsageError(f"--num-actors takes auto or a number from 1, not '{num_actors}'")
+    for name, value, least in (("threads", threads, 1), ("batch", batch, 1), ("max-tries", max_tries, 1)):
+        if value is not None and value < least:
+            raise UsageError(f"--{name} must be at least {least}, got {value}")
+    given = {name: shared.get(name, _parameters()[name].default) for name in _SHARED}
+    size, precision = (
+        final_size(given["resize"], given["outscale"]),
+        chosen_precision(given["precision"], given["fp32"]),
+    )
+    options = {name: given[name] for name in _OPTIONS}
+    options |= {
+        "tile": given["tile"] or None, "size": size, "confidence": True,
+        "outscale": 4.0 if given["outscale"] is None else given["outscale"],
+    }  # fmt: skip
+    files = Files(
+        given["max_pixels"], given["quality"], given["strip"], not given["no_provenance"], given["confidence"], False
+    )
+    companions = [CONFIDENCE] if files.confidence else []
+    try:
+        store = open_store(dst)
+        items = plan_items(src, store, suffix=given["suffix"], ext=given["ext"], companions=companions)
+    except ModuleNotFoundError as problem:
+        raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
+    weights = given["model_path"] or given["model_name"]
+    info = checked_model(weights, options, precision)
+    outcomes: list[Outcome] = []
+    full: list[str] = []
+    with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
+        actors = None if num_actors == "auto" else int(num_actors)
+        share = shares(ray.cluster_resources(), actors, threads, batch, given["device"], len(items))
+        work = make_work(
+            dst, weights, info, options, files, device=share.device, precision=precision, threads=share.threads,
+            max_tries=max_tries,
+        )  # fmt: skip
+        tally = Tally(len(items))
+        started = round(time.monotonic() - began, 3)
+        progress = _progress(tally)
+        for outcome in run(ray, items, work, share, lambda: bool(signals or full)):
+            if outcome is not None:
+                outcomes.append(outcome)
+                tally.add(outcome)
+                if outcome.status == "failed":
+                    error(outcome.reason or outcome.source)
+                    full.extend(text for text in map(os.strerror, FULL) if text in (outcome.reason or ""))
+                for notice in outcome.notices if outcome.status == "done" else ():
+                    note(notice)
+            progress()
+        progress(last=True)
+        stopped = tally.settled < len(items)
+    where = None if stopped else write_results(store, outcomes)
+    told = {"pictures": len(items), **tally.counts, "start_seconds": started, "seconds": round(tally.seconds, 3)}
+    print(json.dumps({**told, "pictures_per_second": round(tally.rate, 3), "results": where}), flush=True)
+    if stopped:
+        why = f"by {signal.Signals(signals[0]).name}" if signals else "as the disk is full: make room"
+        error(f"stopped {why}; {len(items) - tally.settled} left; the same command goes on")
+    return 128 + signals[0] if stopped and signals else 1 if stopped or tally.counts["failed"] else 0
+
+
+def _progress(tally: Any) -> Callable[..., None]:
+    """Prints to stderr how far things are: in place on a terminal, else a line now and then."""
+    live, said = sys.stderr.isatty(), [time.monotonic()]
+
+    def show(*, last: bool = False) -> None:
+        now = time.monotonic()
+        if not last and now - said[0] < (0.2 if live else _EVERY):
+            return
+        said[0] = now
+        left = tally.seconds_left
+        eta = "" if left is None or last else f", {_span(left)} left"
+        counts = ", ".join(f"{count} {status}" for status, count in tally.counts.items() if count)
+        text = f"{tally.settled} of {tally.total} ({counts or 'starting'}), {tally.rate:.2f} pictures/s{eta}"
+        print(f"\r\033[K{text}" if live else f"realsrt: {text}", end="\n" if last or not live else "", file=sys.stderr)
+        sys.stderr.flush()
+
+    return show
+
+
+def _span(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def _parameters() -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(upscale).parameters)
+
+
+def command() -> Callable[..., int]:
+    """The command, with the options that it shares with `realsrt upscale` spelled out."""
+    own = [each for each in inspect.signature(bulk).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    parameters = [*own, *(_parameters()[name] for name in _SHARED)]
+
+    def made(*args: Any, **kwargs: Any) -> int:
+        return bulk(*args, **kwargs)
+
+    made.__signature__ = inspect.Signature(parameters, return_annotation=int)  # pyright: ignore
+    made.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": int}
+    made.__doc__, made.__name__ = bulk.__doc__, "bulk"
+    return made

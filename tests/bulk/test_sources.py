@@ -1,0 +1,111 @@
+"""Which pictures a folder, a manifest or tars hold, and what is refused before any work."""
+
+import io
+import os
+import tarfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from realsrt.bulk.sources import plan_items
+from realsrt.bulk.store import Store
+from realsrt.errors import UsageError
+
+
+def plan(source, tmp_path, **more):
+    return plan_items(str(source), Store(str(tmp_path / "out")), **more)
+
+
+def targets(items):
+    return {item.key: item.target for item in items}
+
+
+def put_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_a_folder_keeps_its_structure(make, tmp_path):
+    for name in ("b.png", "x/a.jpg", "x/y/c.webp", ".hidden/d.png", "x/.e.png", "out/old.png"):
+        make(tmp_path / name)
+    (tmp_path / "words.txt").write_text("no picture")
+    os.symlink(tmp_path, tmp_path / "x" / "loop")
+    found = targets(plan(tmp_path, tmp_path, suffix="_x4", ext="auto"))
+    assert found == {"b.png": "b_x4.png", "x/a.jpg": "x/a_x4.jpg", "x/y/c.webp": "x/y/c_x4.webp"}
+    assert set(targets(plan(tmp_path, tmp_path, ext="png")).values()) == {"b.png", "x/a.png", "x/y/c.png"}
+
+
+def test_a_manifest_of_paths_urls_and_keys(make, tmp_path):
+    a, b = make(tmp_path / "in" / "a.png"), make(tmp_path / "else" / "b.jpg")
+    listed = tmp_path / "in" / "list.csv"
+    listed.write_text(f"path,label\na.png,1\n{b},2\n../else/b.jpg,3\n")
+    with pytest.raises(UsageError, match=r"'\.\./else/b.jpg' would leave the output folder"):
+        plan(listed, tmp_path)
+    listed.write_text(f"path,key\na.png,\n{b},given/name.jpg\n")
+    found = plan(listed, tmp_path)
+    assert {item.key: item.uri for item in found} == {"a.png": str(a), "given/name.jpg": str(b)}
+    pq.write_table(pa.table({"url": ["s3://bucket/x/a.png", str(b)], "n": [1, 2]}), tmp_path / "list.parquet")
+    found = plan(tmp_path / "list.parquet", tmp_path)
+    assert {item.key: item.uri for item in found} == {
+        "bucket/x/a.png": "s3://bucket/x/a.png",
+        str(b).lstrip("/"): str(b),
+    }
+
+
+def test_tars_by_name_and_glob(make, tmp_path):
+    content = make(tmp_path / "a.png").read_bytes()
+    for shard in ("s-0.tar", "s-1.tar"):
+        put_tar(tmp_path / shard, {"k1.png": content, "k1.json": b"{}", "./sub/k2.jpg": content, "._k3.png": b"x"})
+    found = plan(tmp_path / "s-*.tar", tmp_path)
+    assert [item.key for item in found] == ["s-0/k1.png", "s-0/sub/k2.jpg", "s-1/k1.png", "s-1/sub/k2.jpg"]
+    with open(found[0].uri, "rb") as file:
+        file.seek(found[0].start)
+        assert file.read(found[0].length) == content
+    put_tar(tmp_path / "evil.tar", {"../k.png": content})
+    with pytest.raises(UsageError, match="would leave the output folder"):
+        plan(tmp_path / "evil.tar", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("nowhere", "no such file or folder"),
+        ("empty", "no pictures there"),
+        ("one.png", "realsrt upscale takes it"),
+        ("no-*.tar", "no such file or folder"),
+        ("cut.tar", "cannot be read"),
+        ("some.tar.gz", "decompress it"),
+        ("bad.parquet", "no manifest that can be read"),
+        ("other.csv", "no column named path"),
+        ("nosuch://x", "nosuch"),
+    ],
+)
+def test_sources_that_are_none(make, tmp_path, source, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    make(tmp_path / "one.png")
+    (tmp_path / "cut.tar").write_bytes(b"words" * 300)
+    (tmp_path / "bad.parquet").write_bytes(b"words")
+    (tmp_path / "other.csv").write_text("file\na.png\n")
+    with pytest.raises(UsageError, match=words) as caught:
+        plan(source, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_collisions_are_refused(make, tmp_path):
+    for name in ("in/a.png", "in/a.jpg", "in/b_confidence.png", "in/b.png"):
+        make(tmp_path / name)
+    with pytest.raises(UsageError, match=r"a.jpg and .*a.png would both become a.png"):
+        plan(tmp_path / "in", tmp_path, ext="png")
+    (tmp_path / "in" / "a.jpg").unlink()
+    with pytest.raises(UsageError, match=r"would both become b_confidence.png"):
+        plan(tmp_path / "in", tmp_path, companions=["_confidence.png"])
+    with pytest.raises(UsageError, match="is an input too"):
+        plan_items(str(tmp_path / "in"), Store(str(tmp_path / "in")))
+    with pytest.raises(UsageError, match="cannot write"):
+        plan(tmp_path / "in", tmp_path, ext="bmp")
