@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from realsrt.provenance import Provenance
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
-__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "output_format", "read", "supported_formats", "write"]
+__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "header", "output_format", "read", "supported_formats", "write"]
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
@@ -61,6 +61,29 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
     _check_floats(path, pixels)
     pixels = _upright(pixels, orientation)
     return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), tuple(notices), path)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says: the size once upright, and the format's name as in `formats.READERS`."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    format: str
+
+
+def header(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Look at a picture file without decoding it. Raises ImageError as `read` does, but for damage further on."""
+    path = Path(path)
+    image = _open(path)
+    _check_size(path, image, max_pixels)
+    width, height = image.width, image.height
+    if _number(image, "orientation") >= 5:
+        width, height = height, width
+    loader = str(image.get("vips-loader")).partition("load")[0]  # "png" of "pngload_source"
+    name = next(format for reader, format in READERS.items() if loader in reader.lower())
+    return Header(width, height, bool(image.hasalpha()), name)
 
 
 def _open(path: Path) -> pyvips.Image:

@@ -8,7 +8,7 @@ import torch
 
 from realsrt import checkpoint, imageio, pipeline, presets
 from realsrt.cli import main
-from realsrt.cli.saving import confidence_picture
+from realsrt.saving import confidence_picture
 from realsrt.errors import UsageError
 from realsrt.kinds import Planes
 from realsrt.manifest import NAME

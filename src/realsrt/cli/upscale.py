@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 import realsrt
 from realsrt.batch import Job, plan_batch
-from realsrt.cli.saving import CONFIDENCE, Files, told
+from realsrt.saving import CONFIDENCE, Files, told
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError

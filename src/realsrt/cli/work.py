@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch import Job
-from realsrt.cli.saving import CONFIDENCE, Files, save, told
+from realsrt.saving import CONFIDENCE, Files, save, told
 from realsrt.cli.show import Screen, about, error, note
 from realsrt.disk import check_place, file_sha256, is_full
 from realsrt.errors import ImageError, UsageError
