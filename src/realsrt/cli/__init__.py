@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import realsrt
-from realsrt.cli import degrade, evaluate, tools, train, upscale
+from realsrt.cli import degrade, evaluate, serve, tools, train, upscale
 from realsrt.cli.show import error, one_line
 from realsrt.errors import RealSRTError, UsageError
 
@@ -28,6 +28,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
+    app.command(serve.serve)
     app.command(tools.models)
     app.command(tools.info)
     return app
