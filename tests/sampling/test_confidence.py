@@ -131,3 +131,40 @@ def test_when_all_rows_are_confident_the_step_is_the_last():
     steps = run(fake, enough=lambda confidence: torch.ones(2, dtype=torch.bool))
     assert len(steps) == len(fake.masks) == fake.scored == 1
     assert not steps[0].mask.any()
+
+
+def test_each_row_has_its_own_count_of_open_positions():
+    fake = Fake()
+    mask = torch.zeros(2, 100, dtype=torch.bool)
+    mask[0, :40] = mask[1, 60:70] = True
+    run(fake, tokens=100, mask_BN=mask)
+    assert [m.sum(1).tolist() for m in fake.masks] == [[40, 10], [20, 5], [11, 2], [5, 1]]
+
+
+def test_top_k_leaves_only_the_likeliest():
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, 5000, 4)
+    blank = torch.zeros(1, 5000, dtype=torch.long)
+
+    def drawn(top_k):
+        rng = torch.Generator().manual_seed(0)
+        decode = confidence_decode(
+            lambda *_: logits, lambda ids: ids.float(), blank, num_steps=1, temperature=1.0, top_k=top_k, rng=rng
+        )
+        return torch.bincount(next(decode).ids[0], minlength=4) / 5000
+
+    assert drawn(2)[2:].sum() == 0
+    torch.testing.assert_close(drawn(2)[:2], torch.tensor([0.625, 0.375]), atol=0.03, rtol=0)
+    assert drawn(1)[0] == 1
+    torch.testing.assert_close(drawn(9), drawn(None))
+
+
+def test_noise_shuffles_the_order_and_less_so_towards_the_end():
+    def surprises(temperature):
+        fake = Fake()
+        rng = torch.Generator().manual_seed(0)
+        run(fake, batch=1, temperature=temperature, rng=rng)
+        return [int(m[0, int(m.sum()) :].sum()) for m in fake.masks[1:]]
+
+    assert surprises(0.0) == [0, 0, 0]
+    first, second, third = surprises(30.0)
+    assert first > second > third > 0

@@ -16,8 +16,8 @@ from realsrt.server.problems import documented, refuse
 from realsrt.server.service import Service
 from realsrt.server.views import Health, Model, Models
 
-ABOUT = """Pictures in, better pictures out. A picture is sent to `POST /v1/jobs`; its job is then asked for, listened to,
-or cancelled, and its result fetched until it expires. All errors are problem details with one line."""
+ABOUT = """Pictures in, better pictures out. A picture is sent to `POST /v1/jobs`; its job is then asked for, listened
+to, or cancelled, and its result fetched until it expires. All errors are problem details with one line."""
 
 
 def create_app(service: Service) -> FastAPI:

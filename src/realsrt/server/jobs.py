@@ -45,8 +45,8 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
     async def submit(
         request: Request, response: Response, whose: Owner, query: Annotated[Submission, Query()]
     ) -> Accepted:
-        """Send a picture: as the field `image` of a form, options as its other fields; or its bytes as the body, options
-        in the query. 429 says in Retry-After when to try again."""
+        """Send a picture: as the field `image` of a form, options as its other fields; or its bytes as the body,
+        options in the query. 429 says in Retry-After when to try again."""
         await run_in_threadpool(service.check_room)
         upload = await receive(request, query.options, query.filename, service.store.incoming, limits)
         record = await run_in_threadpool(service.submit, upload, whose)

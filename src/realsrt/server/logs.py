@@ -20,7 +20,7 @@ def say(event: str, level: int = logging.INFO, problem: BaseException | None = N
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        said = {
+        said: dict[str, Any] = {
             "time": f"{stamp}.{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),

@@ -61,7 +61,8 @@ class Maker:
         self, records: Sequence[Record], pictures: Sequence[Picture], targets: Sequence[Path]
     ) -> Iterator[Made]:
         """Jobs that ask for the same, in order, each written before the next comes."""
-        results = self.up.upscale_many(iter(pictures), **records[0].options.upscaling())  # pyright: ignore[reportAttributeAccessIssue]
+        up: Any = self.up
+        results = up.upscale_many(iter(pictures), **records[0].options.upscaling())
         for record, picture, target, out in zip(records, pictures, targets, results, strict=True):
             yield self._write(record, target, picture, out)
 

@@ -12,17 +12,16 @@ class Metrics:
 
     def __init__(self, waiting: Callable[[], float], running: Callable[[], float]) -> None:
         self._registry = CollectorRegistry()
-        asked = {"registry": self._registry}
-        Gauge("realsrt_jobs_waiting", "Jobs in the queue", **asked).set_function(waiting)
-        Gauge("realsrt_jobs_running", "Jobs being computed", **asked).set_function(running)
-        self._jobs = Counter("realsrt_jobs", "Jobs that ended, by how", ["state"], **asked)
-        self._seconds = Histogram("realsrt_job_seconds", "Time to compute a job", buckets=_SECONDS, **asked)
-        self._pixels = Counter("realsrt_input_pixels", "Input pixels of finished jobs", **asked)
-        self._requests = Counter(
-            "realsrt_requests", "Requests, by route and status", ["method", "route", "status"], **asked
-        )
+        here = self._registry
+        Gauge("realsrt_jobs_waiting", "Jobs in the queue", registry=here).set_function(waiting)
+        Gauge("realsrt_jobs_running", "Jobs being computed", registry=here).set_function(running)
+        self._jobs = Counter("realsrt_jobs", "Jobs that ended, by how", ["state"], registry=here)
+        self._seconds = Histogram("realsrt_job_seconds", "Time to compute a job", buckets=_SECONDS, registry=here)
+        self._pixels = Counter("realsrt_input_pixels", "Input pixels of finished jobs", registry=here)
+        by = ["method", "route", "status"]
+        self._requests = Counter("realsrt_requests", "Requests, by route and status", by, registry=here)
         self._took = Histogram(
-            "realsrt_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS, **asked
+            "realsrt_request_seconds", "Time to answer a request", ["route"], buckets=_SECONDS, registry=here
         )
         for state in ("done", "failed", "cancelled"):
             self._jobs.labels(state)

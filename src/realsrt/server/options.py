@@ -100,8 +100,10 @@ class Regeneration(BaseModel):
         list[int] | None,
         Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the result; x1, y1 outside."),
     ] = None
-    below: Annotated[float | None, Field(gt=0, le=1, description="Confidence below which to generate anew.")] = None
-    temperature: Annotated[float, Field(gt=0, le=10, description="0.1: nearly always the likeliest token.")] = 1.0
+    below: Annotated[float | None, Field(gt=0, lt=1, description="Confidence below which to generate anew.")] = None
+    temperature: Annotated[
+        float, Field(ge=0, le=10, description="0: the likeliest tokens; more: more varied ones.")
+    ] = 1.0
     top_k: Annotated[int | None, Field(ge=1, le=65_536, description="Draw among the likeliest k tokens only.")] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Another seed, another picture.")] = 0
     candidates: Annotated[int, Field(ge=1, le=16, description="Draw so many; the most confident stays.")] = 1
