@@ -4,6 +4,7 @@ client = Client("http://127.0.0.1:8000", key="...")
 client.upscale("photo.jpg", "photo_x4.jpg", fidelity=0.8)
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -145,10 +146,8 @@ class Client:
         connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout)
         try:
             headers = {**self._headers, **({"Content-Type": kind} if kind else {})}
-            try:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: an answer
                 connection.request(method, self._parts.path.rstrip("/") + path, body, headers)
-            except (BrokenPipeError, ConnectionResetError):
-                pass  # refused before all of the body was sent: the answer may be there
             answer = _Answer(connection, connection.getresponse())
             if answer.status >= 400:
                 raise answer.problem()

@@ -1,6 +1,7 @@
 """Running the service until a signal ends it."""
 
 import signal
+import socket
 from types import FrameType
 
 import uvicorn
@@ -15,9 +16,16 @@ _PATIENCE = 10  # seconds for answers under way when the service stops
 
 
 class _Server(uvicorn.Server):
-    """Tells the service of a signal at once, so that event streams end and connections with them."""
+    """Says where it listens. Tells the service of a signal at once, so that event streams and connections end."""
 
     service: Service
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for server in self.servers:
+            for bound in server.sockets:
+                host, port = bound.getsockname()[:2]
+                say("service.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         say("service.stopping", signal=signal.Signals(sig).name)
