@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Running
 
 from realsrt import imageio
 from realsrt.cli import main
 from realsrt.picture import Picture
 from realsrt.server.client import ServiceError
+from serving import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 JOBS, THREADS = 200, 16
@@ -207,7 +207,7 @@ def test_what_must_not_hurt(tmp_path, weights, pictures, expected):
             f"POST /v1/jobs HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 100000\r\n\r\n"
         )
         with socket.create_connection((host, int(port))) as half:
-            half.sendall(head.encode() + b"x" * 5000)
+            half.sendall(f"POST /v1/jobs {head}Content-Length: 100000\r\n\r\n".encode() + b"x" * 5000)
         listened = client.submit(large(tmp_path), steps=2)
         with socket.create_connection((host, int(port))) as half:
             half.sendall(
