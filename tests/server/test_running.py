@@ -47,7 +47,7 @@ def expected(pictures, weights, tmp_path_factory):
     for fidelity in (1.0, 0.5):
         out = tmp_path_factory.mktemp("out")
         argv = ["upscale", str(pictures[0].parent), "-o", str(out), "--model-path", str(weights), "-g", "cpu"]
-        assert main([*argv, "--fidelity", str(fidelity)]) == 0
+        assert main([*argv, "--fidelity", str(fidelity), "--steps", "1"]) == 0
         found |= {(path.name, fidelity): (out / path.name).read_bytes() for path in pictures}
     assert len(set(found.values())) == 40
     return found
@@ -61,7 +61,7 @@ def test_two_hundred_jobs_from_sixteen_threads(tmp_path, weights, pictures, expe
         def one(number):
             path, fidelity = pictures[number % 20], (1.0, 0.5)[number // 20 % 2]
             client = server.client()
-            id = client.submit(path, fidelity=fidelity, previews=number % 3 == 0)
+            id = client.submit(path, fidelity=fidelity, steps=1, previews=number % 3 == 0)
             with asked:
                 ids.append(id)
             job = client.wait(id)
@@ -85,7 +85,7 @@ def test_two_hundred_jobs_from_sixteen_threads(tmp_path, weights, pictures, expe
 
 def test_killed_and_started_again(tmp_path, weights, pictures, expected, capsys):
     """Kill -9, three times; at the end every job that was acknowledged is done, with the right bytes."""
-    data, asked, killed_running = tmp_path / "data", {}, 0
+    data, asked = tmp_path / "data", {}
     options = ("--model-path", str(weights))
     rng = random.Random(3)
     for kill in range(3):
@@ -93,12 +93,11 @@ def test_killed_and_started_again(tmp_path, weights, pictures, expected, capsys)
             client = server.client()
             for number in range(20):
                 path, fidelity = pictures[number], (1.0, 0.5)[kill % 2]
-                asked[client.submit(path, fidelity=fidelity)] = path.name, fidelity
+                asked[client.submit(path, fidelity=fidelity, steps=1)] = path.name, fidelity
             time.sleep(rng.uniform(0, 0.5))
             server.end(signal.SIGKILL)
     with Running(data, *options) as server:
         started = server.told("service.started")[0]
-        killed_running += started["begun"]
         client = server.client()
         for id, (name, fidelity) in asked.items():
             assert client.wait(id)["state"] == "done"
@@ -218,10 +217,10 @@ def test_what_must_not_hurt(tmp_path, weights, pictures, expected):
         assert kinds.count("preview") == 2
         assert client.job(listened)["state"] == "done"
 
-        id = client.submit(pictures[5])
+        id = client.submit(pictures[5], steps=1)
         assert client.wait(id)["state"] == "done"
         assert client.result(id) == expected[pictures[5].name, 1.0]
-        saved = client.upscale(pictures[6], tmp_path / "saved.tif")
+        saved = client.upscale(pictures[6], tmp_path / "saved.tif", steps=1)
         assert saved.read_bytes() == expected[pictures[6].name, 1.0]
         again = client.regenerate(id, box=[0, 0, 32, 32], seed=2)
         assert client.wait(again)["parent"] == id

@@ -16,7 +16,7 @@ from realsrt.errors import RealSRTError
 from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.records import FINAL, Record
 
-MOST_ATTEMPTS = 3  # a job that was being computed when the service died so often is taken for the reason
+MOST_ATTEMPTS = 5  # a job that was being computed when the service died so often is taken for the reason
 _COLUMNS = [field.name for field in fields(Record)]
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(_COLUMNS)}, alike TEXT);
