@@ -36,14 +36,16 @@ data: {"progress": 0.5, "eta_seconds": 3.2}
 def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> None:
     refused = (401,) if service.settings.keys else ()
     limits = service.settings.max_bytes, service.settings.max_pixels
-    Owner = Annotated[str, Depends(owner)]
 
     @app.post(
         SUBMIT, status_code=202, tags=["jobs"], openapi_extra={"requestBody": _request_body()},
         responses=documented(400, *refused, 408, 413, 415, 422, 429),
     )  # fmt: skip
     async def submit(
-        request: Request, response: Response, whose: Owner, query: Annotated[Submission, Query()]
+        request: Request,
+        response: Response,
+        whose: Annotated[str, Depends(owner)],
+        query: Annotated[Submission, Query()],
     ) -> Accepted:
         """Send a picture: as the field `image` of a form, options as its other fields; or its bytes as the body,
         options in the query. 429 says in Retry-After when to try again."""
@@ -54,7 +56,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         return Accepted(id=record.id, state=record.state)
 
     @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
-    def job(id: str, whose: Owner) -> JobView:
+    def job(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """State, progress and facts of a job."""
         return view(service.job(id, whose), service.store, service.live)
 
@@ -65,7 +67,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
             **documented(*refused, 404),
         },
     )  # fmt: skip
-    async def job_events(id: str, whose: Owner) -> StreamingResponse:
+    async def job_events(id: str, whose: Annotated[str, Depends(owner)]) -> StreamingResponse:
         """Server-sent events: `state` with the job, `progress`, and `preview` after each step, a JPEG of at most 512
         pixels a side. The stream ends with the job."""
         await run_in_threadpool(service.job, id, whose)
@@ -82,7 +84,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
             **documented(*refused, 404, 409, 410),
         },
     )  # fmt: skip
-    def result(id: str, whose: Owner) -> FileResponse:
+    def result(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
         """The upscaled picture, once the job is done."""
         record = service.job(id, whose)
         service.need_done(record)
@@ -96,14 +98,14 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
             **documented(*refused, 404, 409, 410),
         },
     )  # fmt: skip
-    def confidence(id: str, whose: Owner) -> FileResponse:
+    def confidence(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
         """How sure the model is, as a gray picture of the result's size; brighter = surer."""
         record = service.job(id, whose)
         service.need_done(record)
         return _file(service.store.confidence(id), "image/png", _download(record, "_confidence.png"))
 
     @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
-    def cancel(id: str, whose: Owner) -> JobView:
+    def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """Cancel a job that has not ended; remove the files of one that has."""
         return view(service.cancel(service.job(id, whose)), service.store, service.live)
 
@@ -111,7 +113,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
         responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
     )  # fmt: skip
-    def regenerate(id: str, edit: Regeneration, response: Response, whose: Owner) -> Accepted:
+    def regenerate(id: str, edit: Regeneration, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
         """A part of a result anew: inside a box, or where the confidence is low. All else stays. A new job."""
         record = service.regenerate(service.job(id, whose), edit)
         response.headers["Location"] = f"{SUBMIT}/{record.id}"

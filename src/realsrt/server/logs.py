@@ -32,10 +32,10 @@ class _Line(logging.Formatter):
 
 
 def to_stderr(level: str) -> None:
-    """Let the service and uvicorn log this way, from `level` on."""
+    """Let the service log this way from `level` on, and uvicorn, which says less at "info"."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     for name in ("realsrt.server", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler] if name != "uvicorn.error" else [], name == "uvicorn.error"
-        logger.setLevel(level.upper())
+        logger.setLevel(level.upper() if name == "realsrt.server" or level != "info" else "WARNING")

@@ -19,4 +19,4 @@ def jpeg(picture: Picture, side: int = SIDE) -> bytes:
     image = pyvips.Image.new_from_array(from_float(rgb, np.uint8), interpretation="srgb")
     if max(part.width, part.height) > side:
         image = image.thumbnail_image(side, height=side)
-    return image.jpegsave_buffer(Q=_QUALITY, strip=True)
+    return image.jpegsave_buffer(Q=_QUALITY)

@@ -25,7 +25,7 @@ class JobView(BaseModel):
     id: str
     state: State
     progress: float = Field(ge=0, le=1)
-    eta_seconds: float | None = Field(None, description="Until the end, as far as it can be told.")
+    eta_seconds: float | None = Field(default=None, description="Until the end, as far as it can be told.")
     ahead: int | None = None
     name: str
     width: int
@@ -35,13 +35,13 @@ class JobView(BaseModel):
     format: str
     options: JobOptions
     regenerated: list[Regeneration] = Field(default_factory=list, description="Parts generated anew, in this order.")
-    parent: str | None = Field(None, description="The job that this one regenerates.")
+    parent: str | None = Field(default=None, description="The job that this one regenerates.")
     created: datetime
     started: datetime | None = None
     finished: datetime | None = None
-    expires: datetime | None = Field(None, description="When the files of the result are removed.")
-    seconds: float | None = Field(None, description="Time to compute.")
-    confidence: float | None = Field(None, description="The mean of the map, 0 to 1.")
+    expires: datetime | None = Field(default=None, description="When the files of the result are removed.")
+    seconds: float | None = Field(default=None, description="Time to compute.")
+    confidence: float | None = Field(default=None, description="The mean of the map, 0 to 1.")
     error: str | None = None
     notices: list[str] = Field(default_factory=list)
 
@@ -85,8 +85,8 @@ class Model(BaseModel):
     name: str
     sha256: str | None = None
     loaded: bool
-    steps: int | None = Field(None, description="Steps where a job says nothing.")
-    tile: int | None = Field(None, description="Side of a window in input pixels.")
+    steps: int | None = Field(default=None, description="Steps where a job says nothing.")
+    tile: int | None = Field(default=None, description="Side of a window in input pixels.")
 
 
 class Models(BaseModel):
