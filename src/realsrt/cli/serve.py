@@ -1,5 +1,6 @@
 """`realsrt serve`: the service over HTTP."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,9 +62,9 @@ def serve(
 
 def _server() -> Any:
     """The parts of the server. Raises UsageError without the extra."""
+    if not (find_spec("python_multipart") or find_spec("multipart")):  # Starlette asks for it once a form comes
+        raise UsageError("the service needs python-multipart: pip install 'realsrt[serve]'")
     try:
-        import multipart  # noqa: F401  - python-multipart, which Starlette asks for only once a form comes
-
         from realsrt.server.keys import load_keys
         from realsrt.server.run import serve as run
         from realsrt.server.settings import Settings
