@@ -388,3 +388,23 @@ def test_large_tiffs_are_tiled(tmp_path, monkeypatch, limit, tiled):
     with Image.open(tmp_path / "a.tif") as image:
         assert (322 in image.tag_v2) == tiled
         np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif"])
+def test_a_header_says_what_reading_would_find(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    bands = 3 if suffix == ".jpg" else 4
+    imageio.write(path, Picture.from_array(np.full((20, 30, bands), 99, np.uint8)))
+    found = imageio.header(path)
+    assert (found.width, found.height, found.has_alpha) == (30, 20, bands == 4)
+    assert suffix in next(known.suffixes for known in imageio.FORMATS if known.name == found.format)
+    with pytest.raises(ImageError, match="above the limit of 599 pixels"):
+        imageio.header(path, max_pixels=599)
+
+
+def test_a_header_of_a_turned_picture(tmp_path):
+    image = pyvips.Image.black(30, 20, bands=3).copy(interpretation="srgb")
+    image.set_type(pyvips.GValue.gint_type, "orientation", 6)
+    image.write_to_file(str(tmp_path / "a.jpg"))
+    found = imageio.header(tmp_path / "a.jpg")
+    assert (found.width, found.height) == (20, 30) == (imageio.read(tmp_path / "a.jpg").width, 30)

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from realsrt.provenance import Provenance
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
-__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "measure", "output_format", "read", "supported_formats", "write"]
+__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "header", "output_format", "read", "supported_formats", "write"]
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
@@ -68,11 +68,30 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
     return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), tuple(notices), path)
 
 
-def measure(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """Width, height and bytes a pixel by the header alone, not yet upright. Raises ImageError."""
-    image = _open(Path(path))
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says: the size once upright, the format's name as in `formats.READERS`, and the bytes that a
+    decoded pixel takes."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    format: str
+    pixel_bytes: int
+
+
+def header(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Header:
+    """Look at a picture file without decoding it. Raises ImageError as `read` does, but for damage further on."""
+    path = Path(path)
+    image = _open(path)
+    _check_size(path, image, max_pixels)
+    width, height = image.width, image.height
+    if _number(image, "orientation") >= 5:
+        width, height = height, width
+    loader = str(image.get("vips-loader")).partition("load")[0]  # "png" of "pngload_source"
+    name = next(format for reader, format in READERS.items() if loader in reader.lower())
     sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
-    return image.width, image.height, image.bands * sample
+    return Header(width, height, bool(image.hasalpha()), name, image.bands * sample)
 
 
 def _open(path: Path) -> pyvips.Image:

@@ -128,10 +128,10 @@ def is_large(work: Work, path: Path) -> bool:
     """Whether a picture, by its header, has a result that should not go from process to process. Raises ImageError."""
     from realsrt import imageio
 
-    width, height, sample_bytes = imageio.measure(path)
+    header = imageio.header(path, max_pixels=work.files.max_pixels)
     scale = work.options["outscale"]
-    size = work.options["size"] or (width * scale, height * scale)
-    return size[0] * size[1] * sample_bytes > work.large
+    size = work.options["size"] or (header.width * scale, header.height * scale)
+    return size[0] * size[1] * header.pixel_bytes > work.large
 
 
 def put_in_place(

@@ -16,7 +16,7 @@ _EXTRAS = {
     "metrics": ("torchmetrics", "PIL"),
     "iqa": ("pyiqa",),
     "web": ("gradio",),
-    "serve": ("fastapi", "uvicorn"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
     "bulk": ("ray",),
     "video": ("av",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),

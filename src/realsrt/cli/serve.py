@@ -1,0 +1,73 @@
+"""`realsrt serve`: the service over HTTP."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from realsrt.errors import UsageError
+
+
+def _option(*names: str, help: str) -> Parameter:
+    return Parameter(name=list(names) or None, help=help, negative=())
+
+
+def serve(
+    *,
+    data: Annotated[Path, _option(help="A folder for jobs and their files; they survive a restart.")],
+    host: Annotated[str, _option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, _option(help="The port; 0 takes a free one.")] = 8000,
+    model_name: Annotated[
+        str, _option("--model-name", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.')
+    ] = "small",
+    model_path: Annotated[str | None, _option(help="A weight file: ours, or the authors' .pth as it is.")] = None,
+    device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], _option(help="auto: bf16 on GPUs that have it.")
+    ] = "auto",
+    max_queue: Annotated[int, _option(help="Jobs that may wait; more are told to come back later (429).")] = 100,
+    max_bytes: Annotated[int, _option(help="Refuse larger uploads (413).")] = 50_000_000,
+    max_pixels: Annotated[int, _option(help="Refuse larger inputs, before decoding them (413).")] = 16_000_000,
+    keep: Annotated[float, _option(help="Hours until a result's files are removed.")] = 24.0,
+    keys_file: Annotated[
+        Path | None, _option(help="API keys, one a line: KEY or NAME KEY. REALSRT_API_KEYS may hold more.")
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, _option(help="Pages of this origin may use the service; may be given several times.")
+    ] = None,
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _option(help="Log lines from here on.")] = (
+        "info"
+    ),
+) -> int:
+    """Upscale pictures over HTTP: jobs with progress, previews, cancelling and regenerating. See docs/service.md.
+
+    Logs are JSON lines on stderr. SIGTERM: the current job is finished if that takes no more than 5 seconds, else it
+    waits for the next start, as do those in the queue.
+    """
+    for name, value in {"max-queue": max_queue, "max-bytes": max_bytes, "max-pixels": max_pixels, "keep": keep}.items():
+        if not value > 0:
+            raise UsageError(f"--{name} must be above 0, got {value}")
+    if not 0 <= port <= 65_535:
+        raise UsageError(f"--port goes from 0 to 65535, got {port}")
+    run, settings, load_keys = _server()
+    return run(
+        settings(
+            data=data, model=model_path or model_name, device=device, precision=precision, host=host, port=port,
+            max_queue=max_queue, max_bytes=max_bytes, max_pixels=max_pixels, keep=keep, keys=load_keys(keys_file),
+            cors_origins=tuple(cors_origin or ()), log_level=log_level,
+        )
+    )  # fmt: skip
+
+
+def _server() -> Any:
+    """The parts of the server. Raises UsageError without the extra."""
+    if not (find_spec("python_multipart") or find_spec("multipart")):  # Starlette asks for it once a form comes
+        raise UsageError("the service needs python-multipart: pip install 'realsrt[serve]'")
+    try:
+        from realsrt.server.keys import load_keys
+        from realsrt.server.run import serve as run
+        from realsrt.server.settings import Settings
+    except ModuleNotFoundError as problem:
+        raise UsageError(f"the service needs {problem.name}: pip install 'realsrt[serve]'") from problem
+    return run, Settings, load_keys

@@ -1,0 +1,124 @@
+"""The HTTP interface: FastAPI's application around a `Service`."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Response
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+
+from realsrt import __version__
+from realsrt.server import problems
+from realsrt.server.guard import Guard
+from realsrt.server.jobs import add_routes
+from realsrt.server.problems import documented, refuse
+from realsrt.server.service import Service
+from realsrt.server.views import Health, Model, Models
+
+ABOUT = """Pictures in, better pictures out. A picture is sent to `POST /v1/jobs`; its job is then asked for, listened
+to, or cancelled, and its result fetched until it expires. All errors are problem details with one line."""
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application; the service starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            service.stop()
+
+    app = FastAPI(title="RealSRT", version=__version__, description=ABOUT, lifespan=lifespan, redirect_slashes=False)
+    problems.install(app)
+    owner = _owner(service)
+    add_routes(app, service, owner)
+    _add_others(app, service, owner)
+    if service.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(service.settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type"], expose_headers=["Location", "Retry-After"],
+        )  # fmt: skip
+    app.add_middleware(Guard, metrics=service.metrics, origins=service.settings.cors_origins)
+    _describe_problems(app)
+    return app
+
+
+def _owner(service: Service) -> Callable[..., str]:
+    """A dependency that says whose request it is, or refuses it."""
+    keys = service.settings.keys
+    if not keys:
+        return lambda: ""
+    bearer, header = HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False)
+
+    def owner(
+        authorization: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+        key: Annotated[str | None, Depends(header)],
+    ) -> str:
+        found = keys.owner(authorization.credentials if authorization else key)
+        if found is None:
+            said = "wrong" if authorization or key else "missing"
+            detail = f"the API key is {said}; send it as Authorization: Bearer KEY, or as X-API-Key"
+            raise refuse(401, detail, {"WWW-Authenticate": "Bearer"})
+        return found
+
+    return owner
+
+
+def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> None:
+    refused = (401,) if service.settings.keys else ()
+
+    @app.get("/v1/models", responses=documented(*refused), tags=["service"])
+    def models(_: Annotated[str, Depends(owner)]) -> Models:
+        """The model that computes the jobs, and the others inside the package."""
+        from realsrt.checkpoint import embedded
+
+        info, config = service.up.model.info, service.up.model.config
+        name = info.source.rpartition("/")[2] if not info.source.startswith("hf:") else info.source
+        loaded = Model(name=name, sha256=info.sha256, loaded=True, steps=config.num_steps, tile=config.window)
+        others = [Model(name=other, loaded=False) for other in embedded() if other != name]
+        return Models(
+            models=[loaded, *others], device=str(service.up.device), precision=str(service.up.precision).split(".")[-1]
+        )
+
+    @app.get("/healthz", tags=["service"])
+    def healthz() -> Health:
+        """The process answers."""
+        return Health(status="ok")
+
+    @app.get("/readyz", responses=documented(503), tags=["service"])
+    def readyz() -> Health:
+        """Jobs are computed."""
+        if not service.ready:
+            raise refuse(503, "the service is stopping, or its worker has ended")
+        return Health(status="ready")
+
+    @app.get(
+        "/metrics", response_class=Response, tags=["service"],
+        responses={200: {"description": "For Prometheus", "content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )  # fmt: skip
+    def metrics() -> Response:
+        """Figures in Prometheus' text format."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4")
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """The schema knows Problem, and does not promise FastAPI's own form of a 422."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        made = make()
+        schemas = made.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = problems.Problem.model_json_schema()
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for path in made["paths"].values():
+            for operation in path.values():
+                found = operation.get("responses", {}).get("422", {}).get("content", {})
+                if "application/json" in found:
+                    operation["responses"]["422"] = documented(422)[422]
+        return made
+
+    app.openapi = openapi

@@ -1,0 +1,189 @@
+"""A client of the service; needs the standard library only.
+
+client = Client("http://127.0.0.1:8000", key="...")
+client.upscale("photo.jpg", "photo_x4.jpg", fidelity=0.8)
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from realsrt.disk import temporary_beside
+from realsrt.errors import RealSRTError, UsageError
+
+FINAL = ("done", "failed", "cancelled", "expired")
+_MOST_TRIES = 100  # when the queue is full
+
+
+class ServiceError(RealSRTError):
+    """The service refused, or a job failed. `status`: of HTTP, 0 for a failed job or no answer."""
+
+    def __init__(self, detail: str, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.retry_after = status, retry_after
+
+
+class Client:
+    """One service. A connection for each request, so several threads may share it."""
+
+    def __init__(self, url: str, key: str | None = None, timeout: float = 60.0) -> None:
+        """`timeout`: seconds without a byte before a request is given up."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"{url}: is not the address of a service; write http://HOST:PORT")
+        self._parts, self._timeout = parts, timeout
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    def upscale(
+        self, picture: str | os.PathLike[str], target: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Path:
+        """Send a picture, wait, and save the result as `target` (NAME_x4.EXT beside the picture if not said).
+
+        Options are those of `submit`. Raises ServiceError.
+        """
+        id = self.submit(picture, **options)
+        job = self.wait(id)
+        path = Path(picture)
+        saved = Path(target) if target else path.with_name(f"{path.stem}_x4.{job['format']}")
+        temporary = temporary_beside(saved)
+        try:
+            temporary.write_bytes(self.result(id))
+            os.replace(temporary, saved)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return saved
+
+    def submit(self, picture: str | os.PathLike[str] | bytes, *, patient: bool = True, **options: Any) -> str:
+        """Send a file or the bytes of one; returns the job's id. Options by the names of `realsrt upscale`.
+
+        If the queue is full, tries again as told (not if `patient` is False). Raises ServiceError.
+        """
+        body = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        named = {} if isinstance(picture, bytes) else {"filename": Path(picture).name}
+        given = {**named, **{name: value for name, value in options.items() if value is not None}}
+        query = urlencode(
+            {name: str(value).lower() if value is True or value is False else value for name, value in given.items()}
+        )
+        for tries in range(_MOST_TRIES):
+            try:
+                return self._json("POST", f"/v1/jobs?{query}", body, "application/octet-stream")["id"]
+            except ServiceError as error:
+                if error.status != 429 or not patient or tries + 1 == _MOST_TRIES:
+                    raise
+                time.sleep(error.retry_after or 1.0)
+        raise AssertionError
+
+    def job(self, id: str) -> dict[str, Any]:
+        """State, progress and facts."""
+        return self._json("GET", f"/v1/jobs/{id}")
+
+    def wait(self, id: str) -> dict[str, Any]:
+        """The job, once it is done. Raises ServiceError if it comes to another end."""
+        job: dict[str, Any] = {}
+        for _ in self.events(id):
+            pass
+        job = self.job(id)
+        if job["state"] != "done":
+            raise ServiceError(f"{job['name']}: {job.get('error') or job['state']}")
+        return job
+
+    def events(self, id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(kind, data) until the job has ended: state, progress, preview. Connects again if the stream breaks off."""
+        broken = 0
+        while True:
+            try:
+                with self._open("GET", f"/v1/jobs/{id}/events") as answer:
+                    for kind, data in _parsed(answer):
+                        broken = 0
+                        yield kind, data
+                        if kind == "state" and data["state"] in FINAL:
+                            return
+            except (OSError, http.client.HTTPException) as error:
+                if broken >= 5:
+                    raise ServiceError(f"the connection to {self._parts.netloc} is lost: {error}") from error
+            broken += 1
+            time.sleep(min(5.0, 0.2 * 2**broken))
+
+    def result(self, id: str) -> bytes:
+        """The picture's bytes."""
+        return self._bytes("GET", f"/v1/jobs/{id}/result")
+
+    def confidence(self, id: str) -> bytes:
+        """The map of confidence, a gray PNG."""
+        return self._bytes("GET", f"/v1/jobs/{id}/confidence")
+
+    def cancel(self, id: str) -> dict[str, Any]:
+        """Cancel a job, or remove the files of one that has ended."""
+        return self._json("DELETE", f"/v1/jobs/{id}")
+
+    def regenerate(self, id: str, **region_and_sampling: Any) -> str:
+        """A part of a finished result anew: box=(x0, y0, x1, y1) or below=0.4; temperature, top_k, seed, candidates.
+        Returns the new job's id."""
+        body = json.dumps(region_and_sampling).encode()
+        return self._json("POST", f"/v1/jobs/{id}/regenerate", body, "application/json")["id"]
+
+    def models(self) -> dict[str, Any]:
+        return self._json("GET", "/v1/models")
+
+    def _json(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> dict[str, Any]:
+        return json.loads(self._bytes(method, path, body, kind))
+
+    def _bytes(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
+        try:
+            with self._open(method, path, body, kind) as answer:
+                return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise ServiceError(f"no answer from {self._parts.netloc}: {error or type(error).__name__}") from error
+
+    def _open(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> "_Answer":
+        make = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        connection = make(self._parts.hostname or "", self._parts.port, timeout=self._timeout)
+        try:
+            headers = {**self._headers, **({"Content-Type": kind} if kind else {})}
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: an answer
+                connection.request(method, self._parts.path.rstrip("/") + path, body, headers)
+            answer = _Answer(connection, connection.getresponse())
+            if answer.status >= 400:
+                raise answer.problem()
+            return answer
+        except BaseException:
+            connection.close()
+            raise
+
+
+class _Answer:
+    """A response that closes its connection."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection, self._response, self.status = connection, response, response.status
+
+    def __enter__(self) -> http.client.HTTPResponse:
+        return self._response
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def problem(self) -> ServiceError:
+        content = self._response.read()
+        try:
+            detail = json.loads(content)["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = f"{self.status} {self._response.reason}"
+        after = self._response.headers.get("Retry-After", "")
+        return ServiceError(str(detail), self.status, float(after) if after.isdecimal() else None)
+
+
+def _parsed(stream: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:
+    kind = ""
+    for raw in stream:
+        name, _, value = raw.decode().rstrip("\n").partition(": ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            yield kind, json.loads(value)

@@ -1,0 +1,75 @@
+"""Around every request: a log line and figures, a limit on bodies, and no orders from other sites' pages."""
+
+import logging
+import time
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from realsrt.server.logs import say
+from realsrt.server.metrics import Metrics
+from realsrt.server.problems import refuse, response
+
+SUBMIT = "/v1/jobs"  # has a limit of its own
+_SMALL = 65_536  # bytes of any other body
+_QUIET = ("/healthz", "/readyz", "/metrics")
+
+
+class Guard:
+    """An ASGI middleware. `origins`: pages of these may send requests besides those of the service's own host."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, origins: tuple[str, ...]) -> None:
+        self._app, self._metrics, self._origins = app, metrics, origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 0
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        try:
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            if not self._welcome(headers):
+                await response(403, "pages of this origin may not use the service; see --cors-origin")(
+                    scope, receive, noting
+                )
+                return
+            limited = receive if scope["path"] == SUBMIT else _limited(receive)
+            await self._app(scope, limited, noting)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.answered(scope["method"], route, status, seconds)
+            level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
+            client = (scope.get("client") or ("",))[0]
+            say(
+                "request", level, method=scope["method"], path=scope["path"], status=status,
+                ms=round(seconds * 1000, 1), client=client,
+            )  # fmt: skip
+
+    def _welcome(self, headers: dict[str, str]) -> bool:
+        origin = headers.get("origin")
+        if origin is None or origin in self._origins or "*" in self._origins:
+            return True
+        return origin.partition("://")[2] == headers.get("host")
+
+
+def _limited(receive: Receive) -> Receive:
+    size = 0
+
+    async def counted() -> Any:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _SMALL:
+            raise refuse(413, f"the request is above the limit of {_SMALL:,} bytes")
+        return message
+
+    return counted

@@ -1,0 +1,142 @@
+"""The routes of jobs."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse, StreamingResponse
+
+from realsrt.server.events import events
+from realsrt.server.guard import SUBMIT
+from realsrt.server.options import JobOptions, Regeneration, Submission
+from realsrt.server.problems import documented, refuse
+from realsrt.server.records import Record
+from realsrt.server.service import Service
+from realsrt.server.uploads import receive
+from realsrt.server.views import Accepted, JobView, view
+
+MEDIA = {
+    "png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "tif": "image/tiff", "avif": "image/avif",
+    "jxl": "image/jxl",
+}  # fmt: skip
+_BINARY = {"type": "string", "format": "binary"}
+_EVENTS = """event: state
+data: {"id": "5b1f0c9a7d3e4f60718293a4", "state": "running", "progress": 0.0, ...}
+
+event: preview
+data: {"step": 1, "of": 2, "confidence": 0.61, "image": "data:image/jpeg;base64,..."}
+
+event: progress
+data: {"progress": 0.5, "eta_seconds": 3.2}
+"""
+
+
+def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> None:
+    refused = (401,) if service.settings.keys else ()
+    limits = service.settings.max_bytes, service.settings.max_pixels
+
+    @app.post(
+        SUBMIT, status_code=202, tags=["jobs"], openapi_extra={"requestBody": _request_body()},
+        responses=documented(400, *refused, 408, 413, 415, 422, 429),
+    )  # fmt: skip
+    async def submit(
+        request: Request,
+        response: Response,
+        whose: Annotated[str, Depends(owner)],
+        query: Annotated[Submission, Query()],
+    ) -> Accepted:
+        """Send a picture: as the field `image` of a form, options as its other fields; or its bytes as the body,
+        options in the query. 429 says in Retry-After when to try again."""
+        await run_in_threadpool(service.check_room)
+        upload = await receive(request, query.options, query.filename, service.store.incoming, limits)
+        record = await run_in_threadpool(service.submit, upload, whose)
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
+
+    @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    def job(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
+        """State, progress and facts of a job."""
+        return view(service.job(id, whose), service.store, service.live)
+
+    @app.get(
+        SUBMIT + "/{id}/events", response_class=StreamingResponse, tags=["jobs"],
+        responses={
+            200: {"description": "Server-sent events", "content": {"text/event-stream": {"example": _EVENTS}}},
+            **documented(*refused, 404),
+        },
+    )  # fmt: skip
+    async def job_events(id: str, whose: Annotated[str, Depends(owner)]) -> StreamingResponse:
+        """Server-sent events: `state` with the job, `progress`, and `preview` after each step, a JPEG of at most 512
+        pixels a side. The stream ends with the job."""
+        await run_in_threadpool(service.job, id, whose)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(events(service, id, whose), media_type="text/event-stream", headers=headers)
+
+    @app.get(
+        SUBMIT + "/{id}/result", response_class=FileResponse, tags=["jobs"],
+        responses={
+            200: {
+                "description": "The picture: the bytes that realsrt upscale writes",
+                "content": {kind: {"schema": _BINARY} for kind in MEDIA.values()},
+            },
+            **documented(*refused, 404, 409, 410),
+        },
+    )  # fmt: skip
+    def result(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
+        """The upscaled picture, once the job is done."""
+        record = service.job(id, whose)
+        service.need_done(record)
+        suffix = record.suffix[1:]
+        return _file(service.store.result(record), MEDIA[suffix], _download(record, record.suffix))
+
+    @app.get(
+        SUBMIT + "/{id}/confidence", response_class=FileResponse, tags=["jobs"],
+        responses={
+            200: {"description": "A gray PNG", "content": {"image/png": {"schema": _BINARY}}},
+            **documented(*refused, 404, 409, 410),
+        },
+    )  # fmt: skip
+    def confidence(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
+        """How sure the model is, as a gray picture of the result's size; brighter = surer."""
+        record = service.job(id, whose)
+        service.need_done(record)
+        return _file(service.store.confidence(id), "image/png", _download(record, "_confidence.png"))
+
+    @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
+        """Cancel a job that has not ended; remove the files of one that has."""
+        return view(service.cancel(service.job(id, whose)), service.store, service.live)
+
+    @app.post(
+        SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
+        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
+    )  # fmt: skip
+    def regenerate(id: str, edit: Regeneration, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
+        """A part of a result anew: inside a box, or where the confidence is low. All else stays. A new job."""
+        record = service.regenerate(service.job(id, whose), edit)
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
+
+
+def _file(path: Path, media: str, name: str) -> FileResponse:
+    if not path.is_file():
+        raise refuse(410, "the files of this job have been removed")
+    return FileResponse(path, media_type=media, filename=name, headers={"Cache-Control": "private, max-age=3600"})
+
+
+def _download(record: Record, ending: str) -> str:
+    stem = record.name.rpartition(".")[0] or record.name
+    return stem + ending
+
+
+def _request_body() -> dict[str, Any]:
+    schema = JobOptions.model_json_schema()
+    fields = {"image": _BINARY, **schema["properties"]}
+    form = {"type": "object", "required": ["image"], "properties": fields, "additionalProperties": False}
+    kinds = ("application/octet-stream", "image/*")
+    return {
+        "required": True,
+        "content": {"multipart/form-data": {"schema": form}, **{kind: {"schema": _BINARY} for kind in kinds}},
+    }

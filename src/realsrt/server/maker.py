@@ -1,0 +1,114 @@
+"""One job, from its input file to the files of its result: the same bytes that `realsrt upscale` writes."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from realsrt import imageio
+from realsrt.batch import Job
+from realsrt.disk import check_place
+from realsrt.errors import RealSRTError
+from realsrt.picture import Picture
+from realsrt.pipeline import Upscaled, Upscaler
+from realsrt.provenance import provenance
+from realsrt.saving import Files, save, told
+from realsrt.server.options import Regeneration
+from realsrt.server.records import Record
+from realsrt.strips import RowStore
+
+PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
+
+Progress = Callable[[float], None]
+Show = Callable[[Upscaled], None]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a finished job left: `confidence` is the mean."""
+
+    confidence: float | None
+    notices: tuple[str, ...]
+
+
+class Maker:
+    """Reads, computes and writes jobs, one at a time; on a GPU also several that ask for the same."""
+
+    def __init__(self, up: Upscaler, max_pixels: int) -> None:
+        self.up, self._max_pixels = up, max_pixels
+
+    @property
+    def together(self) -> bool:
+        """Whether pictures share batches: where there are batches."""
+        return self.up.device.type != "cpu" and hasattr(self.up, "upscale_many")
+
+    def read(self, record: Record, source: Path, target: Path) -> Picture:
+        """The input, if its result can be written. Raises ImageError."""
+        picture = imageio.read(source, max_pixels=self._max_pixels)
+        width, height = record.options.out_size(picture.width, picture.height)
+        imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
+        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+        return picture
+
+    def make(self, record: Record, source: Path, target: Path, progress: Progress, show: Show | None) -> Made:
+        """Everything. `progress` hears the share done, 0 to 1, and may raise to end it; `show` sees every step."""
+        picture = self.read(record, source, target)
+        with contextlib.ExitStack() as stack:
+            return self._write(record, target, picture, self._compute(record, target, picture, progress, show, stack))
+
+    def make_many(
+        self, records: Sequence[Record], pictures: Sequence[Picture], targets: Sequence[Path]
+    ) -> Iterator[Made]:
+        """Jobs that ask for the same, in order, each written before the next comes."""
+        up: Any = self.up
+        results = up.upscale_many(iter(pictures), **records[0].options.upscaling())
+        for record, picture, target, out in zip(records, pictures, targets, results, strict=True):
+            yield self._write(record, target, picture, out)
+
+    def _compute(
+        self, record: Record, target: Path, picture: Picture, progress: Progress, show: Show | None,
+        stack: contextlib.ExitStack,
+    ) -> Upscaled:  # fmt: skip
+        options, rounds = record.options.upscaling(), 1 + len(record.edits)
+
+        def share(round: int) -> Callable[[int, int], None]:
+            return lambda done, total: progress((round + done / total) / rounds)
+
+        if record.edits:
+            return self._regenerate(self.up.upscale(picture, on_progress=share(0), **options), record.edits, share)
+        if show and picture.width * picture.height <= PREVIEW_PIXELS:
+            out = None
+            for out in self.up.stream(picture, on_progress=share(0), **options):
+                show(out)
+            assert out is not None
+            return out
+        width, height = record.options.out_size(picture.width, picture.height)
+        store = RowStore(picture, width, height, target)
+        stack.callback(store.close)
+        out = self.up.upscale(picture, on_progress=share(0), rows=store.add, **options)
+        return replace(out, image=store.picture())
+
+    def _regenerate(
+        self, out: Upscaled, edits: Sequence[Regeneration], share: Callable[[int], Callable[[int, int], None]]
+    ) -> Upscaled:
+        regenerate = getattr(self.up, "regenerate", None)
+        if regenerate is None:
+            raise RealSRTError("this version of realsrt cannot generate parts anew; update it")
+        for number, edit in enumerate(edits, 1):
+            out = regenerate(
+                out, edit.region, temperature=edit.temperature, top_k=edit.top_k, seed=edit.seed,
+                candidates=edit.candidates, on_progress=share(number),
+            )  # fmt: skip
+        return out
+
+    def _write(self, record: Record, target: Path, picture: Picture, out: Upscaled) -> Made:
+        files: Files = record.options.files(self._max_pixels)
+        info = self.up.model.info
+        said: dict[str, Any] = told(record.options.upscaling())
+        if record.edits:
+            said["regenerated"] = [edit.model_dump(exclude_none=True) for edit in record.edits]
+        made = provenance(info.source, info.sha256, said) if files.provenance else None
+        notices, _ = save(Job(target, target), out, files, made)
+        confidence = None if out.confidence is None else round(float(out.confidence.mean()), 4)
+        return Made(confidence, (*picture.notices, *notices))

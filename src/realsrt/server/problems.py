@@ -1,0 +1,75 @@
+"""Errors as problem details (RFC 9457): JSON with one clear line."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.exceptions import HTTPException
+
+from realsrt.server.logs import say
+
+MEDIA = "application/problem+json"
+
+
+class Problem(BaseModel):
+    """What went wrong."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"title": "Not Found", "status": 404, "detail": "there is no such job"}]}
+    )
+
+    title: str
+    status: int
+    detail: str
+
+
+def refuse(status: int, detail: str, headers: Mapping[str, str] | None = None) -> HTTPException:
+    """To be raised."""
+    return HTTPException(status, detail, dict(headers) if headers else None)
+
+
+def response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    title = HTTPStatus(status).phrase
+    body = Problem(title=title, status=status, detail=" ".join(detail.split())).model_dump()
+    return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
+
+
+def first_of(errors: Any) -> str:
+    """The first of pydantic's errors, in one line, and how many there are."""
+    found = list(errors)
+    where = ".".join(str(part) for part in found[0]["loc"] if part not in ("query", "body", "path", "header"))
+    said = str(found[0]["msg"]).removeprefix("Value error, ")
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{where}: {said}{more}" if where else f"{said}{more}"
+
+
+def invalid(error: ValidationError) -> HTTPException:
+    return refuse(422, first_of(error.errors()))
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """For `responses` of a route."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": HTTPStatus(status).phrase, "content": {MEDIA: {"schema": schema}}}
+        for status in statuses
+    }
+
+
+def install(app: FastAPI) -> None:
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> JSONResponse:
+        return response(error.status_code, str(error.detail), error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
+        return response(422, first_of(error.errors()))
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        say("request.problem", 40, error, path=request.url.path)
+        return response(500, "something unexpected went wrong; the service's log says what")

@@ -1,0 +1,147 @@
+"""Receiving a picture: never more bytes or pixels than allowed, and nothing decoded."""
+
+import asyncio
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from realsrt import imageio
+from realsrt.errors import ImageError
+from realsrt.server.options import JobOptions
+from realsrt.server.problems import invalid, refuse
+
+SECONDS = 600.0  # an upload that takes longer is given up
+_AROUND = 65_536  # bytes of a form besides the picture
+_ODD = re.compile(r"[^\w .()+,@=-]+")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture that has come in: its file, what the client calls it, its options, its size and format."""
+
+    path: Path
+    name: str
+    options: JobOptions
+    header: imageio.Header
+
+
+async def receive(
+    request: Request, query: JobOptions, name: str | None, folder: Path, limits: tuple[int, int]
+) -> Upload:
+    """The picture of a request: the field `image` of a form, or the bytes of the body. limits: bytes and pixels.
+
+    Raises a refusal: 400, 408, 413, 415, 422. The caller moves or removes the file.
+    """
+    max_bytes, max_pixels = limits
+    multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+    allowed = max_bytes + (_AROUND if multipart else 0)
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > allowed:
+        raise _too_large(max_bytes)
+    path = folder / secrets.token_hex(12)
+    try:
+        try:
+            async with asyncio.timeout(SECONDS):
+                if multipart:
+                    options, given = await _form(request, query, path, allowed, max_bytes)
+                else:
+                    options, given = query, await _body(request, path, allowed, max_bytes)
+        except TimeoutError:
+            raise refuse(408, f"the upload took longer than {SECONDS:.0f} seconds") from None
+        except ClientDisconnect:
+            raise refuse(400, "the client went away before the upload was complete") from None
+        shown = _shown(name or given)
+        header = await run_in_threadpool(_header, path, shown, max_pixels)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return Upload(path, shown, options, header)
+
+
+def _header(path: Path, name: str, max_pixels: int) -> imageio.Header:
+    try:
+        header = imageio.header(path, max_pixels=2**62)
+    except ImageError as error:
+        raise refuse(415, str(error).replace(str(path), name)) from None
+    if header.width * header.height > max_pixels:
+        size = f"{header.width}x{header.height}"
+        raise refuse(413, f"{name}: {size} is above the limit of {max_pixels:,} pixels; send a smaller picture")
+    return header
+
+
+async def _body(request: Request, path: Path, allowed: int, max_bytes: int) -> str:
+    size = 0
+    with path.open("xb") as file:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > allowed:
+                raise _too_large(max_bytes)
+            await run_in_threadpool(file.write, chunk)
+    if not size:
+        raise refuse(
+            422, "there is no picture in the request; send its bytes as the body, or as the field image of a form"
+        )
+    return ""
+
+
+async def _form(
+    request: Request, query: JobOptions, path: Path, allowed: int, max_bytes: int
+) -> tuple[JobOptions, str]:
+    counted = Request(request.scope, _counting(request.receive, allowed, max_bytes))
+    try:
+        form = await counted.form(max_files=1, max_fields=64, max_part_size=8192)
+    except MultiPartException as error:
+        raise refuse(400, f"the form cannot be read: {error.message}") from None
+    try:
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            raise refuse(422, "image: the form has no file of this name")
+        fields: dict[str, Any] = {key: value for key, value in form.multi_items() if key != "image"}
+        try:
+            options = JobOptions.model_validate(query.model_dump(exclude_unset=True) | fields)
+        except ValidationError as error:
+            raise invalid(error) from None
+        if (image.size or 0) > max_bytes:
+            raise _too_large(max_bytes)
+        if not image.size:
+            raise refuse(422, "image: the file is empty")
+        with path.open("xb") as file:
+            await run_in_threadpool(shutil.copyfileobj, image.file, file, 2**20)
+        return options, image.filename or ""
+    finally:
+        await form.close()
+
+
+def _counting(receive: Any, allowed: int, max_bytes: int) -> Any:
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > allowed:
+            raise _too_large(max_bytes)
+        return message
+
+    return counted
+
+
+def _too_large(max_bytes: int) -> Exception:
+    return refuse(413, f"the upload is above the limit of {max_bytes:,} bytes; send a smaller file")
+
+
+def _shown(name: str) -> str:
+    """A client's name of a picture without folders and without what does not belong into a file name."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return _ODD.sub("_", last).strip(" .")[:120] or "picture"

@@ -1,0 +1,100 @@
+"""Jobs as clients see them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from realsrt.server.live import Live
+from realsrt.server.options import JobOptions, Regeneration
+from realsrt.server.records import Record, State
+from realsrt.server.store import Store
+
+_EXAMPLE = {
+    "id": "5b1f0c9a7d3e4f60718293a4", "state": "running", "progress": 0.5, "eta_seconds": 3.2, "name": "sign.jpg",
+    "width": 320, "height": 240, "out_width": 1280, "out_height": 960, "format": "jpg", "options": {"outscale": 4},
+    "created": "2026-01-01T12:00:00Z", "started": "2026-01-01T12:00:01Z",
+}  # fmt: skip
+
+
+class JobView(BaseModel):
+    """One job. Sizes in pixels; `progress` from 0 to 1; `ahead`: jobs before it in the queue."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    id: str
+    state: State
+    progress: float = Field(ge=0, le=1)
+    eta_seconds: float | None = Field(default=None, description="Until the end, as far as it can be told.")
+    ahead: int | None = None
+    name: str
+    width: int
+    height: int
+    out_width: int
+    out_height: int
+    format: str
+    options: JobOptions
+    regenerated: list[Regeneration] = Field(default_factory=list, description="Parts generated anew, in this order.")
+    parent: str | None = Field(default=None, description="The job that this one regenerates.")
+    created: datetime
+    started: datetime | None = None
+    finished: datetime | None = None
+    expires: datetime | None = Field(default=None, description="When the files of the result are removed.")
+    seconds: float | None = Field(default=None, description="Time to compute.")
+    confidence: float | None = Field(default=None, description="The mean of the map, 0 to 1.")
+    error: str | None = None
+    notices: list[str] = Field(default_factory=list)
+
+
+def view(record: Record, store: Store, live: Live) -> JobView:
+    share, ahead, eta = 1.0 if record.state in ("done", "expired") else 0.0, None, None
+    if record.state == "running":
+        share, spent = live.progress(record.id)
+        eta = spent / share * (1 - share) if share > 0 else live.estimate(record.work)
+    elif record.state == "queued":
+        before = store.ahead(record.id)
+        ahead = len(before)
+        eta = live.estimate(record.work + sum(other.work for other in before))
+    width, height = record.out_size
+    return JobView(
+        id=record.id, state=record.state, progress=round(share, 4), eta_seconds=None if eta is None else round(eta, 1),
+        ahead=ahead, name=record.name, width=record.width, height=record.height, out_width=width, out_height=height,
+        format=record.suffix[1:], options=record.options, regenerated=list(record.edits), parent=record.parent,
+        created=_time(record.created), started=_time(record.started), finished=_time(record.finished),
+        expires=_time(record.expires) if record.state == "done" else None, seconds=record.seconds,
+        confidence=record.confidence, error=record.error, notices=list(record.notices),
+    )  # fmt: skip
+
+
+def _time(seconds: float | None) -> Any:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+
+
+class Accepted(BaseModel):
+    """A new job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"id": _EXAMPLE["id"], "state": "queued"}]})
+
+    id: str
+    state: State
+
+
+class Model(BaseModel):
+    """A model this service has. `loaded`: the one that computes the jobs."""
+
+    name: str
+    sha256: str | None = None
+    loaded: bool
+    steps: int | None = Field(default=None, description="Steps where a job says nothing.")
+    tile: int | None = Field(default=None, description="Side of a window in input pixels.")
+
+
+class Models(BaseModel):
+    models: list[Model]
+    device: str
+    precision: str
+
+
+class Health(BaseModel):
+    status: str
+    detail: str = ""

@@ -1,0 +1,70 @@
+import time
+
+import numpy as np
+import pytest
+
+from realsrt import Upscaler, imageio, presets
+from realsrt.checkpoint import save_model
+from realsrt.picture import Picture
+from realsrt.server.app import create_app
+from realsrt.server.service import Service
+from realsrt.server.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    save_model(presets.build("tiny", seed=0), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def up(weights):
+    return Upscaler.from_pretrained(str(weights), device="cpu")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A function that writes a picture of noise and returns its path."""
+
+    def make(name="a.png", height=20, width=30, bands=3, seed=0):
+        pixels = np.random.default_rng(seed).integers(0, 256, (height, width, bands), np.uint8)
+        imageio.write(tmp_path / name, Picture.from_array(pixels))
+        return tmp_path / name
+
+    return make
+
+
+class Opened:
+    """A service behind Starlette's client, which is not started until `with`."""
+
+    def __init__(self, service, client):
+        self.service, self.http = service, client
+
+    def post(self, path, **query):
+        return self.http.post("/v1/jobs", params=query, content=path.read_bytes())
+
+    def ended(self, id, **more):
+        until = time.monotonic() + 60
+        while (job := self.http.get(f"/v1/jobs/{id}", **more).json())["state"] in ("queued", "running"):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return job
+
+
+@pytest.fixture
+def opened(tmp_path, up):
+    """A function: settings → a running service and a client of it."""
+    from contextlib import ExitStack
+
+    from starlette.testclient import TestClient
+
+    with ExitStack() as stack:
+
+        def make(upscaler=up, working=True, **settings):
+            service = Service(Settings(tmp_path / "data", **settings), upscaler)
+            if not working:  # jobs stay in the queue
+                service.store.take = lambda most=1: []
+            return Opened(service, stack.enter_context(TestClient(create_app(service))))
+
+        yield make

@@ -1,0 +1,52 @@
+"""The real command in a process of its own, for slow tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from realsrt.server.client import Client
+
+
+class Running:
+    """`realsrt serve` on a free port of 127.0.0.1; its log lines as they come."""
+
+    def __init__(self, data: Path, *more: str, **environment: str) -> None:
+        argv = [sys.executable, "-m", "realsrt", "serve", "--data", str(data), "--port", "0", "-g", "cpu", *more]
+        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        self.log: list[dict] = []
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert self._listening.wait(60), self.log
+        self.url = self.told("service.listening")[0]["url"]
+
+    def _read(self):
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.log.append(json.loads(line))  # every line is JSON, or this thread ends and the tests fail
+            if self.log[-1]["event"] == "service.listening":
+                self._listening.set()
+
+    def told(self, event):
+        return [line for line in list(self.log) if line["event"] == event]
+
+    def client(self, key=None):
+        return Client(self.url, key)
+
+    def end(self, number=signal.SIGTERM):
+        """The exit status."""
+        self.process.send_signal(number)
+        status = self.process.wait(60)
+        self._reader.join(10)
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.end(signal.SIGKILL)
