@@ -1,4 +1,4 @@
-"""What became of each picture of a batch: one line of JSON each."""
+"""What became of each picture of a batch: one line of JSON each, and what went wrong in one line for a person."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, Self
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, RealSRTError
 
 
 @dataclass(frozen=True)
@@ -94,3 +94,20 @@ def cut_torn_line(path: str | os.PathLike[str]) -> None:
     with open(path, "r+b") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
+
+
+def one_line(text: str) -> str:
+    """Without line breaks; bytes of file names that are no text are escaped."""
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+
+
+def about(source: object, problem: BaseException) -> str:
+    """One line naming the file and what went wrong with it, whatever was raised."""
+    text = one_line(str(problem))
+    if isinstance(problem, MemoryError):
+        text = "there is not enough memory for this picture; close other programs or use a smaller one"
+    elif isinstance(problem, OSError):
+        text = one_line(f"{problem.filename or ''} {problem.strerror or problem}")
+    elif not isinstance(problem, RealSRTError):
+        text = f"unexpected {type(problem).__name__}: {text} (REALSRT_DEBUG=1 shows where)"
+    return text if str(source) in text else f"{source}: {text}"

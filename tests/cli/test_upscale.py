@@ -8,12 +8,12 @@ import torch
 
 from realsrt import checkpoint, imageio, pipeline, presets
 from realsrt.cli import main
-from realsrt.saving import confidence_picture
 from realsrt.errors import UsageError
 from realsrt.kinds import Planes
 from realsrt.manifest import NAME
 from realsrt.picture import Picture
 from realsrt.pipeline import Upscaled
+from realsrt.saving import confidence_picture
 
 
 def picture(path, height=12, width=9, bands=3, dtype=np.uint8):

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 import realsrt
-from realsrt.cli import degrade, evaluate, tools, train, upscale
-from realsrt.cli.show import error, one_line
+from realsrt.cli import degrade, evaluate, tools, train, upscale, web
+from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.report import one_line
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -28,6 +29,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
+    app.command(web.web)
     app.command(tools.models)
     app.command(tools.info)
     return app

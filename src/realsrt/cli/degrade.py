@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from realsrt.batch import Job, plan_batch
-from realsrt.cli.show import Screen, about, error
+from realsrt.cli.show import Screen, error
 from realsrt.errors import ImageError, UsageError
-from realsrt.report import Record, Report
+from realsrt.report import Record, Report, about
 
 if TYPE_CHECKING:
     from realsrt.degradations import DegradationConfig, Mixture

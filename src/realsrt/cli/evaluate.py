@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from realsrt.cli import scores
-from realsrt.cli.show import Screen, about, error, note
+from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
+from realsrt.report import about
 
 if TYPE_CHECKING:
     from realsrt.judging import Matched

@@ -6,12 +6,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Self
 
-from realsrt.report import Record
-
-
-def one_line(text: str) -> str:
-    """Without line breaks; bytes of file names that are no text are escaped."""
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+from realsrt.report import Record, one_line
 
 
 def error(message: str, problem: BaseException | None = None) -> None:
@@ -23,20 +18,6 @@ def error(message: str, problem: BaseException | None = None) -> None:
 
 def note(message: str) -> None:
     print(f"realsrt: note: {one_line(message)}", file=sys.stderr, flush=True)
-
-
-def about(source: object, problem: BaseException) -> str:
-    """One line naming the file and what went wrong with it, whatever was raised."""
-    from realsrt.errors import RealSRTError
-
-    text = one_line(str(problem))
-    if isinstance(problem, MemoryError):
-        text = "there is not enough memory for this picture; close other programs or use a smaller one"
-    elif isinstance(problem, OSError):
-        text = one_line(f"{problem.filename or ''} {problem.strerror or problem}")
-    elif not isinstance(problem, RealSRTError):
-        text = f"unexpected {type(problem).__name__}: {text} (REALSRT_DEBUG=1 shows where)"
-    return text if str(source) in text else f"{source}: {text}"
 
 
 class Screen:

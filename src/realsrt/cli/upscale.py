@@ -9,12 +9,12 @@ from cyclopts import Parameter
 
 import realsrt
 from realsrt.batch import Job, plan_batch
-from realsrt.saving import CONFIDENCE, Files, told
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
 from realsrt.manifest import Manifest, remove_leftovers
 from realsrt.report import Report
+from realsrt.saving import CONFIDENCE, Files, told
 from realsrt.stopping import stop_signals
 
 

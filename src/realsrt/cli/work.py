@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch import Job
-from realsrt.saving import CONFIDENCE, Files, save, told
-from realsrt.cli.show import Screen, about, error, note
+from realsrt.cli.show import Screen, error, note
 from realsrt.disk import check_place, file_sha256, is_full
 from realsrt.errors import ImageError, UsageError
 from realsrt.manifest import Manifest
 from realsrt.provenance import provenance
-from realsrt.report import Record, Report
+from realsrt.report import Record, Report, about
+from realsrt.saving import CONFIDENCE, Files, save, told
 
 if TYPE_CHECKING:
     from realsrt.picture import Picture
