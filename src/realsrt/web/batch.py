@@ -58,8 +58,8 @@ def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices)
                     record = _one(engine, session, upload, target, choices, put, f"{number + 1} of {len(uploads)}")
                     made += [target] if record.status == "done" else []
                     put(Row(number, record))
-        except Cancelled as stop:
-            why = str(stop)
+        except Cancelled as end:
+            why = str(end)
         put(Finished(_zipped(archive, made), why))
 
     if session.batch:
@@ -71,7 +71,7 @@ def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices)
 
 
 def target_names(uploads: list[Path], choices: Choices) -> list[str]:
-    """A name for each in the zip, all different even where letters' case is none: the second `a.png` is `a_2_x4.png`."""
+    """A name for each in the zip, all different whatever the case: the second `a.png` is `a_2_x4.png`."""
     names: list[str] = []
     taken: set[str] = set()
     for upload in uploads:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from realsrt.strips import RowStore
     from realsrt.web.choices import Choices
 
+Tell = Callable[[int, int, float | None], None]
+
 
 class Cancelled(RealSRTError):
     """The person asked to stop."""
@@ -29,7 +31,10 @@ class Cancelled(RealSRTError):
 
 
 class Engine:
-    """Models by name (of a file's path the last part), and the time they take. `lock` keeps jobs apart: an Upscaler is not for several threads."""
+    """Models by name (of a file's path the last part), and the time they take.
+
+    `lock` keeps jobs apart: an Upscaler is not for several threads.
+    """
 
     def __init__(self, model: str = "small", *, device: str = "auto", precision: str = "auto", max_pixels: int) -> None:
         """Loads the model. Raises CheckpointError, UsageError."""
@@ -81,9 +86,7 @@ class Engine:
         """Seconds that so many windows will take, once something was measured."""
         return None if self._seconds is None else self._seconds * windows
 
-    def watch(
-        self, stop: threading.Event, tell: Callable[[int, int, float | None], None]
-    ) -> Callable[[int, int], None]:
+    def watch(self, stop: threading.Event, tell: Tell) -> Callable[[int, int], None]:
         """For `on_progress`: tells (done, total, seconds left) a few times a second, and raises Cancelled at a stop."""
         started = last = time.monotonic()
 

@@ -92,5 +92,6 @@ def quiet(**more: Any) -> dict[str, Any]:
 def job(**more: Any) -> dict[str, Any]:
     """For handlers that use the model: one at a time over all sessions."""
     return {
-        "concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden", "api_visibility": "private", **more,
+        "concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden",
+        "api_visibility": "private", **more,
     }  # fmt: skip

@@ -19,7 +19,7 @@ SIDE = 2048  # px: no preview's longer side is above it
 _QUALITY = 92
 _MARGIN = 0.35  # shown around a redone region, of its sides
 _LEAST = 160  # px: a candidate's crop is at least this wide and high
-# Confidence from 0 to 1: orange-red, amber, pale, blue. Told apart with any colour vision; the ends differ in lightness.
+# Confidence from 0 to 1: orange-red, amber, pale, blue. Told apart with any colour vision.
 _COLOURS = np.array([[213, 62, 15], [253, 174, 60], [240, 236, 220], [96, 160, 214], [33, 82, 156]], np.float32) / 255
 
 

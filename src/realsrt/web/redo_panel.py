@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from realsrt.errors import UsageError
-from realsrt.web import studio
+from realsrt.web import studio, words
 from realsrt.web.options_panel import quiet
 from realsrt.web.session import Session, Version
 
@@ -23,7 +23,7 @@ class RedoPanel:
     def __init__(self) -> None:
         """Inside a Blocks context."""
         with gr.Accordion("Redo a part", open=False, elem_id="redo") as self.panel:
-            self.hint = gr.HTML(elem_classes="hint")
+            self.hint = gr.HTML(visible=False)
             with gr.Row(equal_height=False) as self.body:
                 with gr.Column(scale=7, min_width=320):
                     self.editor = gr.ImageEditor(
@@ -72,7 +72,11 @@ class RedoPanel:
         """The present version to paint on, and its candidates."""
         version = session.version
         if version is None or version.out is None:
-            return {self.hint: studio.why_not(session), self.body: gr.update(visible=False)} | {self.gallery: _hidden()}
+            why = words.said(studio.why_not(session))
+            return {
+                self.hint: gr.update(value=why, visible=True), self.body: gr.update(visible=False),
+                self.gallery: _hidden(),
+            }  # fmt: skip
         return {
             self.hint: "",
             self.body: gr.update(visible=True),

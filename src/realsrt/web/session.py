@@ -1,4 +1,4 @@
-"""What one person has on the page: the picture, its versions, and the files made of them, all in a folder of its own."""
+"""What one person has on the page: the picture, its versions, the files made of them; all in a folder of its own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Session:
         self.root, self.stop = root, threading.Event()
         self.folder: Path | None = None
         self.source: Path | None = None
-        self.size = (0, 0)
+        self.size: tuple[int, int] = (0, 0)
         self.before: dict[tuple[int, int], Path] = {}
         self.versions: list[Version] = []
         self.batch: Path | None = None

@@ -52,13 +52,16 @@ class SingleTab:
                 self.status = gr.HTML(elem_id="status")
                 with gr.Column(visible=False) as self.result:
                     with gr.Row(equal_height=True):
-                        self.download = gr.DownloadButton("Download", variant="primary", size="lg", elem_id="download")
-                        self.undo = gr.Button("Undo", size="lg", interactive=False, elem_id="undo")
-                    self.overlay = gr.Slider(
-                        0, 1, 0, step=0.05, label="Confidence overlay", elem_id="overlay",
-                        info="0: the picture alone; 1: how sure the model is of each part",
-                    )  # fmt: skip
-                    gr.HTML(words.LEGEND)
+                        self.download = gr.DownloadButton(
+                            "Download", variant="primary", size="lg", scale=3, elem_id="download"
+                        )
+                        self.undo = gr.Button("Undo", size="lg", interactive=False, elem_id="undo", min_width=90)
+                    with gr.Group():
+                        self.overlay = gr.Slider(
+                            0, 1, 0, step=0.05, label="Confidence overlay", elem_id="overlay",
+                            info="How sure the model is of each part, in colours over the picture.",
+                        )  # fmt: skip
+                        gr.HTML(words.LEGEND)
                     self.redo = RedoPanel()
                     with gr.Accordion("Command line", open=False):
                         self.command = gr.HTML()
@@ -198,7 +201,8 @@ class SingleTab:
     def _finished(self, session: Session, opacity: float, chosen: Any) -> Shown:
         """The present version on the screen, and its file behind the button."""
         version = session.version
-        assert version is not None and session.source is not None
+        assert version is not None
+        assert session.source is not None
         choices = self.options.read(chosen)
         path = studio.export(self._engine, session, choices, version)
         mean = None if version.confidence is None else float(version.confidence.mean())

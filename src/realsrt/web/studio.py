@@ -44,9 +44,12 @@ def open_picture(engine: Engine, session: Session, uploaded: Path) -> imageio.He
 
 
 def first_look(engine: Engine, session: Session) -> Path:
-    """A preview of the input, decoded whole, so that damage shows at once. Raises ImageError."""
+    """A preview of the input, decoded whole, so that damage shows at once; a small one enlarged. Raises ImageError."""
     picture = _read(engine, session)
-    return previews.save(previews.shrunk(picture), session.place("input"))
+    height, width = picture.pixels.shape[:2]
+    times = min(4, previews.SIDE // max(height, width))
+    shown = previews.enlarged(picture, (height * times, width * times)) if times > 1 else previews.shrunk(picture)
+    return previews.save(shown, session.place("input"))
 
 
 def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Progress | Step | Version]:
@@ -106,7 +109,8 @@ def regenerate(
         )
 
     def work(put: Put) -> None:
-        assert version is not None and version.out is not None
+        assert version is not None
+        assert version.out is not None
         put(Progress(0, 0, what="waiting for the model"))
         with engine.job(stop):
             up = engine.upscaler(version.choices.model)
@@ -157,8 +161,8 @@ def undo(session: Session) -> Version:
 
 
 def export(engine: Engine, session: Session, choices: Choices, version: Version) -> Path:
-    """The file: bytes as `realsrt upscale` writes them. What concerns pixels is as when it was made; format, quality and
-    metadata as chosen now. Raises ImageError."""
+    """The file: bytes as `realsrt upscale` writes them. What concerns pixels is as when it was made; format, quality
+    and metadata as chosen now. Raises ImageError."""
     assert session.source is not None
     made = replace(
         version.choices, format=choices.format, quality=choices.quality, strip=choices.strip,
@@ -178,8 +182,9 @@ def look(session: Session, version: Version, opacity: float, source: Picture | N
         version.small = previews.shrunk(version.picture)
     small, key = version.small, ("look", round(opacity, 2))
     if key not in version.files:
-        plain = not opacity or version.confidence is None
-        shown = small if plain else previews.covered(small, version.confidence, opacity)
+        shown = small
+        if opacity and version.confidence is not None:
+            shown = previews.covered(small, version.confidence, opacity)
         version.files[key] = previews.save(shown, session.place("after"))
     size = (small.height, small.width)
     if size not in session.before:

@@ -24,6 +24,14 @@ def theme() -> Any:
         block_background_fill="white",
         block_background_fill_dark="*neutral_900",
         block_border_width="1px",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_800",
+        block_title_text_color_dark="*neutral_100",
         block_shadow="none",
         block_label_text_size="*text_sm",
         button_primary_background_fill="*primary_700",
@@ -37,11 +45,15 @@ def theme() -> Any:
 
 
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; padding: 20px 20px 40px !important; }
+.gradio-container { max-width: 1240px !important; margin: 0 auto !important; padding: 12px 20px 40px !important; }
+.html-container { padding: 0 !important; }
+.tab-nav button.selected, button.selected[role=tab] { color: var(--primary-700) !important; }
+.dark button.selected[role=tab] { color: var(--primary-300) !important; }
 footer { display: none !important; }
 #head h1 { font-size: 1.7rem; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
 #head p { margin: 2px 0 0; color: var(--body-text-color-subdued); font-size: 1rem; }
 .facts, .hint { margin: 0; color: var(--body-text-color-subdued); font-size: .9rem; overflow-wrap: anywhere; }
+.facts > span { white-space: nowrap; } .facts > span:first-child, .facts > span:last-child { white-space: normal; }
 .facts b { color: var(--body-text-color); }
 .said, .going p { margin: 0; font-size: .95rem; overflow-wrap: anywhere; }
 .said { padding: 10px 14px; border-radius: 10px; background: var(--background-fill-secondary);
@@ -62,7 +74,8 @@ footer { display: none !important; }
          justify-content: center; border: 1px dashed var(--border-color-primary); border-radius: 14px; padding: 24px;
          color: var(--body-text-color-subdued); background: var(--block-background-fill); }
 .empty b { font-size: 1.05rem; color: var(--body-text-color); }
-.legend { display: flex; align-items: center; gap: 10px; font-size: .85rem; color: var(--body-text-color-subdued); }
+.legend { display: flex; padding: 0 14px 14px; background: var(--block-background-fill); align-items: center; gap: 10px;
+          font-size: .85rem; color: var(--body-text-color-subdued); }
 .legend i { flex: 1; max-width: 220px; height: 10px; border-radius: 5px;
             background: linear-gradient(90deg, #d53e0f, #fdae3c, #f0ecdc, #60a0d6, #21529c); }
 .command { margin: 6px 0 0; padding: 10px 12px; overflow-x: auto; border-radius: 10px; font: .85rem var(--font-mono);

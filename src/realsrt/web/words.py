@@ -44,7 +44,7 @@ def facts(name: str, width: int, height: int, choices: Choices, windows: int, se
     lines.append(f"about {duration(seconds)}" if seconds is not None else f"{windows} windows to compute")
     if not live:
         lines.append("large: shown scaled down, the file is whole; parts cannot be redone")
-    return '<p class="facts">' + " · ".join(lines) + "</p>"
+    return '<p class="facts">' + " · ".join(f"<span>{line}</span>" for line in lines) + "</p>"
 
 
 def result(name: str, width: int, height: int, confidence: float | None, redone: int) -> str:
@@ -58,7 +58,8 @@ def command(choices: Choices, source: Path, redone: bool) -> str:
     """The command line that makes the same file."""
     if redone:
         return '<p class="hint">Parts were redone by hand; no command makes this file.</p>'
-    return f'<p class="hint">The same file from the command line:</p><pre class="command" tabindex="0">{escape(choices.command(source))}</pre>'
+    line = f'<pre class="command" tabindex="0">{escape(choices.command(source))}</pre>'
+    return f'<p class="hint">The same file from the command line:</p>{line}'
 
 
 def rows(records: list[Record]) -> str:
