@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -183,6 +183,26 @@ def _from_pil(image: Any) -> tuple[list[Planes], Pack]:
         return out
 
     return planes, pack
+
+
+def pasted(image: Any, crop: Any, where: tuple[slice, slice], mask_hw: Tensor) -> Any:
+    """A copy of `image` with `crop`, of the same kind, at these rows and columns where the mask (h,w) is True."""
+    if isinstance(image, Tensor):
+        out = image.detach().clone()
+        out[:, :, *where] = torch.where(mask_hw.to(out.device), crop, out[:, :, *where])
+        return out
+    whole, part = (np.array(x.pixels if hasattr(x, "pixels") else x) for x in (image, crop))
+    mask = mask_hw.numpy()
+    whole[where] = np.where(mask[:, :, None] if whole.ndim == 3 else mask, part, whole[where])
+    if isinstance(image, np.ndarray):
+        return whole
+    if hasattr(image, "pixels"):
+        return replace(image, pixels=whole)
+    from PIL import Image
+
+    out = Image.fromarray(whole)
+    out.info.update(image.info)
+    return out
 
 
 def _channels(planes: Planes, count: int) -> Tensor:

@@ -18,6 +18,7 @@ from realsrt.models.heads import CodeCritic, Critic, Generator
 from realsrt.models.passes import Passes
 from realsrt.models.transformer import Condition, Transformer
 from realsrt.sampling import SAMPLERS, SCHEDULES, Step
+from realsrt.sampling.noise import Noise
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,18 @@ class RealSRT(nn.Module):
         temperature: float = 0.0,
         sparse: bool = False,
         enough: float | None = None,
+        ids_BN: Tensor | None = None,
+        mask_BN: Tensor | None = None,
+        top_k: int | None = None,
+        noise: Noise | None = None,
     ) -> Iterator[Step]:
         """Generate the tokens of the guide's windows, yielding every step; confidences (B, N) in [0,1].
 
         Deterministic at temperature 0. ``want_confidence=False`` saves the last pass of the critic. ``sparse``: later
         steps compute masked positions only (see :class:`Passes`; an approximation). ``enough``: a window is left as it
         is from the step on after which its mean confidence is at least this; when all are, no further step comes.
+        ``ids_BN`` with ``mask_BN``: tokens to go on from, and where to generate (True); the others stay. ``top_k`` and
+        ``noise``, for temperatures above 0: see :func:`confidence_decode`.
         """
         passes = Passes(
             self.generator,
@@ -111,6 +118,8 @@ class RealSRT(nn.Module):
         )
         shape = (guide.lq.shape[0], math.prod(self._grid_shape(guide)))
         blank_BN = torch.full(shape, self.config.generator.codes, device=guide.lq.device)
+        if ids_BN is not None and mask_BN is not None:
+            blank_BN = torch.where(mask_BN, blank_BN, ids_BN)
         steps = SAMPLERS[self.config.sampler](
             passes.predict,
             passes.score,
@@ -118,7 +127,10 @@ class RealSRT(nn.Module):
             num_steps=num_steps,
             schedule=SCHEDULES[self.config.schedule],
             rng=rng,
+            mask_BN=mask_BN,
             temperature=temperature,
+            top_k=top_k,
+            noise=noise,
             last_confidence=want_confidence,
             enough=None if enough is None else lambda confidence_BN: confidence_BN.sigmoid().mean(1) >= enough,
         )

@@ -7,7 +7,7 @@ colour-fixed and resized (job) → the kind it came as (kinds).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.job import Blended, Job, Mosaic, Options, Rows, make_job
 from realsrt.kinds import Pixels, Planes
+from realsrt.regenerate import Origin, Sampling, regenerate
 from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
 
 Progress = Callable[[int, int], None]
@@ -31,7 +32,8 @@ class Upscaled:
     8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w[, G]) int32 in the
     order of the tile plan. Both have a leading batch axis if a tensor went in. step: of num_steps, from 1. steps: the
     picture after every step, the last included, if they were kept. window_steps: how many steps each window has taken,
-    (windows,); fewer than `step` where it left early.
+    (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to go on, None where rows were
+    streamed. Of `regenerate` only: score, the mean confidence in the region; candidates, all of them, best first.
     """
 
     image: Any
@@ -41,6 +43,9 @@ class Upscaled:
     num_steps: int
     steps: tuple[Upscaled, ...] = ()
     window_steps: np.ndarray | None = None
+    origin: Origin | None = field(default=None, repr=False, compare=False)
+    score: float | None = None
+    candidates: tuple[Upscaled, ...] = field(default=(), repr=False)
 
 
 class Upscaler:
@@ -115,7 +120,8 @@ class Upscaler:
             return Upscaled(
                 None, blended.confidence, None, blended.step, blended.step, window_steps=blended.window_steps
             )
-        per_step = tuple(_pack(job, list(blended)) for blended in zip(*pictures, strict=True))
+        origin = Origin(job, self.model.config)
+        per_step = tuple(_pack(job, origin, list(blended)) for blended in zip(*pictures, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
 
     def stream(
@@ -148,6 +154,29 @@ class Upscaler:
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
+    def regenerate(
+        self,
+        result: Upscaled,
+        region: Any,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: int = 0,
+        candidates: int = 1,
+        on_progress: Progress | None = None,
+    ) -> Upscaled:
+        """Generate a region of one picture's result anew, by sampling; all else is kept.
+
+        region: a box (x0, y0, x1, y1) in output pixels, ends exclusive; a bool array (H, W) of the output's size; or a
+        number in (0, 1): the cells whose confidence is below it. Tokens under it are generated again in every window
+        that sees them, in the steps and with the options of `result`; outside it, pixels change within a token's side
+        only (8 output pixels at x4), where old and new are feathered, and beyond that no byte does. temperature 0 is
+        argmax; top_k: sample among the likeliest codes only; the same seed gives the same picture (on the CPU, to the
+        byte). With candidates > 1 the best by `score` is returned, and has all of them. `result` stays as it is; what
+        is returned can be regenerated again. Transparency is kept. Raises UsageError.
+        """
+        return regenerate(self._runner, result, region, Sampling(temperature, top_k, seed, candidates), on_progress)
+
     def _run(
         self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None
     ) -> list[Blended]:
@@ -163,6 +192,7 @@ class Upscaler:
 
     def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
+        origin = Origin(job, self.model.config)
         flights = [list(self._flights(job, planes)) for planes in job.inputs]
         for step in range(1, job.settings.num_steps + 1):
             blended = []
@@ -171,7 +201,7 @@ class Upscaler:
                 for flight in in_flight:
                     mosaic.add(count(flight.advance()))
                 blended.append(mosaic.finish())
-            yield _pack(job, blended)
+            yield _pack(job, origin, blended)
 
     def _flights(self, job: Job, source: Planes | Pixels) -> Iterator[Flight]:
         start = 0
@@ -182,7 +212,7 @@ class Upscaler:
             start = stop
 
 
-def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
+def _pack(job: Job, origin: Origin, pictures: list[Blended]) -> Upscaled:
     pictures = transparency.joined(pictures)
     ids = np.stack([picture.ids for picture in pictures if picture.ids is not None])
     steps = np.stack([picture.window_steps for picture in pictures])
@@ -195,6 +225,7 @@ def _pack(job: Job, pictures: list[Blended]) -> Upscaled:
         step=pictures[0].step,
         num_steps=job.settings.num_steps,
         window_steps=steps if job.batched else steps[0],
+        origin=origin,
     )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from realsrt.again import Again
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.imaging.color import adain
 
@@ -92,9 +93,9 @@ class Runner:
         size = limit or BATCH_BY_DEVICE.get(self.device.type, BATCH_ELSEWHERE)
         return max(1, min(size, self._fits or size))
 
-    def start(self, indices: list[int], windows: Tensor, settings: Settings) -> Flight:
-        """Windows (B,3,H,W) on the CPU, numbered `indices`, ready for their first step."""
-        return Flight(self, _Part(indices, windows), settings)
+    def start(self, indices: list[int], windows: Tensor, settings: Settings, again: Again | None = None) -> Flight:
+        """Windows (B,3,H,W) on the CPU, numbered `indices`, ready for their first step; `again`: from these tokens."""
+        return Flight(self, _Part(indices, windows, again=again), settings)
 
     def too_large(self, batch: int) -> None:
         """A batch of this size did not fit: give back what is cached and remember half."""
@@ -168,8 +169,10 @@ class _Running:
 class _Part:
     """Windows that share one iteration."""
 
-    def __init__(self, indices: list[int], windows: Tensor, *, precise: bool = False) -> None:
-        self.indices, self.windows, self.precise = indices, windows, precise
+    def __init__(
+        self, indices: list[int], windows: Tensor, *, precise: bool = False, again: Again | None = None
+    ) -> None:
+        self.indices, self.windows, self.precise, self.again = indices, windows, precise, again
         self._gone: set[int] = set()  # windows that a precise part has taken over
         self._running: _Running | None = None
 
@@ -182,7 +185,7 @@ class _Part:
         if len(self.indices) <= size:
             return [self]
         cuts = [slice(at, at + size) for at in range(0, len(self.indices), size)]
-        parts = [_Part(self.indices[cut], self.windows[cut], precise=self.precise) for cut in cuts]
+        parts = [self._some(cut, self.precise) for cut in cuts]
         for part in parts:
             part._gone = self._gone
         return parts
@@ -190,7 +193,11 @@ class _Part:
     def alone(self, index: int) -> _Part:
         self._gone.add(index)
         at = self.indices.index(index)
-        return _Part([index], self.windows[at : at + 1], precise=True)
+        return self._some(slice(at, at + 1), True)
+
+    def _some(self, cut: slice, precise: bool) -> _Part:
+        again = self.again and self.again.some(cut)
+        return _Part(self.indices[cut], self.windows[cut], precise=precise, again=again)
 
     def run(self, runner: Runner, settings: Settings, target: int, decode: bool) -> list[tuple[Result, str]]:
         """Go on until `target` steps are done; each window's result with what is wrong with it, or ""."""
@@ -221,6 +228,7 @@ class _Part:
             rng=rng,
             sparse=settings.sparse,
             enough=settings.confidence_exit if settings.confidence_exit < 1 else None,
+            **(self.again.options(runner.device) if self.again else {}),
         )
         return _Running(lq, guide, steps)
 

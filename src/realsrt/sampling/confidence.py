@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from realsrt.sampling.noise import Noise, from_rng
 from realsrt.sampling.schedules import SCHEDULES, Schedule, masked_count
 
 
@@ -21,10 +22,16 @@ class Step(NamedTuple):
     confidence: Tensor | None
 
 
-def least_confident(confidence_BN: Tensor, count: int) -> Tensor:
-    """Mask (B, N), True at the ``count`` lowest confidences of each row; ties go to the earlier position."""
-    order = confidence_BN.argsort(dim=1, stable=True)[:, :count]
-    return torch.zeros_like(confidence_BN, dtype=torch.bool).scatter_(1, order, True)
+def least_confident(confidence_BN: Tensor, count: int | list[int]) -> Tensor:
+    """Mask (B, N), True at the ``count`` (one for all rows, or one a row) lowest confidences of each row; ties go to
+    the earlier position."""
+    order = confidence_BN.argsort(dim=1, stable=True)
+    mask_BN = torch.zeros_like(confidence_BN, dtype=torch.bool)
+    if isinstance(count, int):
+        return mask_BN.scatter_(1, order[:, :count], True)
+    for mask_N, order_N, own in zip(mask_BN, order, count, strict=True):
+        mask_N[order_N[:own]] = True
+    return mask_BN
 
 
 def confidence_decode(
@@ -37,34 +44,43 @@ def confidence_decode(
     rng: torch.Generator | None = None,
     mask_BN: Tensor | None = None,
     temperature: float = 0.0,
+    top_k: int | None = None,
+    noise: Noise | None = None,
     last_confidence: bool = True,
     enough: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Step]:
     """Fill the masked positions (all by default) in ``num_steps`` steps, yielding each.
 
     ``predict(ids, mask)`` gives logits (B, N, V); ``score(ids)`` gives confidences (B, N), high = keep. A step fills
-    every masked position by argmax (or samples at ``temperature`` with ``rng``), then masks the least confident ones
-    again. ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)``
+    every masked position by argmax, then masks the least confident ones again. At a ``temperature`` above 0 it samples,
+    among the ``top_k`` likeliest codes if given, and the order of confidence gets Gumbel noise too, of temperature ·
+    (1 - step/num_steps), as in MaskGIT; ``noise`` gives it (by default from ``rng``). ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)``
     holds are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps``
     is below 1.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
-    tokens = ids_BN.shape[1]
-    open_share = 1.0 if mask_BN is None else float(mask_BN.float().mean())
+    noise = noise or from_rng(rng, ids_BN.device)
+    opens = ids_BN.shape[1] if mask_BN is None else mask_BN.sum(1).tolist()
     mask_BN = torch.ones_like(ids_BN, dtype=torch.bool) if mask_BN is None else mask_BN
     fixed_BN = ~mask_BN
     gone_B = mask_BN.new_zeros(len(mask_BN))
     for t in range(num_steps):
-        choice_BN = _choose(predict(ids_BN, mask_BN), temperature, rng)
+        choice_BN = _choose(predict(ids_BN, mask_BN), temperature, top_k, noise)
         ids_BN = torch.where(mask_BN, choice_BN, ids_BN)
         last = t + 1 == num_steps
         confidence_BN = None if last and not last_confidence else score(ids_BN)
         if last or confidence_BN is None:
             mask_BN = torch.zeros_like(mask_BN)
         else:
-            count = masked_count(schedule, round(tokens * open_share), t + 1, num_steps)
-            mask_BN = least_confident(confidence_BN.masked_fill(fixed_BN, torch.inf), count)
+            order_BN, slack = confidence_BN, temperature * (1 - (t + 1) / num_steps)
+            if slack > 0:
+                order_BN = confidence_BN.float() + slack * noise(confidence_BN.shape).to(confidence_BN.device)
+            if isinstance(opens, int):
+                count = masked_count(schedule, opens, t + 1, num_steps)
+            else:
+                count = [masked_count(schedule, own, t + 1, num_steps) for own in opens]
+            mask_BN = least_confident(order_BN.masked_fill(fixed_BN, torch.inf), count)
             if enough is not None:
                 gone_B = gone_B | enough(confidence_BN)
                 mask_BN = mask_BN & ~gone_B[:, None]
@@ -73,10 +89,12 @@ def confidence_decode(
             return
 
 
-def _choose(logits_BNV: Tensor, temperature: float, rng: torch.Generator | None) -> Tensor:
+def _choose(logits_BNV: Tensor, temperature: float, top_k: int | None, noise: Noise) -> Tensor:
     """Argmax, or a sample by Gumbel noise where ``temperature`` > 0; ids (B, N)."""
     if temperature <= 0:
         return logits_BNV.argmax(-1)
-    uniform = torch.rand(logits_BNV.shape, generator=rng, device=rng.device if rng else logits_BNV.device)
-    gumbel = -(-uniform.clamp(1e-20, 1 - 1e-7).log()).log()
-    return (logits_BNV.float() / temperature + gumbel.to(logits_BNV.device)).argmax(-1)
+    logits_BNV = logits_BNV.float()
+    if top_k is not None and top_k < logits_BNV.shape[-1]:
+        least_BN1 = logits_BNV.topk(top_k, dim=-1).values[..., -1:]
+        logits_BNV = logits_BNV.masked_fill(logits_BNV < least_BN1, -torch.inf)
+    return (logits_BNV / temperature + noise(logits_BNV.shape).to(logits_BNV.device)).argmax(-1)

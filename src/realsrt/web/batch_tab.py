@@ -31,15 +31,16 @@ class BatchTab:
     def __init__(self, engine: Engine, session: gr.State) -> None:
         """Inside a Blocks context. `session` is this tab's own: a batch and the single picture do not meet."""
         self._engine = engine
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=320):
+        with gr.Row(equal_height=False, elem_classes="split"):
+            with gr.Column(scale=4, min_width=300, elem_classes="left"):
                 self.files = gr.File(
                     label="Pictures", file_types=SUFFIXES, file_count="multiple", height=200, elem_id="drop-many"
                 )
                 self.go = gr.Button("Upscale all", variant="primary", size="lg", interactive=False, elem_id="go-many")
                 self.cancel = gr.Button("Cancel", variant="stop", size="lg", visible=False, elem_id="cancel-many")
-                self.options = OptionsPanel(engine)
-            with gr.Column(scale=8, min_width=320):
+                with gr.Column(elem_classes="options"):
+                    self.options = OptionsPanel(engine)
+            with gr.Column(scale=8, min_width=300, elem_classes="right"):
                 self.table = gr.HTML(_EMPTY, elem_id="table-many")
                 self.status = gr.HTML(elem_id="status-many")
                 self.download = gr.DownloadButton(

@@ -25,7 +25,7 @@ class RedoPanel:
         with gr.Accordion("Redo a part", open=False, elem_id="redo") as self.panel:
             self.hint = gr.HTML(visible=False)
             with gr.Row(equal_height=False) as self.body:
-                with gr.Column(scale=7, min_width=320):
+                with gr.Column(scale=7, min_width=280):
                     self.editor = gr.ImageEditor(
                         label="Click or paint over what looks wrong", type="numpy", sources=(), transforms=(),
                         layers=False, buttons=[], format="png", height=440, interactive=True, elem_id="editor",
@@ -78,7 +78,7 @@ class RedoPanel:
                 self.gallery: _hidden(),
             }  # fmt: skip
         return {
-            self.hint: "",
+            self.hint: gr.update(visible=False),
             self.body: gr.update(visible=True),
             **self.keep(session, []),
             **self._found(session, version),

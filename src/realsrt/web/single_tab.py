@@ -32,14 +32,15 @@ class SingleTab:
     def __init__(self, engine: Engine, session: gr.State) -> None:
         """Inside a Blocks context."""
         self._engine = engine
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=4, min_width=320):
+        with gr.Row(equal_height=False, elem_classes="split"):
+            with gr.Column(scale=4, min_width=300, elem_classes="left"):
                 self.file = gr.File(label="Picture", file_types=SUFFIXES, height=140, elem_id="drop")
                 self.facts = gr.HTML(elem_id="facts")
                 self.go = gr.Button("Upscale", variant="primary", size="lg", interactive=False, elem_id="go")
                 self.cancel = gr.Button("Cancel", variant="stop", size="lg", visible=False, elem_id="cancel")
-                self.options = OptionsPanel(engine)
-            with gr.Column(scale=8, min_width=320):
+                with gr.Column(elem_classes="options"):
+                    self.options = OptionsPanel(engine)
+            with gr.Column(scale=8, min_width=300, elem_classes="right"):
                 self.empty = gr.HTML(_EMPTY)
                 self.input = gr.Image(
                     label="Your picture", interactive=False, visible=False, buttons=["fullscreen"], elem_id="input",

@@ -89,9 +89,15 @@ footer { display: none !important; }
 .batch td.done { color: var(--primary-700); } .dark .batch td.done { color: var(--primary-400); }
 .batch td.failed { color: #b43403; } .dark .batch td.failed { color: #fb923c; }
 :focus-visible { outline: 3px solid var(--primary-500) !important; outline-offset: 2px; }
-@media (max-width: 640px) {
-  .gradio-container { padding: 12px 10px 32px !important; }
-  .empty { min-height: 200px; }
-  button, input, select { min-height: 44px; }
+@media (max-width: 700px) {
+  .gradio-container, .gradio-container main { padding: 8px 10px 32px !important; }
+  .split { display: flex !important; flex-direction: column; flex-wrap: nowrap; }
+  .split > .left { display: contents; }
+  .split > .left > * { order: 0; width: 100%; }
+  .split > .right { order: 1; width: 100%; }
+  .split > .left > .options { order: 2; }
+  .empty { min-height: 180px; }
+  #stage, #input { height: 320px !important; }
+  button.lg { min-height: 48px; }
 }
 """
