@@ -63,6 +63,7 @@ class Session:
         self.before: dict[tuple[int, int], Path] = {}
         self.versions: list[Version] = []
         self.batch: Path | None = None
+        self._leaving: list[Path] = []
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
         return Session(self.root)
@@ -94,17 +95,24 @@ class Session:
         return mine
 
     def forget_versions(self) -> None:
+        """Drop all versions. Their files go with the next ones that are dropped: a browser may still ask for them."""
+        for path in self._leaving:
+            path.unlink(missing_ok=True)
+        self._leaving = []
         for version in self.versions:
             version.close()
-            for path in version.files.values():
-                path.unlink(missing_ok=True)
+            self.leave(version)
         self.versions = []
+
+    def leave(self, version: Version) -> None:
+        """Its files are needed no more."""
+        self._leaving += version.files.values()
 
     def close(self) -> None:
         """Stop what runs and delete every file; the session can be used again."""
         self.stop.set()
         self.forget_versions()
-        self.source, self.before, self.batch = None, {}, None
+        self.source, self.before, self.batch, self._leaving = None, {}, None, []
         if self.folder:
             with contextlib.suppress(OSError):
                 shutil.rmtree(self.folder)

@@ -242,7 +242,7 @@ class SingleTab:
         status = words.result(path.name, picture.width, picture.height, mean, len(version.redone))
         return update, words.command(choices, session.source, bool(version.redone)), status
 
-    def _pick(self, session: Session, opacity: float, *chosen: Any, event: gr.SelectData) -> Shown:
+    def _pick(self, session: Session, opacity: float, event: gr.SelectData, *chosen: Any) -> Shown:
         return self._try(session, lambda: studio.pick(session, int(event.index)), opacity, chosen)
 
     def _undo(self, session: Session, opacity: float, *chosen: Any) -> Shown:

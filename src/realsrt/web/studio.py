@@ -143,10 +143,9 @@ def pick(session: Session, index: int) -> Version:
         notes = (*version.redone[:-1], version.redone[-1] | {"picked": index + 1})
         session.versions[-1] = replace(
             version, picture=out.image, confidence=out.confidence, out=out, redone=notes, chosen=index, small=None,
-            files={},
+            files={key: path for key, path in version.files.items() if isinstance(key, tuple) and key[0] == "crop"},
         )  # fmt: skip
-        for path in version.files.values():
-            path.unlink(missing_ok=True)
+        session.leave(version)
     return session.versions[-1]
 
 
@@ -154,9 +153,7 @@ def undo(session: Session) -> Version:
     """Back to the version before the last redoing."""
     if len(session.versions) < 2:
         raise UsageError("there is nothing to undo")
-    gone = session.versions.pop()
-    for path in gone.files.values():
-        path.unlink(missing_ok=True)
+    session.leave(session.versions.pop())
     return session.versions[-1]
 
 

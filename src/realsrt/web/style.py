@@ -89,6 +89,7 @@ footer { display: none !important; }
 .batch td.done { color: var(--primary-700); } .dark .batch td.done { color: var(--primary-400); }
 .batch td.failed { color: #b43403; } .dark .batch td.failed { color: #fb923c; }
 :focus-visible { outline: 3px solid var(--primary-500) !important; outline-offset: 2px; }
+#gallery .grid-wrap, #gallery .fixed-height { min-height: 0 !important; height: auto !important; max-height: none; }
 @media (max-width: 700px) {
   .gradio-container, .gradio-container main { padding: 8px 10px 32px !important; }
   .split { display: flex !important; flex-direction: column; flex-wrap: nowrap; }
