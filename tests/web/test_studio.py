@@ -50,7 +50,7 @@ def test_a_preview_after_each_step_then_the_version(engine, session, png):
         (Choices(MODEL, outscale=2.5, format="webp", quality=70), ["--outscale", "2.5", "--quality", "70"]),
         (
             Choices(MODEL, steps=1, stride=32, fidelity=0.5, color_fix="none", refine="dense", strip=True),
-            "--steps 1 --stride 32 --fidelity 0.5 --color-fix none --refine dense --strip".split(),
+            ["--steps=1", "--stride=32", "--fidelity=0.5", "--color-fix=none", "--refine=dense", "--strip"],
         ),
         (Choices(MODEL, format="tif", provenance=False), ["--no-provenance"]),
     ],
@@ -153,10 +153,11 @@ def test_a_cancelled_job_leaves_what_there_was(engine, session, png):
     had = session.version
     session.begin()
     job = studio.upscale(engine, session, Choices(MODEL, stride=8))
+    while not next(job).what == "loading":
+        pass
+    session.stop.set()
     with pytest.raises(Cancelled):
-        for item in job:
-            if isinstance(item, Progress) and item.total:
-                session.stop.set()
+        list(job)
     assert session.version is had
     assert not engine.lock.locked()
 

@@ -33,9 +33,10 @@ class Choices:
     def options(self) -> dict[str, Any]:
         """For `Upscaler.upscale`: the very dictionary that `realsrt upscale` makes of the same options."""
         return {
-            "steps": self.steps, "stride": self.stride, "tile": None, "max_minibatch": None, "fidelity": float(self.fidelity),
-            "color_fix": self.color_fix, "outscale": float(self.outscale), "size": None, "confidence": True, "seed": None,
-            "alpha": "lanczos", "keep_steps": False, "refine": self.refine, "confidence_exit": None,
+            "steps": self.steps, "stride": self.stride, "tile": None, "max_minibatch": None,
+            "fidelity": float(self.fidelity), "color_fix": self.color_fix, "outscale": float(self.outscale),
+            "size": None, "confidence": True, "seed": None, "alpha": "lanczos",
+            "keep_steps": False, "refine": self.refine, "confidence_exit": None,
         }  # fmt: skip
 
     def target(self, source: Path) -> str:
