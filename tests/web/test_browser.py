@@ -182,7 +182,7 @@ def test_cancel(page):
     page.locator("#go").click()
     page.locator("#cancel").click()
     page.wait_for_selector("#status .bad")
-    assert "cancelled" in page.locator("#status").inner_text()
+    assert "Cancelled" in page.locator("#status").inner_text()
     page.wait_for_selector("#go")
     assert not page.locator("#download").is_visible()
 

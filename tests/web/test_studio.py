@@ -153,7 +153,7 @@ def test_a_cancelled_job_leaves_what_there_was(engine, session, png):
     had = session.version
     session.begin()
     job = studio.upscale(engine, session, Choices(MODEL, stride=8))
-    while not next(job).what == "loading":
+    while next(job).what != "loading":
         pass
     session.stop.set()
     with pytest.raises(Cancelled):

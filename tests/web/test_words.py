@@ -22,6 +22,7 @@ def test_names_of_files_are_no_html():
 def test_errors_are_alerts_and_progress_has_a_value():
     assert 'role="alert"' in words.error("no")
     assert words.error("no picture").endswith(">No picture</p>")
+    assert words.error("a.png: no").endswith(">a.png: no</p>")
     html = words.bar(Progress(3, 12, 100.0))
     assert 'value="3" max="12"' in html
     assert "about 2 min left" in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -88,7 +89,8 @@ def serve(engine: Engine, host: str, port: int, told: Callable[[str], None]) -> 
         config = uvicorn.Config(application(engine, root), log_level="warning", timeout_graceful_shutdown=2)
         shown = f"[{host}]" if ":" in host else host
         told(f"http://{shown}:{listening.getsockname()[1]}/")
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
+            uvicorn.Server(config).run(sockets=[listening])
     finally:
         listening.close()
         shutil.rmtree(root, ignore_errors=True)

@@ -130,7 +130,8 @@ def rows_of(
         raise
 
 
-def plainly(problem: BaseException, source: Path | None, name: str = "") -> str:
+def plainly(problem: BaseException, source: Path | None) -> str:
     """One line for the page: the file by its name only, never by its place on this machine."""
-    text = about(source or name, problem) if source or name else about("", problem)
-    return text.replace(str(source), name or (source.name if source else "")) if source else text
+    if source is None or isinstance(problem, (UsageError, Cancelled)):
+        return about("", problem)
+    return about(source, problem).replace(str(source), source.name)

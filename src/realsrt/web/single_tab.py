@@ -103,7 +103,7 @@ class SingleTab:
         except Exception as problem:
             mine = session.source
             session.close()
-            text = plainly(problem, path if mine is None else mine, path.name)
+            text = plainly(problem, mine or path)
             return cleared | {self.file: None, self.status: words.error(text)}
         return cleared | {
             self.input: gr.update(value=str(preview), visible=True),

@@ -16,7 +16,9 @@ def said(text: str, kind: str = "") -> str:
 
 
 def error(text: str) -> str:
-    return said(text[:1].upper() + text[1:], "bad")
+    """An error's line, with a capital unless it begins with a file's name."""
+    of_file = text.partition(" ")[0].endswith(":")
+    return said(text if of_file else text[:1].upper() + text[1:], "bad")
 
 
 def bar(progress: Progress, lead: str = "") -> str:
