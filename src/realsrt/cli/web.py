@@ -1,0 +1,49 @@
+"""`realsrt web`: the page, on this machine."""
+
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from realsrt.cli.show import note
+from realsrt.errors import UsageError
+
+
+def _option(*names: str, help: str = "", **more: Any) -> Parameter:
+    return Parameter(name=list(names) or None, help=help, negative=(), **more)
+
+
+def web(
+    *,
+    host: Annotated[str, _option(help="The address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
+    port: Annotated[int, _option(help="The port; 0 takes any free one.")] = 7860,
+    model_name: Annotated[
+        str, _option("--model-name", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.')
+    ] = "small",
+    model_path: Annotated[str | None, _option(help="A weight file: ours, or the authors' .pth as it is.")] = None,
+    device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], _option(help="auto: bf16 on GPUs that have it.")
+    ] = "auto",
+    max_pixels: Annotated[int, _option(help="Refuse larger inputs before decoding them.")] = 100_000_000,
+) -> int:
+    """Show a page where pictures are dropped, upscaled, compared, redone in part and taken home.
+
+    It needs no network, and asks for none. One picture is computed at a time; others wait. Ctrl-C ends it, and removes
+    every file that was made.
+    """
+    if not 0 <= port <= 65535:
+        raise UsageError(f"--port goes from 0 to 65535, got {port}")
+    if max_pixels < 1:
+        raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
+    try:
+        import gradio  # noqa: F401
+    except ModuleNotFoundError as problem:
+        raise UsageError(f"the page needs {problem.name}: pip install 'realsrt[web]'") from problem
+    from realsrt.web.app import serve
+    from realsrt.web.engine import Engine
+
+    engine = Engine(model_path or model_name, device=device, precision=precision, max_pixels=max_pixels)
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        note(f"listening on {host}: whoever reaches this machine can use the page")
+    serve(engine, host, port, lambda url: print(f"RealSRT: {url}", flush=True))
+    return 0

@@ -1,0 +1,136 @@
+"""Many pictures one after another, into one zip; a bad one is named and the rest done. No Gradio here."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from realsrt import imageio
+from realsrt.disk import check_place
+from realsrt.errors import UsageError
+from realsrt.report import Record
+from realsrt.web.choices import Choices
+from realsrt.web.engine import Cancelled, Engine, plainly, provenance_of, rows_of
+from realsrt.web.running import Progress, Put, watched
+from realsrt.web.session import Session
+
+MOST = 200  # files a time
+
+
+@dataclass(frozen=True)
+class Row:
+    """What has become of file `number`: a Record whose target is the name in the zip."""
+
+    number: int
+    record: Record
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The zip, if anything was made; `why` it ended early, if it did."""
+
+    path: Path | None
+    why: str = ""
+
+
+def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices) -> Iterator[Progress | Row | Finished]:
+    """Upscale every file into a zip of `session`. A cancelled batch keeps what is done. Raises UsageError."""
+    if not uploads:
+        raise UsageError("drop pictures first")
+    if len(uploads) > MOST:
+        raise UsageError(
+            f"{len(uploads)} files at a time are too many here, at most {MOST}; use realsrt upscale FOLDER"
+        )
+    names, stop = target_names(uploads, choices), session.stop
+
+    def work(put: Put) -> None:
+        made, why = [], ""
+        archive = session.place("realsrt.zip")
+        put(Progress(0, 0, what="waiting for the model"))
+        try:
+            with engine.job(stop):
+                for number, (upload, name) in enumerate(zip(uploads, names, strict=True)):
+                    put(Row(number, Record(upload.name, name, "working")))
+                    target = archive.with_name(name)
+                    record = _one(engine, session, upload, target, choices, put, f"{number + 1} of {len(uploads)}")
+                    made += [target] if record.status == "done" else []
+                    put(Row(number, record))
+        except Cancelled as end:
+            why = str(end)
+        put(Finished(_zipped(archive, made), why))
+
+    if session.batch:
+        session.batch.unlink(missing_ok=True)
+    for item in watched(work, stop):
+        if isinstance(item, Finished):
+            session.batch = item.path
+        yield item
+
+
+def target_names(uploads: list[Path], choices: Choices) -> list[str]:
+    """A name for each in the zip, all different whatever the case: the second `a.png` is `a_2_x4.png`."""
+    names: list[str] = []
+    taken: set[str] = set()
+    for upload in uploads:
+        name, count = choices.target(upload), 1
+        while name.lower() in taken:
+            count += 1
+            name = choices.target(upload.with_stem(f"{upload.stem}_{count}"))
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _one(
+    engine: Engine, session: Session, upload: Path, target: Path, choices: Choices, put: Put, place: str
+) -> Record:
+    """Make one file; its failure is a record. Raises Cancelled."""
+    started = time.perf_counter()
+    record = Record(upload.name, target.name, "done")
+    try:
+        up = engine.upscaler(choices.model)
+        picture = imageio.read(upload, max_pixels=engine.max_pixels)
+        width, height = (max(1, round(side * choices.outscale)) for side in (picture.width, picture.height))
+        imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
+        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+        what = f"{upload.name} ({place})"
+        on_progress = engine.watch(session.stop, lambda done, total, left: put(Progress(done, total, left, what)))
+        out, store = rows_of(up, picture, choices, target, on_progress)
+        try:
+            notices = imageio.write(
+                target,
+                store.picture(),
+                quality=choices.quality,
+                strip=choices.strip,
+                provenance=provenance_of(up, choices),
+            )
+        finally:
+            store.close()
+    except (Cancelled, UsageError):
+        raise
+    except Exception as problem:
+        return replace(record, status="failed", reason=plainly(problem, upload))
+    return replace(
+        record,
+        width=picture.width,
+        height=picture.height,
+        out_width=width,
+        out_height=height,
+        seconds=round(time.perf_counter() - started, 3),
+        confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
+        notices=tuple(notice.replace(str(upload), upload.name) for notice in (*picture.notices, *notices)),
+    )
+
+
+def _zipped(archive: Path, made: list[Path]) -> Path | None:
+    """The files in one archive, uncompressed as they are compressed already, and gone themselves."""
+    if not made:
+        return None
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
+        for path in made:
+            packed.write(path, path.name)
+            path.unlink()
+    return archive

@@ -1,0 +1,137 @@
+"""The models behind the page: one job at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from realsrt.errors import RealSRTError, UsageError
+from realsrt.report import about
+from realsrt.saving import told
+
+if TYPE_CHECKING:
+    from realsrt.picture import Picture
+    from realsrt.pipeline import Upscaled, Upscaler
+    from realsrt.provenance import Provenance
+    from realsrt.strips import RowStore
+    from realsrt.web.choices import Choices
+
+Tell = Callable[[int, int, float | None], None]
+
+
+class Cancelled(RealSRTError):
+    """The person asked to stop."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled")
+
+
+class Engine:
+    """Models by name (of a file's path the last part), and the time they take.
+
+    `lock` keeps jobs apart: an Upscaler is not for several threads.
+    """
+
+    def __init__(self, model: str = "small", *, device: str = "auto", precision: str = "auto", max_pixels: int) -> None:
+        """Loads the model. Raises CheckpointError, UsageError."""
+        from realsrt.checkpoint import embedded
+
+        self.device, self.precision, self.max_pixels = device, precision, max_pixels
+        self._sources = {Path(name).name if Path(name).suffix else name: name for name in (model, *embedded())}
+        self.names = tuple(self._sources)
+        self.lock = threading.Lock()
+        self._loaded: dict[str, Upscaler] = {}
+        self._seconds: float | None = None  # a window and step took, the last time
+        self.upscaler(self.names[0])
+
+    def upscaler(self, name: str) -> Upscaler:
+        """The model of this name, one of `names`, loaded when first asked for. Raises UsageError."""
+        from realsrt.pipeline import Upscaler
+
+        if name not in self._sources:
+            raise UsageError(f"no model '{name}'; there are {', '.join(self.names)}")
+        if name not in self._loaded:
+            source = self._sources[name]
+            self._loaded[name] = Upscaler.from_pretrained(source, device=self.device, precision=self.precision)
+        return self._loaded[name]
+
+    def config(self, name: str) -> Any:
+        """A model's configuration."""
+        return self.upscaler(name).model.config
+
+    @contextmanager
+    def job(self, stop: threading.Event) -> Iterator[None]:
+        """The model for oneself; waits for it. Raises Cancelled."""
+        while not self.lock.acquire(timeout=0.1):
+            if stop.is_set():
+                raise Cancelled
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def windows(self, width: int, height: int, choices: Choices) -> int:
+        """Windows times steps of a picture; what is wrong with the options, the pipeline says."""
+        from realsrt.imaging import tiling
+
+        config = self.config(choices.model)
+        stride, steps = choices.stride or config.stride, choices.steps or config.num_steps
+        return len(tiling.plan(height, width, config.window, min(stride, config.window))) * steps
+
+    def estimate(self, windows: int) -> float | None:
+        """Seconds that so many windows will take, once something was measured."""
+        return None if self._seconds is None else self._seconds * windows
+
+    def watch(self, stop: threading.Event, tell: Tell) -> Callable[[int, int], None]:
+        """For `on_progress`: tells (done, total, seconds left) a few times a second, and raises Cancelled at a stop."""
+        started = last = time.monotonic()
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal last
+            if stop.is_set() and done < total:
+                raise Cancelled
+            now = time.monotonic()
+            if done:
+                self._seconds = (now - started) / done
+            if done in (0, total) or now - last > 0.25:
+                last = now
+                tell(done, total, self.estimate(total - done))
+
+        return on_progress
+
+
+def provenance_of(up: Upscaler, choices: Choices, redone: tuple[dict[str, Any], ...] = ()) -> Provenance | None:
+    """What is noted in the file: what the command notes; after it what was redone by hand, if anything was."""
+    from realsrt.provenance import provenance
+
+    if not choices.provenance:
+        return None
+    info, extra = up.model.info, {"regenerated": list(redone)} if redone else {}
+    return provenance(info.source, info.sha256, told(choices.options()) | extra)
+
+
+def rows_of(
+    up: Upscaler, picture: Picture, choices: Choices, beside: Path, on_progress: Callable[[int, int], None]
+) -> tuple[Upscaled, RowStore]:
+    """Upscale a picture of any size as the command does: rows into a store, whose scratch file is beside `beside`."""
+    from realsrt.strips import RowStore
+
+    scale = choices.outscale
+    width, height = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    store = RowStore(picture, width, height, beside)
+    try:
+        return up.upscale(picture, on_progress=on_progress, rows=store.add, **choices.options()), store
+    except BaseException:
+        store.close()
+        raise
+
+
+def plainly(problem: BaseException, source: Path | None) -> str:
+    """One line for the page: the file by its name only, never by its place on this machine."""
+    if source is None or isinstance(problem, (UsageError, Cancelled)):
+        return about("", problem)
+    return about(source, problem).replace(str(source), source.name)

@@ -1,0 +1,106 @@
+"""Redoing a part of the result: where, how boldly, how many candidates; and picking one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from realsrt.errors import UsageError
+from realsrt.web import studio, words
+from realsrt.web.options_panel import quiet
+from realsrt.web.session import Session, Version
+
+PAINTED, UNSURE = "What I paint", "All unsure places"
+BRUSH = "#e11d74"
+
+
+class RedoPanel:
+    """Components as attributes; `read` makes of their values what `studio.regenerate` takes."""
+
+    def __init__(self) -> None:
+        """Inside a Blocks context."""
+        with gr.Accordion("Redo a part", open=False, elem_id="redo") as self.panel:
+            self.hint = gr.HTML(visible=False)
+            with gr.Row(equal_height=False) as self.body:
+                with gr.Column(scale=7, min_width=280):
+                    self.editor = gr.ImageEditor(
+                        label="Click or paint over what looks wrong", type="numpy", sources=(), transforms=(),
+                        layers=False, buttons=[], format="png", height=440, interactive=True, elem_id="editor",
+                        brush=gr.Brush(default_size=28, colors=[BRUSH], default_color=BRUSH, color_mode="fixed"),
+                    )  # fmt: skip
+                with gr.Column(scale=4, min_width=260):
+                    self.where = gr.Radio([PAINTED, UNSURE], value=PAINTED, label="Where", elem_id="where")
+                    self.below = gr.Slider(
+                        0.05, 0.95, 0.5, step=0.05, label="Confidence below", visible=False, elem_id="below"
+                    )
+                    self.temperature = gr.Slider(
+                        0, 2, 1, step=0.1, label="Temperature", info="0: the likeliest; more: bolder"
+                    )
+                    self.candidates = gr.Slider(1, 6, 3, step=1, label="Candidates", elem_id="candidates")
+                    self.seed = gr.Number(0, label="Seed", precision=0, info="another seed, other candidates")
+                    self.go = gr.Button("Regenerate", variant="primary", elem_id="regenerate")
+            self.gallery = gr.Gallery(
+                label="Pick a candidate", columns=3, height="auto", object_fit="contain", visible=False,
+                allow_preview=False, interactive=False, buttons=[], elem_id="gallery",
+            )  # fmt: skip
+        self.where.change(self._places, [self.where], [self.below, self.editor], **quiet())
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.panel, self.hint, self.body, self.editor, self.go, self.gallery]
+
+    @property
+    def inputs(self) -> list[Any]:
+        return [self.editor, self.where, self.below, self.temperature, self.candidates, self.seed]
+
+    def read(self, version: Version, values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
+        """The region, and the other arguments of `studio.regenerate`. Raises UsageError."""
+        _, where, below, temperature, candidates, seed = values
+        if seed is None or not 0 <= int(seed) < 2**63:
+            raise UsageError("the seed is a whole number from 0")
+        region = float(below) if where == UNSURE else studio.painted(version, self.layers(values))
+        return region, {"temperature": float(temperature), "candidates": int(candidates), "seed": int(seed)}
+
+    def layers(self, values: Sequence[Any]) -> list[np.ndarray]:
+        """What was painted, (H,W,RGBA) each."""
+        return list((values[0] or {}).get("layers") or [])
+
+    def show(self, session: Session) -> dict[Any, Any]:
+        """The present version to paint on, and its candidates."""
+        version = session.version
+        if version is None or version.out is None:
+            why = words.said(studio.why_not(session))
+            return {
+                self.hint: gr.update(value=why, visible=True), self.body: gr.update(visible=False),
+                self.gallery: _hidden(),
+            }  # fmt: skip
+        return {
+            self.hint: gr.update(visible=False),
+            self.body: gr.update(visible=True),
+            **self.keep(session, []),
+            **self._found(session, version),
+        }
+
+    def keep(self, session: Session, layers: list[np.ndarray]) -> dict[Any, Any]:
+        """The present version with what was painted before, so that it can be tried again."""
+        if session.version is None:
+            return {}
+        background = str(studio.look(session, session.version, 0)[1])
+        return {self.editor: {"background": background, "layers": layers, "composite": None}}
+
+    def _found(self, session: Session, version: Version) -> dict[Any, Any]:
+        if not version.candidates:
+            return {self.gallery: _hidden()}
+        shown = studio.gallery(session, version)
+        return {self.gallery: gr.update(value=shown, visible=True, selected_index=version.chosen)}
+
+    @staticmethod
+    def _places(where: str) -> tuple[Any, Any]:
+        return gr.update(visible=where == UNSURE), gr.update(visible=where == PAINTED)
+
+
+def _hidden() -> Any:
+    return gr.update(value=None, visible=False)

@@ -1,0 +1,119 @@
+"""What one person has on the page: the picture, its versions, the files made of them; all in a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from realsrt.picture import Picture
+    from realsrt.pipeline import Upscaled
+    from realsrt.strips import RowStore
+    from realsrt.web.choices import Choices
+
+PREFIX = "realsrt-web-"
+
+
+def make_root() -> Path:
+    """A folder for all sessions of a server, for this user's eyes only; the caller removes it."""
+    return Path(tempfile.mkdtemp(prefix=PREFIX))
+
+
+@dataclass
+class Version:
+    """A result: whole, or with parts redone. `out` holds the tokens that redoing starts from; None for large pictures.
+
+    `choices` are those that it was made with; `redone` is what was redone since, for the file's provenance.
+    """
+
+    picture: Picture
+    confidence: np.ndarray | None
+    choices: Choices
+    out: Upscaled | None = None
+    redone: tuple[dict[str, Any], ...] = ()
+    candidates: tuple[Upscaled, ...] = ()
+    chosen: int = 0
+    box: tuple[int, int, int, int] | None = None
+    store: RowStore | None = None
+    small: Picture | None = None
+    files: dict[Any, Path] = field(default_factory=dict)
+
+    def close(self) -> None:
+        if self.store:
+            self.store.close()
+
+
+class Session:
+    """State of one person. `stop` ends the job that runs. A copy is a new, empty one: that is how Gradio begins."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.stop = root, threading.Event()
+        self.folder: Path | None = None
+        self.source: Path | None = None
+        self.size: tuple[int, int] = (0, 0)
+        self.before: dict[tuple[int, int], Path] = {}
+        self.versions: list[Version] = []
+        self.batch: Path | None = None
+        self._leaving: list[Path] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        return Session(self.root)
+
+    def begin(self) -> None:
+        """A job is about to start: what was asked to stop before stays so."""
+        self.stop = threading.Event()
+
+    @property
+    def version(self) -> Version | None:
+        """The one shown."""
+        return self.versions[-1] if self.versions else None
+
+    def place(self, name: str) -> Path:
+        """A new path for a file of this name: in a folder that nobody can guess."""
+        if self.folder is None:
+            self.folder = self.root / secrets.token_hex(16)
+        inner = self.folder / secrets.token_hex(8)
+        inner.mkdir(parents=True, mode=0o700)
+        return inner / name
+
+    def take(self, uploaded: Path) -> Path:
+        """Keep an uploaded file under its own name: linked, or copied where links cannot be."""
+        mine = self.place(uploaded.name)
+        try:
+            os.link(uploaded, mine)
+        except OSError:
+            shutil.copyfile(uploaded, mine)
+        return mine
+
+    def forget_versions(self) -> None:
+        """Drop all versions. Their files go with the next ones that are dropped: a browser may still ask for them."""
+        for path in self._leaving:
+            path.unlink(missing_ok=True)
+        self._leaving = []
+        for version in self.versions:
+            version.close()
+            self.leave(version)
+        self.versions = []
+
+    def leave(self, version: Version) -> None:
+        """Its files are needed no more."""
+        self._leaving += version.files.values()
+
+    def close(self) -> None:
+        """Stop what runs and delete every file; the session can be used again."""
+        self.stop.set()
+        self.forget_versions()
+        self.source, self.before, self.batch, self._leaving = None, {}, None, []
+        if self.folder:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(self.folder)
+            self.folder = None
