@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import pyvips
 
-from bulk.helpers import QUICK_FLAGS, content, wait_for
+from bulk_helpers import QUICK_FLAGS, content, wait_for
 from realsrt.bulk.store import HOUSEKEEPING
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]

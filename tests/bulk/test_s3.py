@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from bulk.helpers import QUICK_FLAGS, content, plan, run_here, work_for
+from bulk_helpers import QUICK_FLAGS, content, plan, run_here, work_for
 from realsrt.bulk.results import write_results
 from realsrt.bulk.store import Store
 

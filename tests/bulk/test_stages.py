@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import pyvips
 
-from bulk.helpers import QUICK_FLAGS, content, joined, plan, read_all, rows, run_here, work_for
+from bulk_helpers import QUICK_FLAGS, content, joined, plan, read_all, rows, run_here, work_for
 from realsrt import imageio
 from realsrt.bulk import stages
 from realsrt.bulk.packing import pack, unpack
