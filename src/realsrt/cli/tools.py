@@ -16,8 +16,9 @@ _EXTRAS = {
     "metrics": ("torchmetrics", "PIL"),
     "iqa": ("pyiqa",),
     "web": ("gradio",),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
-    "bulk": ("ray",),
+    "visualize": ("matplotlib",),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
+    "bulk": ("ray", "pyarrow", "fsspec"),
     "video": ("av",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
 }
