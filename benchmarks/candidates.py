@@ -75,7 +75,9 @@ def main() -> None:
         print(f"{item.name}: agreement {agreement[-1]:.2f}", flush=True)
     low, high = bootstrap_interval(agreement, 0)
     pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * len(agreement)
-    print(f"{args.model}, {len(agreement)} pictures, {pairs} pairs, temperature {args.temperature:g}, {args.top_k=}")
+    print(
+        f"{args.model}, {len(agreement)} pictures, {pairs} pairs, temperature {args.temperature:g}, top-k {args.top_k}"
+    )
     print(f"the surer one is the closer one: {100 * np.mean(agreement):.1f} % ({100 * low:.1f}…{100 * high:.1f})")
     print("| choice | squeeze distance | difference to the mean of candidates |\n|---|---|---|")
     for name, values in rows.items():
