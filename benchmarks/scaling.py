@@ -201,7 +201,7 @@ def main(argv: list[str] | None = None) -> None:
     two.add_argument("--gpus", type=int, nargs="+", default=[1, 10, 100, 1000])
     two.add_argument("--windows-per-second", type=float, help="of one GPU; by default what was measured")
     two.add_argument("--price", type=float, help="dollars of a GPU-hour")
-    two.add_argument("--each", type=int, default=100, help="pictures for each GPU in the simulation")
+    two.add_argument("--each", type=int, default=40, help="pictures for each GPU in the simulation")
     two.add_argument("--per-picture", type=float, default=2.0, help="requests to the object store for one picture")
     two.add_argument("--exchange", type=float, default=25e9, help="bytes/s of a GPU's link in training")
     for known in fields(Fleet):
