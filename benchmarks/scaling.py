@@ -152,10 +152,9 @@ def stages_of(found: dict[str, Any], windows_per_second: float | None = None) ->
 
 def extrapolate(stages: Stages, fleet: Fleet, gpus: list[int], each: int, price: float | None) -> list[str]:
     """A table in Markdown, then what breaks first, then what failures and slow workers take."""
-    lines = [
-        "| GPUs | pictures/s | of ideal | pictures/GPU-hour | busiest | in | out |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    paid = "" if price is None else " dollars a million |"
+    lines = [f"| GPUs | pictures/s | of ideal | pictures/GPU-hour | busiest | in | out |{paid}"]
+    lines.append("|---" * lines[0].count(" |") + "|")
     for number in gpus:
         out = simulate(stages, replace(fleet, gpus=number), number * each)
         ideal = number / stages.compute
@@ -167,7 +166,7 @@ def extrapolate(stages: Stages, fleet: Fleet, gpus: list[int], each: int, price:
         )
         if price is not None:
             cost = dollars_per_million(out.rate / number * 3600, price)
-            lines[-1] += f" ${cost:,.0f} a million |"
+            lines[-1] += f" {cost:,.0f} |"
     most = replace(fleet, gpus=max(gpus))
     found = limits(stages, most)
     lines += ["", f"At {most.gpus} GPUs each part by itself would allow, in pictures/s:"]
@@ -203,6 +202,7 @@ def main(argv: list[str] | None = None) -> None:
     two.add_argument("--windows-per-second", type=float, help="of one GPU; by default what was measured")
     two.add_argument("--price", type=float, help="dollars of a GPU-hour")
     two.add_argument("--each", type=int, default=40, help="pictures for each GPU in the simulation")
+    two.add_argument("--per-picture", type=float, default=2.0, help="requests to the object store for one picture")
     two.add_argument("--exchange", type=float, default=25e9, help="bytes/s of a GPU's link in training")
     for known in fields(Fleet):
         name = f"--{known.name}"
@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     found = json.loads(args.stages.read_text())
     fleet = Fleet(**{known.name: getattr(args, known.name) for known in fields(Fleet) if known.name != "gpus"})
-    stages = stages_of(found, args.windows_per_second)
+    stages = replace(stages_of(found, args.windows_per_second), requests=args.per_picture)
     print("\n".join(extrapolate(stages, fleet, args.gpus, args.each, args.price)))
     if "training" in found:
         step = found["training"]["batch"] / found["training"]["samples_per_second"]

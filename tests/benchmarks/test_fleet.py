@@ -105,7 +105,7 @@ def test_the_command_says_what_breaks_first(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "| 200 | " in text
     assert "store's bandwidth (" in text
-    assert "a million" in text
+    assert "dollars a million |" in text
     assert "* store's bandwidth: 5 GPUs" in text
     assert "* training on 200" in text
     lines = extrapolate(stages_of(FOUND), replace(PLENTY, hours=1.0), [3], 10, None)

@@ -163,21 +163,8 @@ def test_the_command_takes_a_url(photos, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     url = f"file://{tmp_path}/remote/run"
-    options = [
-        "--preset",
-        "tiny",
-        "--batch",
-        "2",
-        "--crop",
-        "64",
-        "--tile",
-        "64",
-        "--pool",
-        "4",
-        "--max-steps",
-        "1",
-        "--profile-flops=false",
-    ]
+    options = ["--preset", "tiny", "--batch", "2", "--crop", "64", "--tile", "64", "--pool", "4"]
+    options += ["--max-steps", "1", "--profile-flops=false"]
     command = ["train", "tokenizer", "--data", str(photos), "--out", url, *options]
     assert main(command) == 0
     assert sorted(path.name for path in (tmp_path / "remote" / "run" / "checkpoints" / "00000001").iterdir()) == [
