@@ -5,9 +5,6 @@ from realsrt import imageio, presets
 from realsrt.checkpoint import save_model
 from realsrt.picture import Picture
 
-pytest.importorskip("ray.data")
-pytest.importorskip("fsspec")
-
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):

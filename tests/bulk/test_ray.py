@@ -11,13 +11,14 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import pyvips
 
 from bulk_helpers import QUICK_FLAGS, content, wait_for
 from realsrt.bulk.store import HOUSEKEEPING
 
+pytest.importorskip("ray")
+pq = pytest.importorskip("pyarrow.parquet")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 COUNT = int(os.environ.get("REALSRT_BULK_PICTURES", "500"))
 TESTS = Path(__file__).parent

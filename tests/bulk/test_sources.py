@@ -4,13 +4,15 @@ import io
 import os
 import tarfile
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from realsrt.bulk.sources import plan_items
 from realsrt.bulk.store import Store
 from realsrt.errors import UsageError
+
+pytest.importorskip("fsspec")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 
 def plan(source, tmp_path, **more):

@@ -16,6 +16,9 @@ from realsrt.bulk.store import Store
 from realsrt.cli import main
 from realsrt.picture import Picture
 
+pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
+
 
 @pytest.fixture
 def batch(make, tmp_path):
