@@ -275,6 +275,9 @@ def test_other_sites_and_large_bodies(opened, picture):
     problem(here.http.post(f"/v1/jobs/{id}/regenerate", content=b"{"), 422)
     problem(here.http.get("/nothing"), 404)
     problem(here.http.put("/v1/jobs"), 405)
+    wrong = here.http.put(f"/v1/jobs/{id}")
+    problem(wrong, 405)
+    assert wrong.headers["allow"] == "DELETE, GET"
 
 
 def test_what_watches_the_service(opened, picture, weights):

@@ -1,5 +1,6 @@
 """Running the service until a signal ends it."""
 
+import asyncio
 import signal
 import socket
 from types import FrameType
@@ -20,7 +21,10 @@ class _Server(uvicorn.Server):
 
     service: Service
 
+    loop: asyncio.AbstractEventLoop | None = None
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
         await super().startup(sockets)
         for server in self.servers:
             for bound in server.sockets:
@@ -28,9 +32,12 @@ class _Server(uvicorn.Server):
                 say("service.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        say("service.stopping", signal=signal.Signals(sig).name)
-        self.service.will_stop()
-        super().handle_exit(sig, frame)
+        """Not uvicorn's own, which raises the signal once more at the end: whoever is asked to stop, and does, is
+        done, with status 0."""
+        if self.loop:  # in its own time: a handler may interrupt code that holds a lock
+            self.loop.call_soon_threadsafe(self.service.will_stop)
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
 
 
 def serve(settings: Settings) -> int:
