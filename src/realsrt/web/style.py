@@ -85,13 +85,17 @@ footer { display: none !important; }
 .batch th, .batch td { text-align: left; padding: 8px 10px; border-bottom: 1px solid var(--border-color-primary);
                        overflow-wrap: anywhere; font-weight: 400; vertical-align: top; }
 .batch thead th { color: var(--body-text-color-subdued); font-size: .82rem; }
+.batch th[scope=row] { min-width: 8em; }
 .batch td:nth-child(2) { white-space: nowrap; }
 .batch td.done { color: var(--primary-700); } .dark .batch td.done { color: var(--primary-400); }
 .batch td.failed { color: #b43403; } .dark .batch td.failed { color: #fb923c; }
 :focus-visible { outline: 3px solid var(--primary-500) !important; outline-offset: 2px; }
 #gallery .grid-wrap, #gallery .fixed-height { min-height: 0 !important; height: auto !important; max-height: none; }
 @media (max-width: 700px) {
-  .gradio-container, .gradio-container main { padding: 8px 10px 32px !important; }
+  .gradio-container { padding: 8px 10px 32px !important; }
+  .gradio-container main, .gradio-container .main, .gradio-container .fillable, .gradio-container .tabitem {
+    padding-left: 0 !important; padding-right: 0 !important; }
+  .gradio-container .column, .gradio-container .row > * { min-width: 0 !important; }
   .split { display: flex !important; flex-direction: column; flex-wrap: nowrap; }
   .split > .left { display: contents; }
   .split > .left > * { order: 0; width: 100%; }
