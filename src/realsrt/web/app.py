@@ -57,8 +57,8 @@ def application(engine: Engine, root: Path, *, max_file_size: str = "1gb") -> An
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         app, build(engine, root), path="/", ssr_mode=False, pwa=False, footer_links=[], run_history=False,
-        mcp_server=False, max_file_size=max_file_size, theme=style.theme(), css=style.CSS, head=keys.SCRIPT,
-        allowed_paths=[str(root)],
+        mcp_server=False, max_file_size=max_file_size, theme=style.theme(), css=style.CSS,
+        head=style.HEAD + keys.SCRIPT, allowed_paths=[str(root)],
     )  # fmt: skip
     return _with_policy(app)
 

@@ -45,7 +45,8 @@ def theme() -> Any:
 
 
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important; padding: 12px 20px 40px !important; }
+.gradio-container { max-width: 1240px !important; margin: 0 auto !important;
+  padding: 12px clamp(4px, 1.6vw, 20px) 40px !important; }
 .html-container { padding: 0 !important; }
 .tab-nav button.selected, button.selected[role=tab] { color: var(--primary-700) !important; }
 .dark button.selected[role=tab] { color: var(--primary-300) !important; }
@@ -85,13 +86,14 @@ footer { display: none !important; }
 .batch th, .batch td { text-align: left; padding: 8px 10px; border-bottom: 1px solid var(--border-color-primary);
                        overflow-wrap: anywhere; font-weight: 400; vertical-align: top; }
 .batch thead th { color: var(--body-text-color-subdued); font-size: .82rem; }
+.batch th[scope=row] { min-width: 8em; }
 .batch td:nth-child(2) { white-space: nowrap; }
 .batch td.done { color: var(--primary-700); } .dark .batch td.done { color: var(--primary-400); }
 .batch td.failed { color: #b43403; } .dark .batch td.failed { color: #fb923c; }
 :focus-visible { outline: 3px solid var(--primary-500) !important; outline-offset: 2px; }
 #gallery .grid-wrap, #gallery .fixed-height { min-height: 0 !important; height: auto !important; max-height: none; }
 @media (max-width: 700px) {
-  .gradio-container, .gradio-container main { padding: 8px 10px 32px !important; }
+  .gradio-container .column, .gradio-container .row > * { min-width: 0 !important; }
   .split { display: flex !important; flex-direction: column; flex-wrap: nowrap; }
   .split > .left { display: contents; }
   .split > .left > * { order: 0; width: 100%; }
@@ -102,3 +104,6 @@ footer { display: none !important; }
   button.lg { min-height: 48px; }
 }
 """
+
+# Gradio puts a prefix before the rules above, so that some miss the outermost boxes; this goes into the head as it is.
+HEAD = "<style>@media (max-width: 700px) { .gradio-container > .main.fillable { padding: 8px !important; } }</style>"
