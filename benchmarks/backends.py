@@ -1,4 +1,4 @@
-"""The parts of a model on this processor by different engines, in turns in one run:
+"""The parts of a model on this processor by different engines, one after another in one run:
 
     python benchmarks/backends.py [embedded name or weight file] [--repeats 9]
 
@@ -86,10 +86,10 @@ def engines(model: Any, name: str, path: Path, feed: dict[str, torch.Tensor]) ->
 
 
 def measure(calls: dict[str, Call], repeats: int) -> dict[str, float]:
-    """The best milliseconds of each, in turns."""
+    """The best milliseconds of each; one engine after another, as their waiting threads get in each other's way."""
     best = dict.fromkeys(calls, float("inf"))
-    for _ in range(repeats):
-        for name, call in calls.items():
+    for name, call in calls.items():
+        for _ in range(repeats + 1):
             started = time.perf_counter()
             call()
             best[name] = min(best[name], 1000 * (time.perf_counter() - started))
