@@ -55,7 +55,7 @@ def expected(pictures, weights, tmp_path_factory):
 
 def test_two_hundred_jobs_from_sixteen_threads(tmp_path, weights, pictures, expected, capsys):
     """None is lost, none mixed up: every result is, byte for byte, what the command writes."""
-    with Running(tmp_path / "data", "--model-path", str(weights), "--max-queue", "20") as server:
+    with Running(tmp_path / "data", "--model-path", str(weights), "--max-queue", "6") as server:
         ids, asked = [], threading.Lock()
 
         def one(number):
@@ -79,7 +79,7 @@ def test_two_hundred_jobs_from_sixteen_threads(tmp_path, weights, pictures, expe
         assert not [line for line in server.log if line["level"] in ("error", "critical")]
         assert server.end() == 0
     with capsys.disabled():
-        print(f"\n{JOBS} jobs from {THREADS} threads in {seconds:.1f} s, {refused} times told to wait (queue of 20)")
+        print(f"\n{JOBS} jobs from {THREADS} threads in {seconds:.1f} s, {refused} times told to wait (queue of 6)")
     assert refused > 0
 
 
@@ -231,8 +231,9 @@ def test_what_must_not_hurt(tmp_path, weights, pictures, expected):
 
 @pytest.mark.timeout(1800)
 def test_the_interface_is_what_its_description_says(tmp_path, weights, pictures, capsys):
-    """Schemathesis: its checks on requests made from the OpenAPI document, but for one: what an option may be depends
-    on the others, the model and the picture, so some requests that fit the document are refused (422)."""
+    """Schemathesis: its checks on requests made from the OpenAPI document, but for two: what an option may be depends
+    on the others, the model and the picture, so some requests that fit the document are refused (422); and DELETE
+    cancels a job, which stays known as cancelled until it expires."""
     schemathesis = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     if not schemathesis:
         pytest.skip("schemathesis is not installed")
@@ -242,7 +243,7 @@ def test_the_interface_is_what_its_description_says(tmp_path, weights, pictures,
         argv = [
             schemathesis, "run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}",
             "--max-examples", "20", "--seed", "1",
-            "--exclude-checks", "positive_data_acceptance", "--continue-on-failure", "--generation-database", "none",
+            "--exclude-checks", "positive_data_acceptance,use_after_free", "--continue-on-failure", "--generation-database", "none",
             "--no-color", "--request-timeout", "30",
         ]  # fmt: skip
         ran = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
