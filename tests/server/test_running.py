@@ -243,7 +243,8 @@ def test_the_interface_is_what_its_description_says(tmp_path, weights, pictures,
         argv = [
             schemathesis, "run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}",
             "--max-examples", "20", "--seed", "1",
-            "--exclude-checks", "positive_data_acceptance,use_after_free", "--continue-on-failure", "--generation-database", "none",
+            "--exclude-checks", "positive_data_acceptance,use_after_free",
+            "--continue-on-failure", "--generation-database", "none",
             "--no-color", "--request-timeout", "30",
         ]  # fmt: skip
         ran = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
