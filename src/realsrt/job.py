@@ -16,6 +16,7 @@ from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.resize import resize
 from realsrt.kinds import Pixels, Planes
+from realsrt.picture import out_size
 from realsrt.strips import Finisher, Resizer
 from realsrt.windows import Result, Settings
 
@@ -106,7 +107,7 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         raise UsageError(f"confidence_exit goes from 0 to 1, got {leave}")
     inputs, pack = kinds.unpack(image)
     height, width = inputs[0].hw
-    by_scale = (max(1, round(height * options.outscale)), max(1, round(width * options.outscale)))
+    out_width, out_height = out_size(width, height, options.outscale, options.size)
     return Job(
         inputs=alpha.as_inputs(inputs, options.alpha),
         pack=pack,
@@ -120,7 +121,7 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         taper=config.blend == "taper",
         scale=config.scale,
         cell=config.cell,
-        out_hw=(options.size[1], options.size[0]) if options.size else by_scale,
+        out_hw=(out_height, out_width),
     )
 
 

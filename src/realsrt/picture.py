@@ -95,6 +95,11 @@ class Picture:
         return replace(self, pixels=from_float(pixels, self.pixels.dtype))
 
 
+def out_size(width: int, height: int, outscale: float, size: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Width and height of a result: `size` if given, else the input's times `outscale`, at least 1x1."""
+    return size or (max(1, round(width * outscale)), max(1, round(height * outscale)))
+
+
 def to_float(samples: np.ndarray) -> np.ndarray:
     """uint8, uint16 or float samples as float32 in [0,1]; floats are clamped, NaN becomes 0."""
     if samples.dtype.kind == "f":

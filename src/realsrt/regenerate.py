@@ -24,12 +24,11 @@ from realsrt.imaging.color import wavelet
 from realsrt.imaging.patch import Patch
 from realsrt.imaging.resize import resize
 from realsrt.job import Job
+from realsrt.strips import enlarged
 from realsrt.windows import Runner
 
 if TYPE_CHECKING:
     from realsrt.pipeline import Upscaled
-
-_BORDER = 4  # low-quality pixels around a patch, more than bicubic enlarging looks at
 
 
 @dataclass(frozen=True)
@@ -208,23 +207,12 @@ class Place:
         top, left = rows.start - job.tiles.top * s, columns.start - job.tiles.left * s
         mean, there = mean[:, *inside], there[inside]
         if job.wavelet or not there.all():
-            enlarged = self._enlarged(top, left, mean.shape[1], mean.shape[2])
-            mean = torch.where(there, mean, enlarged)
-            mean = wavelet(mean, enlarged) if job.wavelet else mean
+            below = enlarged(self._source, s, (top, top + mean.shape[1]), (left, left + mean.shape[2]))
+            mean = torch.where(there, mean, below)
+            mean = wavelet(mean, below) if job.wavelet else mean
         if job.out_hw != (height, width):
             return resize(mean[None], job.out_hw, "bicubic", antialias=True)[0], (0, 0)
         return mean, (top, left)
-
-    def _enlarged(self, top: int, left: int, height: int, width: int) -> Tensor:
-        """A part of the bicubically enlarged input."""
-        s, cuts, spans = self._job.scale, [], []
-        for first, size, side in zip((top, left), (height, width), self._source.hw, strict=True):
-            low, high = max(0, first // s - _BORDER), min(side, -(-(first + size) // s) + _BORDER)
-            spans.append(torch.arange(low, high))
-            cuts.append(slice(first - low * s, first - low * s + size))
-        small = self._source.pick(*spans)
-        large = resize(small[None], (len(spans[0]) * s, len(spans[1]) * s), "bicubic", antialias=True)[0]
-        return large[:, *cuts]
 
 
 def _single(array: Any, job: Job) -> Any:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Sink = Callable[[int, Tensor], None]
 _REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
 _STRIP_PIXELS = 2**20  # about so many are finished at a time, at least 64 rows
-_BORDER = 4  # low-quality rows around a strip, more than bicubic enlarging looks at
+_BORDER = 4  # low-quality pixels around a part, more than bicubic enlarging looks at
 IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that goes to a scratch file
 
 
@@ -67,17 +67,20 @@ class Finisher:
         low, high = max(0, self._done - self._reach), min(self._height, stop + self._reach)
         rows = self._held[:, low - self._first : high - self._first]
         if self._reach:
-            rows = wavelet(rows, self._enlarged(low, high))
+            rows = wavelet(rows, enlarged(self._source, self._scale, (low, high), (0, self._width)))
         self._sink(self._done, rows[:, self._done - low : stop - low].clamp(0, 1))
         self._done = stop
 
-    def _enlarged(self, low: int, high: int) -> Tensor:
-        """Rows low…high of the bicubically enlarged input, (3,h,W)."""
-        s, (height, width) = self._scale, self._source.hw
-        top, bottom = max(0, low // s - _BORDER), min(height, -(-high // s) + _BORDER)
-        small = self._source.pick(torch.arange(top, bottom), torch.arange(width))
-        large = resize(small[None], ((bottom - top) * s, self._width), "bicubic", antialias=True)[0]
-        return large[:, low - top * s : high - top * s]
+
+def enlarged(source: Planes | Pixels, scale: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """A part (3,h,w) of the bicubically enlarged input: its rows and columns, from the first to one past the last."""
+    spans, cuts = [], []
+    for (first, stop), side in zip((rows, columns), source.hw, strict=True):
+        low, high = max(0, first // scale - _BORDER), min(side, -(-stop // scale) + _BORDER)
+        spans.append(torch.arange(low, high))
+        cuts.append(slice(first - low * scale, stop - low * scale))
+    size = len(spans[0]) * scale, len(spans[1]) * scale
+    return resize(source.pick(*spans)[None], size, "bicubic", antialias=True)[0][:, *cuts]
 
 
 class Resizer:

@@ -64,8 +64,9 @@ class Work:
 
     def size(self, picture: "Picture") -> tuple[int, int]:
         """Width and height of the result."""
-        scale = self.options["outscale"]
-        return self.options["size"] or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        from realsrt.picture import out_size
+
+        return out_size(picture.width, picture.height, self.options["outscale"], self.options["size"])
 
     def past(self, item: Item, state: State, digest: str) -> Outcome | str:
         """The outcome of a picture whose output is there, or why it has to be made."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from realsrt.cli import scores
+from realsrt.cli.options import option
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 from realsrt.report import about
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from realsrt.niqe import NiqeModel
     from realsrt.scoring import Metric
     from realsrt.sheets import Crop
-
-
-def _option(*names: str, help: str = "", **more: Any) -> Parameter:
-    return Parameter(name=list(names) or None, help=help, negative=(), **more)
 
 
 @dataclass(frozen=True)
@@ -37,34 +34,34 @@ def evaluate(
     results: Annotated[Path | None, Parameter(help="A folder of results, or one picture.")] = None,
     /,
     *,
-    target: Annotated[Path | None, _option(help="The folder of originals (or the one original).")] = None,
+    target: Annotated[Path | None, option(help="The folder of originals (or the one original).")] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, _option(help="Two result folders A B, in place of RESULTS: which is better?")
+        tuple[Path, Path] | None, option(help="Two result folders A B, in place of RESULTS: which is better?")
     ] = None,
     metrics: Annotated[
         str,
-        _option(
+        option(
             help="Names with commas: psnr, psnr_y, ssim, ms_ssim, squeeze, squeeze_held_out, niqe; by pyiqa: lpips, "
             "dists, pyiqa_niqe, musiq, clipiqa, maniqa."
         ),
     ] = "psnr,psnr_y,ssim",
-    suffix: Annotated[str, _option(help="What results have after the target's name: _x4 for a_x4.png and a.png.")] = "",
-    recursive: Annotated[bool, _option(help="Folders inside folders too, with the same structure.")] = False,
-    crop_border: Annotated[int, _option(help="Pixels left out on every side before measuring.")] = 0,
+    suffix: Annotated[str, option(help="What results have after the target's name: _x4 for a_x4.png and a.png.")] = "",
+    recursive: Annotated[bool, option(help="Folders inside folders too, with the same structure.")] = False,
+    crop_border: Annotated[int, option(help="Pixels left out on every side before measuring.")] = 0,
     mod_crop: Annotated[
-        int, _option(help="First crop targets at right and bottom to a multiple of this, as realsrt degrade does.")
+        int, option(help="First crop targets at right and bottom to a multiple of this, as realsrt degrade does.")
     ] = 1,
-    features: Annotated[Path | None, _option(help="SqueezeNet feature file of the squeeze distances.")] = None,
-    niqe_params: Annotated[Path | None, _option(help="NIQE's parameters, .npz or .mat.")] = None,
+    features: Annotated[Path | None, option(help="SqueezeNet feature file of the squeeze distances.")] = None,
+    niqe_params: Annotated[Path | None, option(help="NIQE's parameters, .npz or .mat.")] = None,
     niqe_fit: Annotated[
-        Path | None, _option(help="Make NIQE's parameters from good pictures; written to --niqe-params if given.")
+        Path | None, option(help="Make NIQE's parameters from good pictures; written to --niqe-params if given.")
     ] = None,
-    csv: Annotated[Path | None, _option(help="Write a line a picture into this file.")] = None,
-    json_: Annotated[Path | None, _option("--json", help="Write everything into this file.")] = None,
-    sheet: Annotated[Path | None, _option(help="Write crops of where pictures differ most (.png).")] = None,
-    sheet_rows: Annotated[int, _option(help="Crops on the sheet.")] = 12,
-    input: Annotated[Path | None, _option(help="The folder of low-quality inputs, for the sheet.")] = None,
-    device: Annotated[str, _option(help="For metrics that are networks: cpu, auto, cuda:0, mps.")] = "cpu",
+    csv: Annotated[Path | None, option(help="Write a line a picture into this file.")] = None,
+    json_: Annotated[Path | None, option("--json", help="Write everything into this file.")] = None,
+    sheet: Annotated[Path | None, option(help="Write crops of where pictures differ most (.png).")] = None,
+    sheet_rows: Annotated[int, option(help="Crops on the sheet.")] = 12,
+    input: Annotated[Path | None, option(help="The folder of low-quality inputs, for the sheet.")] = None,
+    device: Annotated[str, option(help="For metrics that are networks: cpu, auto, cuda:0, mps.")] = "cpu",
 ) -> int:
     """Measure pictures against their targets, which are found by name, or alone where a metric needs none.
 

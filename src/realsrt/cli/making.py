@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from realsrt.batch import Job, plan_batch
+from realsrt.cli.options import Device, ModelPath, Precision, option
 from realsrt.errors import UsageError
 
 if TYPE_CHECKING:
     from realsrt.pipeline import Upscaler
-
-
-def option(*names: str, help: str = "", **more: Any) -> Parameter:
-    """An option of a command without a --no- form."""
-    return Parameter(name=list(names) or None, help=help, negative=(), **more)
 
 
 @Parameter(name="*")
@@ -27,7 +23,7 @@ class Making:
         str,
         option("--model-name", "--model", "-n", help='An embedded model, or "hf:org/repo[@revision]".'),
     ] = "small"
-    model_path: Annotated[str | None, option(help="A weight file: ours, or the authors' .pth as it is.")] = None
+    model_path: ModelPath = None
     outscale: Annotated[float | None, option("--outscale", "-s", help="Final scale.  [default: 4]")] = None
     resize: Annotated[str | None, option("--resize", "-r", help="Final size in pixels, WxH, in place of a scale.")] = (
         None
@@ -39,10 +35,8 @@ class Making:
     ] = None
     refine: Annotated[Literal["sparse", "dense"] | None, option(help="As for upscale; the model's own.")] = None
     max_minibatch: Annotated[int | None, option(help="Windows computed at a time on a GPU.")] = None
-    device: Annotated[str, option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto"
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], option(help="auto: bf16 on GPUs that have it.")] = (
-        "auto"
-    )
+    device: Device = "auto"
+    precision: Precision = "auto"
     fp32: Annotated[bool, option(help="The same as --precision fp32.")] = False
     fidelity: Annotated[float, option(help="How closely to follow the input, 0 to 1.")] = 1.0
     color_fix: Annotated[Literal["adain", "wavelet", "none"] | None, option(help="The model's own if not given.")] = (
@@ -71,9 +65,10 @@ class Making:
 
     def out_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result of a picture."""
+        from realsrt.picture import out_size
+
         made = self.options()
-        scale = made["outscale"]
-        return made["size"] or (max(1, round(width * scale)), max(1, round(height * scale)))
+        return out_size(width, height, made["outscale"], made["size"])
 
 
 def one_picture(input: str, output: str, companions: list[str], command: str) -> Job:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from realsrt.batch import Job
-from realsrt.cli.making import Making, one_picture, option
+from realsrt.cli.making import Making, one_picture
+from realsrt.cli.options import option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import ImageError, UsageError
 from realsrt.saving import CONFIDENCE, Files, save, told

@@ -4,39 +4,30 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
-
+from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
 from realsrt.errors import UsageError
-
-
-def _option(*names: str, help: str) -> Parameter:
-    return Parameter(name=list(names) or None, help=help, negative=())
 
 
 def serve(
     *,
-    data: Annotated[Path, _option(help="A folder for jobs and their files; they survive a restart.")],
-    host: Annotated[str, _option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, _option(help="The port; 0 takes a free one.")] = 8000,
-    model_name: Annotated[
-        str, _option("--model-name", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.')
-    ] = "small",
-    model_path: Annotated[str | None, _option(help="A weight file: ours, or the authors' .pth as it is.")] = None,
-    device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], _option(help="auto: bf16 on GPUs that have it.")
-    ] = "auto",
-    max_queue: Annotated[int, _option(help="Jobs that may wait; more are told to come back later (429).")] = 100,
-    max_bytes: Annotated[int, _option(help="Refuse larger uploads (413).")] = 50_000_000,
-    max_pixels: Annotated[int, _option(help="Refuse larger inputs, before decoding them (413).")] = 16_000_000,
-    keep: Annotated[float, _option(help="Hours until a result's files are removed.")] = 24.0,
+    data: Annotated[Path, option(help="A folder for jobs and their files; they survive a restart.")],
+    host: Annotated[str, option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, option(help="The port; 0 takes a free one.")] = 8000,
+    model_name: ModelName = "small",
+    model_path: ModelPath = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    max_queue: Annotated[int, option(help="Jobs that may wait; more are told to come back later (429).")] = 100,
+    max_bytes: Annotated[int, option(help="Refuse larger uploads (413).")] = 50_000_000,
+    max_pixels: Annotated[int, option(help="Refuse larger inputs, before decoding them (413).")] = 16_000_000,
+    keep: Annotated[float, option(help="Hours until a result's files are removed.")] = 24.0,
     keys_file: Annotated[
-        Path | None, _option(help="API keys, one a line: KEY or NAME KEY. REALSRT_API_KEYS may hold more.")
+        Path | None, option(help="API keys, one a line: KEY or NAME KEY. REALSRT_API_KEYS may hold more.")
     ] = None,
     cors_origin: Annotated[
-        list[str] | None, _option(help="Pages of this origin may use the service; may be given several times.")
+        list[str] | None, option(help="Pages of this origin may use the service; may be given several times.")
     ] = None,
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _option(help="Log lines from here on.")] = (
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], option(help="Log lines from here on.")] = (
         "info"
     ),
 ) -> int:

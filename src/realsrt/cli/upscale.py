@@ -3,11 +3,10 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from cyclopts import Parameter
+from typing import Annotated, Literal
 
 from realsrt.batch import Job, plan_batch, take_shard
+from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import UsageError
@@ -17,73 +16,65 @@ from realsrt.saving import CONFIDENCE, Files, settings_of
 from realsrt.stopping import stop_signals
 
 
-def _option(*names: str, help: str = "", **more: Any) -> Parameter:
-    return Parameter(name=list(names) or None, help=help, negative=(), **more)
-
-
 def upscale(
-    input: Annotated[list[str], _option("--input", "-i", help="Files, folders or globs.", consume_multiple=True)],
+    input: Annotated[list[str], option("--input", "-i", help="Files, folders or globs.", consume_multiple=True)],
     *,
-    output: Annotated[str, _option("--output", "-o", help="A file (for one input file) or a folder.")],
-    model_name: Annotated[
-        str, _option("--model-name", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.')
-    ] = "small",
-    model_path: Annotated[str | None, _option(help="A weight file: ours, or the authors' .pth as it is.")] = None,
+    output: Annotated[str, option("--output", "-o", help="A file (for one input file) or a folder.")],
+    model_name: ModelName = "small",
+    model_path: ModelPath = None,
     outscale: Annotated[
-        float | None, _option("--outscale", "-s", help="Final scale, any number; x4, then resampled.  [default: 4]")
+        float | None, option("--outscale", "-s", help="Final scale, any number; x4, then resampled.  [default: 4]")
     ] = None,
     resize: Annotated[
-        str | None, _option("--resize", "-r", help="Final size in pixels, WxH, in place of a scale.")
+        str | None, option("--resize", "-r", help="Final size in pixels, WxH, in place of a scale.")
     ] = None,
-    tile: Annotated[int, _option("--tile", "-t", help="Side of a window in input pixels; 0 = the model's own.")] = 0,
-    stride: Annotated[int | None, _option(help="Input pixels from window to window (less: smoother, slower).")] = None,
+    tile: Annotated[int, option("--tile", "-t", help="Side of a window in input pixels; 0 = the model's own.")] = 0,
+    stride: Annotated[int | None, option(help="Input pixels from window to window (less: smoother, slower).")] = None,
     steps: Annotated[
-        int | None, _option("--steps", "--timesteps", help="Generation steps; the model's own if not given.")
+        int | None, option("--steps", "--timesteps", help="Generation steps; the model's own if not given.")
     ] = None,
     refine: Annotated[
         Literal["sparse", "dense"] | None,
-        _option(help="From the second step on, compute masked tokens only (sparse: faster) or all; the model's own."),
+        option(help="From the second step on, compute masked tokens only (sparse: faster) or all; the model's own."),
     ] = None,
     confidence_exit: Annotated[
         float | None,
-        _option(help="Windows of this mean confidence, 0 to 1, take no further step; 1 = all steps. The model's own."),
+        option(help="Windows of this mean confidence, 0 to 1, take no further step; 1 = all steps. The model's own."),
     ] = None,
-    max_minibatch: Annotated[int | None, _option(help="Windows computed at a time on a GPU.")] = None,
-    device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], _option(help="auto: bf16 on GPUs that have it.")
-    ] = "auto",
-    fp32: Annotated[bool, _option(help="The same as --precision fp32.")] = False,
-    suffix: Annotated[str, _option(help="Added to each output's name, before its extension.")] = "",
+    max_minibatch: Annotated[int | None, option(help="Windows computed at a time on a GPU.")] = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    fp32: Annotated[bool, option(help="The same as --precision fp32.")] = False,
+    suffix: Annotated[str, option(help="Added to each output's name, before its extension.")] = "",
     ext: Annotated[
-        str, _option("--ext", "-f", help="Output format: auto (as the input), png, jpg, webp, tif, ...")
+        str, option("--ext", "-f", help="Output format: auto (as the input), png, jpg, webp, tif, ...")
     ] = "auto",
-    fidelity: Annotated[float, _option(help="How closely to follow the input, 0 to 1 (1: the paper's).")] = 1.0,
+    fidelity: Annotated[float, option(help="How closely to follow the input, 0 to 1 (1: the paper's).")] = 1.0,
     color_fix: Annotated[
-        Literal["adain", "wavelet", "none"] | None, _option(help="The model's own if not given.")
+        Literal["adain", "wavelet", "none"] | None, option(help="The model's own if not given.")
     ] = None,
     confidence: Annotated[
-        bool, _option(help=f"Save how sure the model is as NAME{CONFIDENCE}, of the output's size; brighter = surer.")
+        bool, option(help=f"Save how sure the model is as NAME{CONFIDENCE}, of the output's size; brighter = surer.")
     ] = False,
-    save_steps: Annotated[bool, _option(help="Save the picture after each step as NAME_step1.EXT and so on.")] = False,
-    seed: Annotated[int | None, _option(help="For what is random (nothing is, by default).")] = None,
-    recursive: Annotated[bool, _option(help="Folders inside folders too; their structure is kept.")] = False,
-    resume: Annotated[bool, _option(help="Skip pictures made of the same input with the same settings.")] = False,
-    report: Annotated[Path | None, _option(help="Write one JSON line a picture into this file.")] = None,
+    save_steps: Annotated[bool, option(help="Save the picture after each step as NAME_step1.EXT and so on.")] = False,
+    seed: Annotated[int | None, option(help="For what is random (nothing is, by default).")] = None,
+    recursive: Annotated[bool, option(help="Folders inside folders too; their structure is kept.")] = False,
+    resume: Annotated[bool, option(help="Skip pictures made of the same input with the same settings.")] = False,
+    report: Annotated[Path | None, option(help="Write one JSON line a picture into this file.")] = None,
     shard: Annotated[
-        str | None, _option(help="i/n: only the i-th (from 0) of n parts, for n runs side by side into one folder.")
+        str | None, option(help="i/n: only the i-th (from 0) of n parts, for n runs side by side into one folder.")
     ] = None,
-    quality: Annotated[int | None, _option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
+    quality: Annotated[int | None, option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
     alpha: Annotated[
-        Literal["lanczos", "model"], _option(help="What enlarges transparency; the model takes twice the time.")
+        Literal["lanczos", "model"], option(help="What enlarges transparency; the model takes twice the time.")
     ] = "lanczos",
     strip: Annotated[
-        bool, _option(help="Leave all metadata but the ICC profile and density out of the output.")
+        bool, option(help="Leave all metadata but the ICC profile and density out of the output.")
     ] = False,
     no_provenance: Annotated[
-        bool, _option(help="Do not note software, model and settings in the output's XMP.")
+        bool, option(help="Do not note software, model and settings in the output's XMP.")
     ] = False,
-    max_pixels: Annotated[int, _option(help="Refuse larger inputs before decoding them.")] = 500_000_000,
+    max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 500_000_000,
 ) -> int:
     """Upscale pictures: files, folders and globs to a file or a folder.
 

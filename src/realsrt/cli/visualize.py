@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch import plan_batch
-from realsrt.cli.making import Making, option
+from realsrt.cli.making import Making
+from realsrt.cli.options import option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 

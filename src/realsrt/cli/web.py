@@ -1,30 +1,21 @@
 """`realsrt web`: the page, on this machine."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from cyclopts import Parameter
-
+from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
 from realsrt.cli.show import note
 from realsrt.errors import UsageError
 
 
-def _option(*names: str, help: str = "", **more: Any) -> Parameter:
-    return Parameter(name=list(names) or None, help=help, negative=(), **more)
-
-
 def web(
     *,
-    host: Annotated[str, _option(help="The address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
-    port: Annotated[int, _option(help="The port; 0 takes any free one.")] = 7860,
-    model_name: Annotated[
-        str, _option("--model-name", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.')
-    ] = "small",
-    model_path: Annotated[str | None, _option(help="A weight file: ours, or the authors' .pth as it is.")] = None,
-    device: Annotated[str, _option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], _option(help="auto: bf16 on GPUs that have it.")
-    ] = "auto",
-    max_pixels: Annotated[int, _option(help="Refuse larger inputs before decoding them.")] = 100_000_000,
+    host: Annotated[str, option(help="The address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
+    port: Annotated[int, option(help="The port; 0 takes any free one.")] = 7860,
+    model_name: ModelName = "small",
+    model_path: ModelPath = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 100_000_000,
 ) -> int:
     """Show a page where pictures are dropped, upscaled, compared, redone in part and taken home.
 

@@ -128,8 +128,9 @@ class Work:
 
     def _size(self, picture: "Picture") -> tuple[int, int]:
         """Width and height of the result."""
-        scale = self._options["outscale"]
-        return self._options["size"] or (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        from realsrt.picture import out_size
+
+        return out_size(picture.width, picture.height, self._options["outscale"], self._options["size"])
 
     def _progress(self, done: int, total: int) -> None:
         if done < total:  # with all windows done, the picture is finished

@@ -41,8 +41,8 @@ class Guard:
                     scope, receive, noting
                 )
                 return
-            limited = receive if scope["path"] == SUBMIT else _limited(receive)
-            await self._app(scope, limited, noting)
+            small = refuse(413, f"the request is above the limit of {_SMALL:,} bytes")
+            await self._app(scope, receive if scope["path"] == SUBMIT else limited(receive, _SMALL, small), noting)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
@@ -61,15 +61,16 @@ class Guard:
         return origin.partition("://")[2] == headers.get("host")
 
 
-def _limited(receive: Receive) -> Receive:
+def limited(receive: Receive, allowed: int, refusal: Exception) -> Receive:
+    """The same, but raises `refusal` once more than `allowed` bytes of a body have come."""
     size = 0
 
     async def counted() -> Any:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > _SMALL:
-            raise refuse(413, f"the request is above the limit of {_SMALL:,} bytes")
+        if size > allowed:
+            raise refusal
         return message
 
     return counted

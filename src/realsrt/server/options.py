@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from realsrt.picture import out_size
 from realsrt.saving import Files
 
 _FORMATS = Literal["auto", "png", "jpg", "webp", "tif", "avif", "jxl"]
@@ -70,7 +71,7 @@ class JobOptions(BaseModel):
     def out_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result for an input of this size."""
         scale = 4.0 if self.outscale is None else self.outscale
-        return self.size or (max(1, round(width * scale)), max(1, round(height * scale)))
+        return out_size(width, height, scale, self.size)
 
     def suffix(self, input_format: str) -> str:
         """Of the result's file, for an input of this format (as imageio.header names it)."""

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
 from realsrt import imageio
 from realsrt.errors import ImageError
+from realsrt.server.guard import limited
 from realsrt.server.options import JobOptions
 from realsrt.server.problems import invalid, refuse
 
@@ -98,7 +98,7 @@ async def _body(request: Request, path: Path, allowed: int, max_bytes: int) -> s
 async def _form(
     request: Request, query: JobOptions, path: Path, allowed: int, max_bytes: int
 ) -> tuple[JobOptions, str]:
-    counted = Request(request.scope, _counting(request.receive, allowed, max_bytes))
+    counted = Request(request.scope, limited(request.receive, allowed, _too_large(max_bytes)))
     try:
         form = await counted.form(max_files=1, max_fields=64, max_part_size=8192)
     except MultiPartException as error:
@@ -121,20 +121,6 @@ async def _form(
         return options, image.filename or ""
     finally:
         await form.close()
-
-
-def _counting(receive: Any, allowed: int, max_bytes: int) -> Any:
-    size = 0
-
-    async def counted() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > allowed:
-            raise _too_large(max_bytes)
-        return message
-
-    return counted
 
 
 def _too_large(max_bytes: int) -> Exception:

@@ -11,6 +11,7 @@ from pathlib import Path
 from realsrt import imageio
 from realsrt.disk import check_place
 from realsrt.errors import UsageError
+from realsrt.picture import out_size
 from realsrt.report import Record
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, plainly, provenance_of, rows_of
@@ -93,7 +94,7 @@ def _one(
     try:
         up = engine.upscaler(choices.model)
         picture = imageio.read(upload, max_pixels=engine.max_pixels)
-        width, height = (max(1, round(side * choices.outscale)) for side in (picture.width, picture.height))
+        width, height = out_size(picture.width, picture.height, choices.outscale)
         imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
         check_place(target, width * height * picture.pixels.shape[2], picture.depth)
         what = f"{upload.name} ({place})"

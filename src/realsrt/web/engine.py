@@ -118,10 +118,10 @@ def rows_of(
     up: Upscaler, picture: Picture, choices: Choices, beside: Path, on_progress: Callable[[int, int], None]
 ) -> tuple[Upscaled, RowStore]:
     """Upscale a picture of any size as the command does: rows into a store, whose scratch file is beside `beside`."""
+    from realsrt.picture import out_size
     from realsrt.strips import RowStore
 
-    scale = choices.outscale
-    width, height = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    width, height = out_size(picture.width, picture.height, choices.outscale)
     store = RowStore(picture, width, height, beside)
     try:
         return up.upscale(picture, on_progress=on_progress, rows=store.add, **choices.options()), store

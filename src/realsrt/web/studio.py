@@ -12,6 +12,7 @@ import numpy as np
 from realsrt import imageio
 from realsrt.disk import check_place
 from realsrt.errors import ImageError, UsageError
+from realsrt.picture import out_size
 from realsrt.web import previews
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, provenance_of, rows_of
@@ -232,7 +233,7 @@ def _read(engine: Engine, session: Session) -> Picture:
 def _check(session: Session, choices: Choices, picture: Picture) -> None:
     """Refuse what the format or the disk cannot hold, before the work. Raises ImageError."""
     assert session.source is not None
-    width, height = (max(1, round(side * choices.outscale)) for side in (picture.width, picture.height))
+    width, height = out_size(picture.width, picture.height, choices.outscale)
     target = session.source.with_name(choices.target(session.source))
     imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
     check_place(target, width * height * picture.pixels.shape[2], picture.depth)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from realsrt.picture import out_size
 from realsrt.report import Record
 from realsrt.web.choices import Choices
 from realsrt.web.running import Progress
@@ -41,8 +42,8 @@ def duration(seconds: float) -> str:
 
 def facts(name: str, width: int, height: int, choices: Choices, windows: int, seconds: float | None, live: bool) -> str:
     """What will be made of a picture."""
-    out = f"{max(1, round(width * choices.outscale))} × {max(1, round(height * choices.outscale))}"
-    lines = [f"<b>{escape(name)}</b>", f"{width} × {height} → {out} px"]
+    out_width, out_height = out_size(width, height, choices.outscale)
+    lines = [f"<b>{escape(name)}</b>", f"{width} × {height} → {out_width} × {out_height} px"]
     lines.append(f"about {duration(seconds)}" if seconds is not None else f"{windows} windows to compute")
     if not live:
         lines.append("large: shown scaled down, the file is whole; parts cannot be redone")
