@@ -1,6 +1,5 @@
 """Parts of a batch, one after the other, teach what the batch does."""
 
-import json
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,7 @@ from realsrt.errors import UsageError
 from realsrt.training import train
 from realsrt.training.config import make_config, shared_out
 from realsrt.training.pair_pool import Batch
-from realsrt.training.progress import TIMINGS
+from runs import log_of
 
 TINY = {
     "crop": 64, "tile": 64, "pool": 8, "refresh": 1, "log_every": 1, "discriminator_width": 8, "max_steps": 2,
@@ -24,11 +23,6 @@ TINY = {
 def init(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("init")
     return train(make_config("tokenizer", preset="tiny", data=(photos,), out=out, batch=4, **TINY | {"max_steps": 30}))
-
-
-def log_of(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,10 @@ from realsrt.checkpoint import load_model, save_model
 from realsrt.errors import CheckpointError, RealSRTError, UsageError
 from realsrt.training import STAGES, train
 from realsrt.training.config import make_config
-from realsrt.training.progress import TIMINGS, Log, rate
+from realsrt.training.progress import Log, rate
+from runs import log_of, train_until_killed
 
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 2, "discriminator_width": 8}
-
-
-class Killed(Exception):
-    """What ends a run half-way in these tests."""
 
 
 @pytest.fixture
@@ -55,21 +52,6 @@ def before(chain, stage):
     return chain[STAGES[STAGES.index(stage) - 1]] if stage != "tokenizer" else None
 
 
-def train_until_killed(config, monkeypatch, steps):
-    """Train, and die in the step after ``steps``, before it is logged or saved."""
-    add = Log.add
-
-    def add_then_die(self, step, *args, **options):
-        if step == steps + 1:
-            raise Killed
-        return add(self, step, *args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "add", add_then_die)
-        with pytest.raises(Killed):
-            train(config)
-
-
 def assert_same(a, b, where="state"):
     assert type(a) is type(b), where
     if isinstance(a, dict):
@@ -90,11 +72,6 @@ def state_of(out):
     state = torch.load(out / "state.pt", weights_only=True)
     del state["minutes"]
     return state
-
-
-def log_of(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 @pytest.mark.parametrize(

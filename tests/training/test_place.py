@@ -15,7 +15,7 @@ from realsrt.errors import CheckpointError, UsageError
 from realsrt.training import train
 from realsrt.training.config import make_config
 from realsrt.training.place import Place
-from realsrt.training.progress import Log
+from runs import train_until_killed
 
 TINY = {
     "preset": "tiny", "batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 1, "max_steps": 6,
@@ -49,24 +49,6 @@ def bucket(endpoint, monkeypatch, tmp_path):
     name = f"b-{tmp_path.name}".lower().replace("_", "-")[:40].strip("-")
     fs.mkdir(name)
     return fs, name
-
-
-class Killed(Exception):
-    pass
-
-
-def train_until_killed(config, monkeypatch, steps):
-    add = Log.add
-
-    def add_then_die(self, step, *args, **options):
-        if step == steps + 1:
-            raise Killed
-        return add(self, step, *args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Log, "add", add_then_die)
-        with pytest.raises(Killed):
-            train(config)
 
 
 def fresh_machine(monkeypatch, tmp_path, name):

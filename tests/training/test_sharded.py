@@ -1,7 +1,5 @@
 """Networks cut up between two processes (FSDP2) learn what whole ones do, and their checkpoints are the same."""
 
-import json
-
 import pytest
 import torch
 
@@ -11,7 +9,7 @@ pytest.importorskip("accelerate")
 
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
-from realsrt.training.progress import TIMINGS
+from runs import log_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -27,11 +25,6 @@ def init(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("init")
     options = TINY | {"max_steps": 40, "lr": 3e-3}
     return train(make_config("tokenizer", preset="tiny", data=(photos,), out=out, batch=4, **options))
-
-
-def log_of(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 def assert_close(out, other):

@@ -1,6 +1,5 @@
 """Two processes with half the batch each are one process with the whole batch."""
 
-import json
 import shutil
 
 import pytest
@@ -14,7 +13,8 @@ from realsrt import presets
 from realsrt.checkpoint import save_model
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
-from realsrt.training.progress import TIMINGS, Log
+from realsrt.training.progress import Log
+from runs import log_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -25,11 +25,6 @@ def init(photos, tmp_path_factory):
     out = tmp_path_factory.mktemp("init")
     options = {"batch": 4, "crop": 64, "tile": 64, "pool": 8, "warmup": 1, "lr": 3e-3, "ema": 0.1}
     return train(make_config("tokenizer", preset="tiny", data=(photos,), out=out, max_steps=60, **options))
-
-
-def log_of(out):
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k not in TIMINGS} for line in lines]
 
 
 def assert_close(out, other):
