@@ -30,7 +30,7 @@ def cluster(tmp_path):
         "accelerate": f'printf "%s\\n" "$@" > "{tmp_path}/{TOLD}"; trap "exit 143" TERM; '
         f'[ -z "${{HOLD:-}}" ] || {{ touch "{tmp_path}/up"; for _ in $(seq 600); do sleep 0.05; done; }}',
         "srun": 'shift; exec "$@"',
-        "scontrol": 'if [ "$1" = show ]; then printf "node7\\nnode8\\n"; '
+        "scontrol": 'if [ "$1" = show ]; then echo node7; sleep 0.1; echo node8; '
         f'else echo "$@" >> "{tmp_path}/scontrol.txt"; fi',
     }
     for name, body in stand_ins.items():
