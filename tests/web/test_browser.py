@@ -262,5 +262,12 @@ def test_nothing_is_wider_than_a_phone(browser, url, crop, scheme):
     page.get_by_role("button", name="Redo a part").click()
     page.wait_for_timeout(1500)
     assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    page.get_by_label("All unsure places").check()
+    page.locator("#below input[type=number]").fill("0.9")
+    page.locator("#regenerate").click()
+    page.wait_for_selector("#gallery button img")
+    page.get_by_text("1 part redone").wait_for()
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= 390
     assert page.evaluate("() => document.body.classList.contains('dark')") == (scheme == "dark")
     page.close()

@@ -43,7 +43,7 @@ class RedoPanel:
                     self.seed = gr.Number(0, label="Seed", precision=0, info="another seed, other candidates")
                     self.go = gr.Button("Regenerate", variant="primary", elem_id="regenerate")
             self.gallery = gr.Gallery(
-                label="Pick a candidate", columns=3, height="auto", object_fit="contain", visible=False,
+                label="Pick a candidate · confidence", columns=3, height="auto", object_fit="contain", visible=False,
                 allow_preview=False, interactive=False, buttons=[], elem_id="gallery",
             )  # fmt: skip
         self.where.change(self._places, [self.where], [self.below, self.editor], **quiet())

@@ -201,7 +201,7 @@ def gallery(session: Session, version: Version) -> list[tuple[str, str]]:
             version.files[key] = previews.save(
                 previews.crop(out.image, version.box), session.place(f"candidate{number}")
             )
-        score = "" if out.score is None else f" · confidence {out.score:.2f}"
+        score = "" if out.score is None else f" · {out.score:.2f}"
         shown.append((str(version.files[key]), f"{number}{score}"))
     return shown
 
