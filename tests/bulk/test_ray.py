@@ -49,9 +49,9 @@ def pictures(make, folder, count):
     return folder
 
 
-def upscale(source, out, tiny):
+def upscale(source, out, tiny, *flags):
     argv = [sys.executable, "-m", "realsrt", "upscale", str(source), "-o", str(out), "--recursive", "-g", "cpu"]
-    subprocess.run([*argv, "--model-path", str(tiny), *QUICK_FLAGS], check=False, stdout=subprocess.DEVNULL)
+    subprocess.run([*argv, "--model-path", str(tiny), *QUICK_FLAGS, *flags], check=False, stdout=subprocess.DEVNULL)
     return content(out)
 
 
@@ -146,7 +146,7 @@ def test_hundreds_with_poison_among_them_and_a_worker_killed(make, tiny, tmp_pat
     early = [size for n, size in memory if COUNT * 0.2 < n < COUNT * 0.5]
     late = [size for n, size in memory if COUNT * 0.7 < n < COUNT]
     assert np.mean(late) < 1.15 * np.mean(early)
-    assert content(out) == upscale(source, tmp_path / "up", tiny)
+    assert content(out) == upscale(source, tmp_path / "up", tiny, "--max-pixels", "50000")
 
 
 def test_a_driver_killed_and_run_again(make, tiny, tmp_path):
