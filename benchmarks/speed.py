@@ -1,12 +1,13 @@
 """The exact path beside the paper's schedule (plain.py), and the share of this machine's peak:
 
-    python benchmarks/speed.py [preset or weight file …] [--side 96] [--steps 4] [--repeats 3]
+    python benchmarks/speed.py [preset or weight file …] [--side 96] [--steps 4] [--repeats 3] [--compile]
 
 Both take the same picture, stride 32, threads and weights, in turns in one run. Share of peak: FLOPs of one window by
 torch's counter, over its seconds, over the best float32 matrix product measured here; and where the time goes.
 """
 
 import argparse
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,10 +39,12 @@ def picture(side: int) -> torch.Tensor:
     return (soft + 0.02 * torch.randn(soft.shape, generator=rng)).clamp(0, 1)
 
 
-def compare(model: RealSRT, side: int, steps: int, repeats: int) -> None:
+def compare(model: RealSRT, side: int, steps: int, repeats: int, compiled: RealSRT | None) -> None:
     lq = picture(side)
-    model.config = replace(model.config, blend="gaussian")
-    up = realsrt.Upscaler(model, "cpu")
+    for one in (model, compiled):
+        if one is not None:
+            one.config = replace(one.config, blend="gaussian")
+    up = realsrt.Upscaler(compiled or model, "cpu", compile=compiled is not None)
     options = {"steps": steps, "stride": 32, "color_fix": "adain", "refine": "dense", "confidence_exit": 1.0}
     ours, plain = [], []
     up.upscale(lq[..., :64, :64], **options)  # warm
@@ -81,12 +84,13 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=96)
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="ours compiled; the plain schedule never is")
     args = parser.parse_args()
     for name in args.models:
         model = realsrt.presets.build(name, 0) if name == "base" else realsrt.load_model(name)
         model.eval()
         print(f"== {name}, {torch.get_num_threads()} threads")
-        compare(model, args.side, args.steps, args.repeats)
+        compare(model, args.side, args.steps, args.repeats, copy.deepcopy(model) if args.compile else None)
         share(model, args.steps, args.repeats)
 
 

@@ -38,6 +38,14 @@ def test_bf16_is_close(name):
     assert psnr(full.image, half.image) >= 45
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_is_the_same_picture(precision):
+    lq = picture(200, 200)
+    plain, compiled = (Upscaler(load_model("small"), "cuda", precision, compile=on).upscale(lq) for on in (False, True))
+    assert (plain.ids == compiled.ids).mean() >= 0.98
+    assert psnr(plain.image, compiled.image) >= 45
+
+
 def test_the_batch_grows_to_what_fits():
     up = Upscaler(load_model("small"), "cuda", "bf16")
     up.upscale(picture(512, 512))

@@ -185,7 +185,7 @@ def test_a_hub_that_is_not_there(hub, hasty):
 
 def test_a_repository_with_another_kind_of_file(hub):
     hub.files[COMMITS["main"]] = b"<html>a login page</html>"
-    assert "not a readable safetensors file" in message("hf:org/repo")
+    assert "is no weight file, or a damaged one" in message("hf:org/repo")
 
 
 @pytest.mark.slow

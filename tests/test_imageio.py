@@ -14,7 +14,7 @@ import pyvips
 from PIL import Image
 
 from realsrt import imageio
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, UsageError
 from realsrt.picture import Picture
 
 KINDS = [(dtype, bands) for dtype in (np.uint8, np.uint16) for bands in (1, 2, 3, 4)]
@@ -408,3 +408,23 @@ def test_a_header_of_a_turned_picture(tmp_path):
     image.write_to_file(str(tmp_path / "a.jpg"))
     found = imageio.header(tmp_path / "a.jpg")
     assert (found.width, found.height) == (20, 30) == (imageio.read(tmp_path / "a.jpg").width, 30)
+
+
+def test_one_files_error_is_not_anothers(tmp_path):
+    (tmp_path / "words.png").write_text("no picture")
+    path = tmp_path / "cut.jpg"
+    imageio.write(path, Picture.from_array(np.zeros((40, 30, 3), np.uint8)))
+    path.write_bytes(path.read_bytes()[:-40])
+    for _ in range(2):
+        with pytest.raises(ImageError, match="is not a picture"):
+            imageio.read(tmp_path / "words.png")
+        with pytest.raises(ImageError, match="damaged or cut short"):
+            imageio.read(path)
+
+
+@pytest.mark.parametrize("quality", [0, 101])
+def test_quality_has_limits(tmp_path, quality):
+    picture = Picture.from_array(np.zeros((4, 3, 3), np.uint8))
+    with pytest.raises(UsageError, match="1 to 100"):
+        imageio.write(tmp_path / "b.jpg", picture, quality=quality)
+    assert not (tmp_path / "b.jpg").exists()

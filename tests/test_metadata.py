@@ -159,6 +159,48 @@ def test_text_of_png(tmp_path):
     assert "text" in imageio.write(tmp_path / "b.jpg", picture)[0]
 
 
+def test_text_of_png_in_any_script(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("Note", "grün")
+    text.add_text("Plain", "Ann")
+    text.add_text("Old", "gr\xfcn")
+    text.add_itxt("Packed", "中文" * 50, zip=True)
+    text.add_text("Long", "a" * 5000, zip=True)
+    text.add(b"tEXt", b"Auth\xebr\0Zoe")
+    text.add(b"zTXt", b"Broken\0\0no stream")
+    text.add(b"iTXt", b"Cut\0")
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
+    picture = imageio.read(tmp_path / "a.png")
+    assert imageio.write(tmp_path / "b.png", picture, provenance=MADE) == ()
+    with Image.open(tmp_path / "b.png") as image:
+        image.load()
+        found = {key: str(value) for key, value in image.text.items() if key != "XML:com.adobe.xmp"}
+    assert found == {
+        "Plain": "Ann", "Note": "grün", "Old": "grün", "Packed": "中文" * 50, "Long": "a" * 5000, "Authër": "Zoe",
+        "Cut": "",
+    }  # fmt: skip
+    imageio.write(tmp_path / "bare.png", picture, strip=True)
+    with Image.open(tmp_path / "bare.png") as image:
+        image.load()
+        assert not image.text
+
+
+def test_a_text_entry_that_grows_is_left_out(tmp_path):
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Bomb", "a" * 5_000_000, zip=True)
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
+    assert not any("Bomb" in name for name in imageio.read(tmp_path / "a.png").metadata)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif"])
+def test_strip_leaves_the_density(tmp_path, suffix):
+    pyvips.Image.new_from_array(pixels()).copy(interpretation="srgb", xres=9.45, yres=9.45).write_to_file(
+        str(tmp_path / "a.png")
+    )
+    imageio.write(tmp_path / f"b.{suffix}", imageio.read(tmp_path / "a.png"), strip=True)
+    assert imageio.read(tmp_path / f"b.{suffix}").density == pytest.approx((9.45, 9.45), abs=0.01)
+
+
 def test_names_that_are_no_utf8_cost_nothing_else(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add(b"tEXt", b"Auth\xebr\0Zoe")

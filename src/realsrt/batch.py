@@ -51,6 +51,8 @@ def plan_batch(
         raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
     found = list(_find([os.fspath(text) for text in inputs], output, recursive))
     if len(found) == 1 and found[0][1] is None and is_picture(output) and not output.is_dir():
+        if ext != "auto" and output.suffix.lower() not in _same(ext):
+            raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")
         jobs = [Job(found[0][0], output)]
     else:
         one = len(found) == 1 and found[0][1] is None
@@ -92,6 +94,12 @@ def output_name(source: Path, suffix: str, ext: str) -> str:
     own = source.suffix.lower().lstrip(".")
     chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
     return source.stem + suffix + chosen
+
+
+def _same(ext: str) -> tuple[str, ...]:
+    """The suffixes of one format."""
+    groups = (("jpg", "jpeg"), ("tif", "tiff"))
+    return tuple(f".{name}" for name in next((group for group in groups if ext in group), (ext,)))
 
 
 def is_picture(path: Path) -> bool:

@@ -71,7 +71,7 @@ def read_header(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is not a readable safetensors file ({_line(error)}); download it again"
+            f"{path} is no weight file, or a damaged one ({_line(error)}); give a safetensors file or download it again"
         ) from None
     if "realsrt" not in metadata:
         raise CheckpointError(

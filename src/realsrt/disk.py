@@ -20,7 +20,7 @@ _LEAST_LOSSY = 0.01
 def check_place(target: Path, samples: int, depth: int) -> None:
     """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or there is surely no
     room for a picture of so many samples of `depth` bits."""
-    folder = target.parent
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
     if target.is_dir():
         raise ImageError(f"{target}: there is a folder of this name; remove it or use --suffix")
     if not os.access(folder, os.W_OK):
@@ -29,9 +29,12 @@ def check_place(target: Path, samples: int, depth: int) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
         raise ImageError(
-            f"{target}: needs at least {need / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free; make room or choose "
-            "another folder"
+            f"{target}: needs at least {_size(need)}, and {_size(free)} are free; make room or choose another folder"
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} KB"
 
 
 def temporary_beside(path: Path) -> Path:

@@ -78,7 +78,7 @@ def check_output(
         raise ImageError(f"{path}: {format.name} cannot hold the picture's transparency; use {' or '.join(able)}")
     if depth > max(format.depths):
         name = "float" if depth == 32 else f"{depth}-bit"
-        deeper = ", ".join(f.name for f in FORMATS if depth in f.depths)
+        deeper = ", ".join(f.name for f in FORMATS if depth in f.depths and f.name in supported_formats()["write"])
         return (f"{path}: {name} samples are rounded to {max(format.depths)} bit in {format.name} (kept by {deeper})",)
     return ()
 

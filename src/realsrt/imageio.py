@@ -1,6 +1,7 @@
 """Picture files in and out by libvips: exact 8 and 16 bit, float, gray, alpha, ICC, EXIF. Errors are ImageError."""
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -12,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from realsrt.disk import temporary_beside
-from realsrt.errors import ImageError
-from realsrt.formats import FORMATS, READERS, check_output, output_format, supported_formats
-from realsrt.metadata import attach, collect, collect_tiff, complete_tiff, density
+from realsrt.errors import ImageError, UsageError
+from realsrt.formats import FORMATS, READERS, Format, check_output, output_format, supported_formats
+from realsrt.metadata import attach, collect, collect_png, collect_tiff, complete_png, complete_tiff, density
 from realsrt.picture import TOLERATED, Picture, from_float, to_float
 from realsrt.provenance import Provenance
 
@@ -28,6 +29,7 @@ MAX_PIXELS = 500_000_000
 IN_MEMORY = 2**28  # bytes of an input that are kept in memory
 _MAX_BANDS = 16
 _SPARE = 2**28  # bytes left free on the disk of the temporary folder
+_CRUMBS = 2**16  # bytes: with less, a disk is full
 _TILED = 2**26  # pixels from which on a TIFF is written in tiles, so that readers need not decode whole rows
 
 _NUMPY = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
@@ -51,9 +53,10 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
         elif _is_animated_png(path):
             notices.append(f"{path}: only the first of its frames is used")
         fields = collect(image)
-        if str(image.get("vips-loader")).startswith("tiff"):
+        collect_more = {"tif": collect_tiff, "png": collect_png}.get(str(image.get("vips-loader"))[:3])
+        if collect_more:
             with path.open("rb") as file:
-                fields |= collect_tiff(file)
+                fields |= collect_more(file)
         x, y = density(image)
         image = _plain(image, path, notices)
         if "icc-profile-data" in fields and not image.get_typeof("icc-profile-data"):
@@ -107,6 +110,7 @@ def _open(path: Path) -> pyvips.Image:
         loader = pyvips.vips_lib.vips_foreign_find_load_source(source.pointer)
         name = "" if loader == pyvips.ffi.NULL else pyvips.ffi.string(loader).decode()
         if name not in READERS:
+            pyvips.vips_lib.vips_error_clear()  # or the next picture's error would say it too
             raise _unreadable(path, None)
         image = pyvips.Operation.call(name, source, access="sequential", fail_on="error")
         image._references.append(source)
@@ -235,14 +239,16 @@ def write(
 
     `quality` 1…100 is for the lossy formats. `strip` leaves out all metadata but the ICC profile and the density, the
     `provenance` too, which else goes into the XMP.
-    Raises ImageError if the format cannot hold it or the disk does not take it.
+    Raises ImageError if the format cannot hold it or the disk does not take it, UsageError for another quality.
     """
     path = Path(path)
     format = output_format(path)
     notices = check_output(path, picture.width, picture.height, picture.has_alpha, picture.depth)
-    options = {**format.options, "keep": "icc" if strip else "all"}
+    options = {**format.options, "keep": _kept(format, picture) if strip else "all"}
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"quality goes from 1 to 100, got {quality}")
     if quality is not None and "Q" in options:
-        options["Q"] = max(1, min(100, int(quality)))
+        options["Q"] = int(quality)
     pixels = picture.pixels
     if picture.depth > 8 and picture.depth not in format.depths:
         wanted = np.uint8 if max(format.depths) == 8 else np.uint16
@@ -262,15 +268,23 @@ def write(
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
         with _whole_or_absent(path) as descriptor:
             image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
-            if format.name == "TIFF":
+            complete = {"TIFF": complete_tiff, "PNG": complete_png}.get(format.name)
+            if complete:
                 with os.fdopen(os.dup(descriptor), "r+b") as file:
-                    complete_tiff(file, picture)
+                    complete(file, picture)
     except pyvips.Error as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[1:]) or error.message
+        if "write failed" in reason and shutil.disk_usage(path.parent).free < _CRUMBS:  # libvips does not say why
+            reason = os.strerror(errno.ENOSPC)
         raise ImageError(f"{path}: could not be written: {reason}") from error
     except OSError as error:
         raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
     return (*notices, *more)
+
+
+def _kept(format: Format, picture: Picture) -> str:
+    """What libvips shall write of stripped metadata: these formats have the density in EXIF, else holding nothing."""
+    return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF") and picture.density != (1.0, 1.0) else "icc"
 
 
 def _vips(pixels: np.ndarray) -> pyvips.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from realsrt.picture import out_size
 from realsrt.strips import Finisher, Resizer
 from realsrt.windows import Result, Settings
 
+MOST_STEPS = 256
 COLOR_FIXES = ("adain", "wavelet", "none")
 REFINES = ("dense", "sparse")
 Rows = Callable[[int, Planes], None]
@@ -88,13 +88,13 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     steps = config.num_steps if options.steps is None else options.steps
     if steps < 1:
         raise UsageError(f"steps must be at least 1, got {steps}")
+    if steps > MOST_STEPS:
+        raise UsageError(f"steps must be at most {MOST_STEPS}, got {steps}")
     if not 0 <= options.fidelity <= 1:
         raise UsageError(f"fidelity goes from 0 to 1, got {options.fidelity}")
     color_fix = config.color_fix if options.color_fix is None else options.color_fix
     if color_fix not in COLOR_FIXES:
         raise UsageError(f"color fix {color_fix!r} is none of {', '.join(COLOR_FIXES)}")
-    if not (math.isfinite(options.outscale) and options.outscale > 0):
-        raise UsageError(f"outscale must be above 0, got {options.outscale}")
     if options.size is not None and min(options.size) < 1:
         raise UsageError(f"the output size must be at least 1x1, got {options.size[0]}x{options.size[1]}")
     if options.max_minibatch is not None and options.max_minibatch < 1:
@@ -105,6 +105,7 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
     if not 0 <= leave <= 1:
         raise UsageError(f"confidence_exit goes from 0 to 1, got {leave}")
+    out_size(1, 1, options.outscale)  # known to be possible before the picture is read
     inputs, pack = kinds.unpack(image)
     height, width = inputs[0].hw
     out_width, out_height = out_size(width, height, options.outscale, options.size)

@@ -7,15 +7,16 @@ from typing import Any, BinaryIO
 
 import pyvips
 
-from realsrt import tiffexif, xmp
+from realsrt import pngtext, tiffexif, xmp
 from realsrt.formats import Format
 from realsrt.picture import Picture
 from realsrt.provenance import Provenance
 
 _CARRIED = (
     "icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-",
-    "jpeg-thumbnail-data", "png-comment-",
+    "jpeg-thumbnail-data",
 )  # fmt: skip
+_TEXT = "png-comment-"
 _BLOB = pyvips.GValue.blob_type
 _THUMBNAIL_SIDE = 160
 _PHOTOSHOP = b"Photoshop 3.0\0"
@@ -50,6 +51,25 @@ def collect_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep=0)  # libvips takes EXIF apart for other formats only
     app1 = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
     return found | collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+
+
+def collect_png(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+    """The text entries of an open PNG file, named as libvips names them."""
+    entries = pngtext.read(file)
+    return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(entries)}
+
+
+def complete_png(file: BinaryIO, picture: Picture) -> None:
+    """Add to an open PNG file (r+b) the text entries that libvips would garble."""
+    fields = picture.metadata.items()
+    entries = [(name.split("-", 3)[3], text) for name, (_, text) in fields if _garbled(name, text)]
+    if entries:
+        pngtext.add(file, entries)
+
+
+def _garbled(name: str, text: Any) -> bool:
+    """Whether a field is a PNG's text that is not all ASCII: libvips writes its UTF-8 as if it were Latin-1."""
+    return name.startswith(_TEXT) and not (name + str(text)).isascii()
 
 
 def complete_tiff(file: BinaryIO, picture: Picture) -> None:
@@ -97,8 +117,9 @@ def attach(
         del fields["iptc-data"]  # `complete_tiff` sees to it
     elif "iptc-data" in fields:
         fields["iptc-data"] = (_BLOB, _wrapped(fields["iptc-data"][1]))
-    if format.name != "PNG" and any(name.startswith("png-comment-") for name in fields):
+    if format.name != "PNG" and any(name.startswith(_TEXT) for name in fields):
         notices.append(f"{path}: {format.name} cannot hold the picture's text entries (kept by PNG)")
+    fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
     if "jpeg-thumbnail-data" in fields:
         fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
         fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")

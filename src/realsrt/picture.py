@@ -3,6 +3,7 @@
 `rgb_float` and `alpha_float` show it as a model wants it; `with_pixels` puts a result back into the same kind.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, UsageError
 
 TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
 
@@ -96,7 +97,10 @@ class Picture:
 
 
 def out_size(width: int, height: int, outscale: float, size: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Width and height of a result: `size` if given, else the input's times `outscale`, at least 1x1."""
+    """Width and height of a result: `size` if given, else the input's times `outscale`, at least 1x1. Raises
+    UsageError for an `outscale` that is no number above 0."""
+    if not (math.isfinite(outscale) and outscale > 0):
+        raise UsageError(f"outscale must be above 0, got {outscale}")
     return size or (max(1, round(width * outscale)), max(1, round(height * outscale)))
 
 

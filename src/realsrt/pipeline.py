@@ -19,6 +19,7 @@ from realsrt.imaging import tiling
 from realsrt.job import Blended, Job, Mosaic, Options, Rows, make_job
 from realsrt.kinds import Pixels, Planes
 from realsrt.many import run_many
+from realsrt.models.compiled import compile_for_inference
 from realsrt.regenerate import Origin, Sampling, regenerate
 from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
 
@@ -52,24 +53,30 @@ class Upscaled:
 class Upscaler:
     """A model made ready for pictures: moved to the device, in eval mode. Not for several threads at once."""
 
-    def __init__(self, model: Any, device: str | torch.device = "auto", precision: str = "auto") -> None:
-        """device: auto, cpu, cuda:0, mps. precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16.
-        Raises UsageError."""
+    def __init__(
+        self, model: Any, device: str | torch.device = "auto", precision: str = "auto", *, compile: bool = False
+    ) -> None:
+        """device: auto, cpu, cuda:0, mps. precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16. compile: by
+        torch.compile, which needs a C++ compiler; the first windows then take a minute, the others less, and last bits
+        differ. Raises UsageError."""
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # convolutions like it best
+        if compile:
+            compile_for_inference(self.model)
         self._runner = Runner(self.model, self.device, self.precision)
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str = "small", *, device: str | torch.device = "auto", precision: str = "auto"
-    ) -> Self:
+        cls, name_or_path: str = "small", *, device: str | torch.device = "auto", precision: str = "auto",
+        compile: bool = False,
+    ) -> Self:  # fmt: skip
         """An embedded model by name, a weight file, or "hf:org/repo[@revision]". Raises CheckpointError, UsageError."""
         from realsrt.checkpoint import load_model
 
         where = pick_device(device)
         pick_precision(precision, where)  # complain before loading
-        return cls(load_model(name_or_path), where, precision)
+        return cls(load_model(name_or_path), where, precision, compile=compile)
 
     def upscale(
         self,

@@ -107,7 +107,8 @@ def about(source: object, problem: BaseException) -> str:
     if isinstance(problem, MemoryError):
         text = "there is not enough memory for this picture; close other programs or use a smaller one"
     elif isinstance(problem, OSError):
-        text = one_line(f"{problem.filename or ''} {problem.strerror or problem}")
+        advice = "; see to its permissions" if isinstance(problem, PermissionError) else ""
+        text = one_line(f"{problem.filename or source}: {problem.strerror or problem}{advice}")
     elif not isinstance(problem, RealSRTError):
         text = f"unexpected {type(problem).__name__}: {text} (REALSRT_DEBUG=1 shows where)"
     return text if str(source) in text else f"{source}: {text}"

@@ -120,8 +120,8 @@ def read_picture(work: Work, item: Item, path: Path) -> "Picture":
         imageio.check_output(CONFIDENCE, width, height)
     if work.store.local:
         target = Path(work.store.path(item.target))
-        target.parent.mkdir(parents=True, exist_ok=True)
         check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+        target.parent.mkdir(parents=True, exist_ok=True)
     return replace(picture, source=None, notices=tuple(said(notice, item, path) for notice in picture.notices))
 
 

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 
 import realsrt
 from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, tools, train, upscale, visualize, web
@@ -58,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         return status if isinstance(status, int) else 0
     except CycloptsError as problem:
-        error(f"{one_line(str(problem))} See realsrt {' '.join(tokens[:1])} --help.".replace("realsrt -", "-"))
+        command = [] if isinstance(problem, UnknownCommandError) else tokens[:1]
+        told = one_line(str(problem)).replace("requires an argument", "is missing or has no value")
+        error(f"{told} See {' '.join(['realsrt', *command, '--help'])}.")
         return 2
     except RealSRTError as problem:
         error(str(problem))

@@ -9,7 +9,7 @@ from realsrt.batch import Job, plan_batch, take_shard
 from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
-from realsrt.errors import UsageError
+from realsrt.errors import ImageError, UsageError
 from realsrt.manifest import Manifest, remove_leftovers
 from realsrt.report import Report
 from realsrt.saving import CONFIDENCE, Files, settings_of
@@ -45,6 +45,10 @@ def upscale(
     device: Device = "auto",
     precision: Precision = "auto",
     fp32: Annotated[bool, option(help="The same as --precision fp32.")] = False,
+    compile: Annotated[
+        bool,
+        option(help="Compile the model (needs a C++ compiler): the first windows take a minute, the others less."),
+    ] = False,
     suffix: Annotated[str, option(help="Added to each output's name, before its extension.")] = "",
     ext: Annotated[
         str, option("--ext", "-f", help="Output format: auto (as the input), png, jpg, webp, tif, ...")
@@ -56,7 +60,10 @@ def upscale(
     confidence: Annotated[
         bool, option(help=f"Save how sure the model is as NAME{CONFIDENCE}, of the output's size; brighter = surer.")
     ] = False,
-    save_steps: Annotated[bool, option(help="Save the picture after each step as NAME_step1.EXT and so on.")] = False,
+    save_steps: Annotated[
+        bool,
+        option(help="Save the picture after each step as NAME_step1.EXT and so on, with --confidence its map too."),
+    ] = False,
     seed: Annotated[int | None, option(help="For what is random (nothing is, by default).")] = None,
     recursive: Annotated[bool, option(help="Folders inside folders too; their structure is kept.")] = False,
     resume: Annotated[bool, option(help="Skip pictures made of the same input with the same settings.")] = False,
@@ -84,6 +91,10 @@ def upscale(
     """
     size = final_size(resize, outscale)
     precise = chosen_precision(precision, fp32)
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"--quality goes from 1 to 100, got {quality}")
+    if max_pixels < 1:
+        raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
     companions = [CONFIDENCE] if confidence else []
     jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
     _check_formats(jobs)
@@ -104,7 +115,7 @@ def upscale(
             return 0
         from realsrt.pipeline import Upscaler
 
-        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision=precise)
+        up = Upscaler.from_pretrained(model_path or model_name, device=device, precision=precise, compile=compile)
         settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
@@ -163,4 +174,7 @@ def _check_formats(jobs: list[Job]) -> None:
     from realsrt.imageio import output_format
 
     for job in {job.target.suffix: job for job in jobs}.values():
-        output_format(job.target)
+        try:
+            output_format(job.target)
+        except ImageError as problem:
+            raise UsageError(str(problem)) from problem

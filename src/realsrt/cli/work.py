@@ -193,8 +193,8 @@ class Work:
         imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
         if files.confidence:
             imageio.check_output(job.beside(CONFIDENCE), width, height)
-        job.target.parent.mkdir(parents=True, exist_ok=True)
         check_place(job.target, width * height * picture.pixels.shape[2], picture.depth)
+        job.target.parent.mkdir(parents=True, exist_ok=True)
         return _Input(picture, digest, why, time.perf_counter() - started)
 
     def _write(self, job: Job, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:

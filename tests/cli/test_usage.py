@@ -1,0 +1,53 @@
+"""Wrong usage through the real command: one line, exit status 2, nothing left behind."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from realsrt import imageio
+from realsrt.cli import main
+from realsrt.picture import Picture
+
+
+def picture(folder):
+    imageio.write(folder / "a.png", Picture.from_array(np.zeros((8, 9, 3), np.uint8)))
+    return folder / "a.png"
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        (["-s", "nan"], "outscale must be above 0"),
+        (["-s", "inf"], "outscale must be above 0"),
+        (["--steps", "99999"], "steps must be at most"),
+        (["--quality", "101"], "--quality goes from 1 to 100"),
+        (["--max-pixels", "0"], "--max-pixels must be at least 1"),
+        (["-f", "jpg"], "contradicts --ext jpg"),
+    ],
+)
+def test_impossible_options_are_usage(options, says, tmp_path, capfd):
+    argv = ["upscale", str(picture(tmp_path)), "-o", str(tmp_path / "out.png")]
+    assert main([*argv, *options]) == 2
+    assert says in capfd.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_format_that_cannot_be_written_is_usage(tmp_path, capfd):
+    argv = ["upscale", str(picture(tmp_path)), "-o", str(tmp_path / "out.bmp")]
+    assert main(argv) == 2
+    assert "cannot write '.bmp'" in capfd.readouterr().err
+
+
+def test_no_folder_is_left_where_there_is_no_room(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10, total=10, used=0))
+    target = tmp_path / "new" / "er" / "out.png"
+    argv = ["upscale", str(picture(tmp_path)), "-o", str(target)]
+    assert main(argv) == 1
+    assert "KB are free" in capfd.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_command_that_is_none_points_to_the_help_that_is(capfd):
+    assert main(["upscal"]) == 2
+    assert capfd.readouterr().err.strip().endswith("See realsrt --help.")
