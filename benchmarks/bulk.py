@@ -1,6 +1,6 @@
 """What `realsrt bulk` costs against `realsrt upscale`: the same pictures, model and cores, each in its own process.
 
-    python benchmarks/bulk.py examples --pictures 8 --side 128 --actors 2
+    python benchmarks/bulk.py examples --pictures 8 --side 256 --actors 1 --threads 2
 
 Prints a line of JSON: wall seconds of both commands, start and end included, and their ratio.
 """
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--actors", type=int, default=2)
+    parser.add_argument("--threads", type=int, help="an actor; with as many as upscale uses, bytes are the same")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -33,6 +34,7 @@ def main() -> None:
         cut(asked.folder, folder / "in", asked.pictures, asked.side)
         plain, _ = timed("upscale", str(folder / "in"), "-o", str(folder / "up"), "-g", "cpu")
         actors = ["--num-actors", str(asked.actors), "-g", "cpu", "--object-store-mb", "200"]
+        actors += ["--threads", str(asked.threads)] if asked.threads else []
         bulk, told = timed("bulk", str(folder / "in"), str(folder / "bulk"), *actors)
         same = all(
             path.read_bytes() == (folder / "bulk" / path.name).read_bytes() for path in (folder / "up").glob("*.png")
@@ -46,7 +48,7 @@ def cut(source: Path, target: Path, count: int, side: int) -> None:
     rng = np.random.default_rng(0)
     for number in range(count):
         pixels = pictures[number % len(pictures)]
-        y, x = (int(rng.integers(0, length - side + 1)) for length in pixels.shape[:2])
+        y, x = (int(rng.integers(0, max(0, length - side) + 1)) for length in pixels.shape[:2])
         imageio.write(target / f"{number}.png", Picture.from_array(pixels[y : y + side, x : x + side]))
 
 
