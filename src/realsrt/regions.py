@@ -58,9 +58,14 @@ def _box(x0: int, y0: int, x1: int, y1: int, hw: tuple[int, int]) -> Tensor:
     return mask_HW
 
 
-def _below(limit: float, hw: tuple[int, int], confidence: np.ndarray | None) -> Tensor:
+def check_limit(limit: float) -> None:
+    """Raises UsageError for a confidence that nothing, or everything, is below."""
     if not 0 < limit < 1:
         raise UsageError(f"a confidence to be below lies between 0 and 1, got {limit:g}")
+
+
+def _below(limit: float, hw: tuple[int, int], confidence: np.ndarray | None) -> Tensor:
+    check_limit(limit)
     if confidence is None:
         raise UsageError("this result has no confidence map: upscale with confidence=True, or give a box or a mask")
     cells = confidence < limit

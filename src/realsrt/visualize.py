@@ -242,13 +242,14 @@ def _gif(one: Strip) -> bytes:
     for (title, image, grid), zoomed in zip(_panels(one, 480), _zoomed(one, 480), strict=True):
         zoomed.thumbnail((image.width, image.height))
         frame = Image.new("RGB", (2 * image.width + zoomed.width + 20, image.height + 26), "white")
-        for x, part in ((0, image), (image.width + 10, zoomed), (image.width + zoomed.width + 20, grid)):
-            frame.paste(part, (x, 26))
+        frame.paste(image, (0, 26))
+        frame.paste(zoomed, (image.width + 10, 26))
         font = ImageFont.load_default(16)
         ImageDraw.Draw(frame).text((4, 4), title, fill="black", font=font)
         if title != "input":
             at = (image.width + zoomed.width + 20, 4)
             ImageDraw.Draw(frame).text(at, "confidence (darker = surer)", fill="black", font=font)
+            frame.paste(grid, (at[0], 26))
         frames.append(frame)
     buffer = io.BytesIO()
     times = [1000] * (len(frames) - 1) + [2500]

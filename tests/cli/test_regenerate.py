@@ -7,6 +7,7 @@ import pytest
 
 from realsrt import checkpoint, imageio, presets
 from realsrt.cli import main
+from realsrt.cli.making import Making
 from realsrt.picture import Picture
 
 
@@ -98,9 +99,21 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(folder, capsys, argv
     assert not (folder / "never.png").exists()
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--box", "0,0,900,9"), ("--box", "50,50,40,60"), ("--below", "1.5"), ("--box", "0,0,9,9", "--candidates", "0"),
+        ("--box", "0,0,9,9", "--temperature", "-1"), ("--box", "0,0,9,9", "--top-k", "0"),
+    ],
+)  # fmt: skip
+def test_what_can_be_known_before_the_work_is_refused_before_it(folder, monkeypatch, argv):
+    monkeypatch.setattr(Making, "upscaler", lambda _: pytest.fail("the model was loaded"))
+    assert run(folder, *argv, output="never.png") == 2
+
+
 def test_an_odd_mask_and_a_target_that_is_the_input_are_refused(folder, capsys):
     imageio.write(folder / "odd.png", Picture.from_array(np.full((5, 5), 255, np.uint8)))
-    assert run(folder, "--mask", str(folder / "odd.png"), output="never.png") == 1
+    assert run(folder, "--mask", str(folder / "odd.png"), output="never.png") == 2
     assert "must have the output's size, 160x120, or the input's, 40x30" in capsys.readouterr().err
     assert run(folder, "--box", "0,0,9,9", output="in.png") == 2
     assert "is an input too" in capsys.readouterr().err

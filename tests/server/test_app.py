@@ -299,3 +299,10 @@ def test_the_service_would_not_share_its_folder(opened, up, tmp_path):
     opened()
     with pytest.raises(RealSRTError, match="another service is at work here"):
         Service(Settings(tmp_path / "data"), up)
+
+
+def test_the_root_points_on_and_no_page_asks_another_server(opened):
+    here = opened()
+    answer = here.http.get("/")
+    assert answer.json()["interface"] == "/openapi.json"
+    assert here.http.get("/docs").status_code == 404

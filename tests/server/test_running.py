@@ -220,8 +220,10 @@ def test_what_must_not_hurt(tmp_path, weights, pictures, expected):
         id = client.submit(pictures[5], steps=1)
         assert client.wait(id)["state"] == "done"
         assert client.result(id) == expected[pictures[5].name, 1.0]
-        saved = client.upscale(pictures[6], tmp_path / "saved.tif", steps=1)
+        saved = client.upscale(pictures[6], tmp_path / f"saved{pictures[6].suffix}", steps=1)
         assert saved.read_bytes() == expected[pictures[6].name, 1.0]
+        other = client.upscale(pictures[6], tmp_path / "other.jpeg", steps=1)  # a target's ending is its format
+        assert imageio.header(other).format == "JPEG"
         again = client.regenerate(id, box=[0, 0, 32, 32], seed=2)
         assert client.wait(again)["parent"] == id
         assert not list((tmp_path / "data" / "incoming").iterdir())

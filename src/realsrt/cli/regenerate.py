@@ -10,7 +10,7 @@ from realsrt.batch import Job
 from realsrt.cli.making import Making, one_picture
 from realsrt.cli.options import option
 from realsrt.cli.show import Screen, note
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import UsageError
 from realsrt.saving import CONFIDENCE, Files, save, told
 
 if TYPE_CHECKING:
@@ -60,12 +60,20 @@ def regenerate(
     if sum(given is not None for given in (box, mask, below)) != 1:
         raise UsageError("give one of --box X0,Y0,X1,Y1 (as often as needed), --mask FILE or --below CONFIDENCE")
     regions: list[Any] = [parse_box(text) for text in box or ()] or [below]
+    from realsrt.regenerate import Sampling
+    from realsrt.regions import check_limit, pixel_mask
+
+    Sampling(temperature, top_k, seed, candidates)  # what is wrong with it is said before the work
+    if below is not None:
+        check_limit(below)
     options = making.options()
     endings = [f"_{number}" for number in range(2, candidates + 1)]
     job = _with_companions(input, output, endings, confidence)
     picture = imageio.read(job.source, max_pixels=making.max_pixels)
     width, height = making.out_size(picture.width, picture.height)
     imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
+    for region in regions if box else ():
+        pixel_mask(region, (height, width), None)
     if mask is not None:
         regions = [read_mask(mask, (height, width), (picture.height, picture.width))]
     up = making.upscaler()
@@ -117,7 +125,8 @@ def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:
 
 
 def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "np.ndarray":
-    """A mask picture as bool (H, W) of the output's size; one of the input's size is enlarged. Raises ImageError."""
+    """A mask picture as bool (H, W) of the output's size; one of the input's size is enlarged. Raises ImageError,
+    UsageError."""
     import numpy as np
 
     from realsrt import imageio
@@ -127,7 +136,7 @@ def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "n
         rows, columns = (np.arange(out) * side // out for out, side in zip(out_hw, lq_hw, strict=True))
         bright = bright[rows[:, None], columns]
     if bright.shape != out_hw:
-        raise ImageError(
+        raise UsageError(
             f"{path}: is {bright.shape[1]}x{bright.shape[0]}; a mask must have the output's size, "
             f"{out_hw[1]}x{out_hw[0]}, or the input's, {lq_hw[1]}x{lq_hw[0]}"
         )

@@ -31,7 +31,10 @@ def create_app(service: Service) -> FastAPI:
         finally:
             service.stop()
 
-    app = FastAPI(title="RealSRT", version=__version__, description=ABOUT, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="RealSRT", version=__version__, description=ABOUT, lifespan=lifespan, redirect_slashes=False,
+        docs_url=None, redoc_url=None,  # FastAPI's pages fetch their scripts from elsewhere
+    )  # fmt: skip
     problems.install(app)
     owner = _owner(service)
     add_routes(app, service, owner)
@@ -82,6 +85,11 @@ def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> No
         return Models(
             models=[loaded, *others], device=str(service.up.device), precision=str(service.up.precision).split(".")[-1]
         )
+
+    @app.get("/", include_in_schema=False)
+    def root() -> dict[str, str]:
+        """Where to go on."""
+        return {"service": "RealSRT", "version": __version__, "interface": "/openapi.json", "jobs": "/v1/jobs"}
 
     @app.get("/healthz", tags=["service"])
     def healthz() -> Health:

@@ -45,8 +45,11 @@ class Client:
     ) -> Path:
         """Send a picture, wait, and save the result as `target` (NAME_x4.EXT beside the picture if not said).
 
-        Options are those of `submit`. Raises ServiceError.
+        Options are those of `submit`; `ext`, if not given, is the target's. Raises ServiceError.
         """
+        if target and Path(target).suffix:
+            ending = Path(target).suffix[1:].lower()
+            options = {"ext": {"jpeg": "jpg", "tiff": "tif"}.get(ending, ending), **options}
         id = self.submit(picture, **options)
         job = self.wait(id)
         path = Path(picture)
