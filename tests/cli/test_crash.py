@@ -142,8 +142,8 @@ def test_as_a_user_who_may_not_read_or_write(batch, tmp_path):
     ran = subprocess.run([*user, *batch(tmp_path / "out")], capture_output=True, text=True, check=False)
     assert ran.returncode == 1, ran.stderr
     statuses = [json.loads(line)["status"] for line in ran.stdout.splitlines()]
-    assert sorted(statuses) == ["done"] * 11 + ["failed"] * 2
-    assert "00.png Permission denied" in ran.stderr
+    assert sorted(statuses) == ["done"] * 11 + ["failed"] * 2, ran.stderr
+    assert "00.png: Permission denied" in ran.stderr
     assert "closed: cannot be listed: Permission denied" in ran.stderr
     (tmp_path / "none").mkdir(mode=0o755)
     ran = subprocess.run([*user, *batch(tmp_path / "none" / "out")], capture_output=True, text=True, check=False)
