@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt.disk import temporary_beside
+from realsrt.disk import check_place, temporary_beside
 from realsrt.errors import ImageError, UsageError
 from realsrt.formats import FORMATS, READERS, Format, check_output, output_format, supported_formats
 from realsrt.metadata import attach, collect, collect_png, collect_tiff, complete_png, complete_tiff, density
@@ -21,7 +21,17 @@ from realsrt.provenance import Provenance
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
-__all__ = ["FORMATS", "MAX_PIXELS", "check_output", "header", "output_format", "read", "supported_formats", "write"]
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "check_output",
+    "check_result",
+    "header",
+    "output_format",
+    "read",
+    "supported_formats",
+    "write",
+]
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
@@ -285,6 +295,13 @@ def write(
 def _kept(format: Format, picture: Picture) -> str:
     """What libvips shall write of stripped metadata: these formats have the density in EXIF, else holding nothing."""
     return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF") and picture.density != (1.0, 1.0) else "icc"
+
+
+def check_result(target: Path, picture: Picture, width: int, height: int) -> None:
+    """Refuse, before the work, what the format or the disk cannot hold: a result of this size, else like `picture`.
+    Raises ImageError."""
+    check_output(target, width, height, picture.has_alpha, picture.depth)
+    check_place(target, width * height * picture.pixels.shape[2], picture.depth)
 
 
 def _vips(pixels: np.ndarray) -> pyvips.Image:

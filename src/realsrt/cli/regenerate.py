@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from realsrt.batch import Job
 from realsrt.cli.making import Making, one_picture
-from realsrt.cli.options import option
+from realsrt.cli.options import NoProvenance, Quality, Strip, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.saving import CONFIDENCE, Files, save, told
@@ -41,13 +41,9 @@ def regenerate(
     ] = 1,
     making: Making = Making(),  # noqa: B008 - frozen
     confidence: Annotated[bool, option(help=f"Save how sure the model is as NAME{CONFIDENCE}.")] = False,
-    quality: Annotated[int | None, option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
-    strip: Annotated[
-        bool, option(help="Leave all metadata but the ICC profile and density out of the output.")
-    ] = False,
-    no_provenance: Annotated[
-        bool, option(help="Do not note software, model and settings in the output's XMP.")
-    ] = False,
+    quality: Quality = None,
+    strip: Strip = False,
+    no_provenance: NoProvenance = False,
 ) -> int:
     """Upscale a picture and generate one region of it anew, by sampling; the rest is what upscale makes of it.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from realsrt.batch import Job, plan_batch, take_shard
-from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
+from realsrt.cli.options import Device, ModelName, ModelPath, NoProvenance, Precision, Quality, Strip, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import ImageError, UsageError
@@ -71,16 +71,12 @@ def upscale(
     shard: Annotated[
         str | None, option(help="i/n: only the i-th (from 0) of n parts, for n runs side by side into one folder.")
     ] = None,
-    quality: Annotated[int | None, option(help="1 to 100, for JPEG, WebP and AVIF.")] = None,
+    quality: Quality = None,
     alpha: Annotated[
         Literal["lanczos", "model"], option(help="What enlarges transparency; the model takes twice the time.")
     ] = "lanczos",
-    strip: Annotated[
-        bool, option(help="Leave all metadata but the ICC profile and density out of the output.")
-    ] = False,
-    no_provenance: Annotated[
-        bool, option(help="Do not note software, model and settings in the output's XMP.")
-    ] = False,
+    strip: Strip = False,
+    no_provenance: NoProvenance = False,
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 500_000_000,
 ) -> int:
     """Upscale pictures: files, folders and globs to a file or a folder.

@@ -8,7 +8,6 @@ from typing import Any
 
 from realsrt import imageio
 from realsrt.batch import Job
-from realsrt.disk import check_place
 from realsrt.errors import RealSRTError
 from realsrt.picture import Picture
 from realsrt.pipeline import Upscaled, Upscaler
@@ -47,8 +46,7 @@ class Maker:
         """The input, if its result can be written. Raises ImageError."""
         picture = imageio.read(source, max_pixels=self._max_pixels)
         width, height = record.options.out_size(picture.width, picture.height)
-        imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
-        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+        imageio.check_result(target, picture, width, height)
         return picture
 
     def make(self, record: Record, source: Path, target: Path, progress: Progress, show: Show | None) -> Made:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from realsrt import imageio
-from realsrt.disk import check_place
 from realsrt.errors import UsageError
 from realsrt.picture import out_size
 from realsrt.report import Record
@@ -95,8 +94,7 @@ def _one(
         up = engine.upscaler(choices.model)
         picture = imageio.read(upload, max_pixels=engine.max_pixels)
         width, height = out_size(picture.width, picture.height, choices.outscale)
-        imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
-        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+        imageio.check_result(target, picture, width, height)
         what = f"{upload.name} ({place})"
         on_progress = engine.watch(session.stop, lambda done, total, left: put(Progress(done, total, left, what)))
         out, store = rows_of(up, picture, choices, target, on_progress)

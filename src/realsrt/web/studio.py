@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from realsrt import imageio
-from realsrt.disk import check_place
 from realsrt.errors import ImageError, UsageError
 from realsrt.picture import out_size
 from realsrt.web import previews
@@ -235,8 +234,7 @@ def _check(session: Session, choices: Choices, picture: Picture) -> None:
     assert session.source is not None
     width, height = out_size(picture.width, picture.height, choices.outscale)
     target = session.source.with_name(choices.target(session.source))
-    imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
-    check_place(target, width * height * picture.pixels.shape[2], picture.depth)
+    imageio.check_result(target, picture, width, height)
 
 
 def _mask(version: Version, region: Any) -> np.ndarray:
