@@ -9,6 +9,7 @@ import httpx
 
 from realsrt.cli import main
 from realsrt.web.app import POLICY, application, build
+from realsrt.web.options_panel import MOST_WAITING
 
 
 @pytest.fixture
@@ -23,10 +24,10 @@ def test_every_input_has_a_label(page):
             assert named or block.get_block_name() in ("html", "state", "tab", "accordion"), block
 
 
-def test_jobs_share_one_place_in_the_queue_and_no_handler_is_an_api(page):
+def test_jobs_wait_at_the_engine_and_no_handler_is_an_api(page):
     fns = list(page.fns.values())
     assert sum(fn.concurrency_id == "model" for fn in fns) == 3
-    assert all(fn.concurrency_limit == 1 for fn in fns if fn.concurrency_id == "model")
+    assert all(fn.concurrency_limit == MOST_WAITING for fn in fns if fn.concurrency_id == "model")
     assert all(fn.api_visibility == "private" for fn in fns)
 
 
@@ -61,4 +62,5 @@ def test_a_taken_port_is_one_line(weights, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert main(["web", "--port", str(port), "--model-path", str(weights)]) == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.endswith(f"cannot listen on 127.0.0.1:{port}: Address already in use; try another --port or --host\n")

@@ -22,7 +22,7 @@ def test_a_bad_picture_is_named_and_the_rest_done(engine, session, weights, make
     items = list(batch.run(engine, session, [bad, good, good], CHOICES))
     last = {item.number: item.record for item in items if isinstance(item, Row)}
     assert [last[number].status for number in range(3)] == ["failed", "done", "done"]
-    assert last[0].reason.startswith("bad.png: is not a picture")
+    assert last[0].reason.startswith("is not a picture")
     assert str(tmp_path) not in last[0].reason
     end = items[-1]
     assert isinstance(end, Finished)
@@ -46,7 +46,7 @@ def test_a_cancelled_batch_keeps_what_is_done(engine, session, make_picture):
     assert end.why == "cancelled"
     with zipfile.ZipFile(end.path) as packed:
         assert packed.namelist() == ["a_x4.png"]
-    assert not engine.lock.locked()
+    assert not engine.busy
 
 
 def test_no_files_is_an_error(engine, session):

@@ -133,6 +133,8 @@ def test_from_drop_to_download(page, weights, crop, tmp_path):
     page.locator("#regenerate").click()
     page.wait_for_selector("#status .bad")
     assert "Nothing is painted" in page.locator("#status").inner_text()
+    assert page.locator("#overlay input[type=number]").input_value() == "0.6"
+    assert page.locator("#stage img").nth(1).get_attribute("src") != plain
     box = canvas.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -149,10 +151,16 @@ def test_from_drop_to_download(page, weights, crop, tmp_path):
     second = download(page, "#download", tmp_path / "second.jpg").read_bytes()
     assert len({whole, first, second}) == 3
     assert b"regenerated" in second
+    page.get_by_label("Seed").fill("5")  # once more, and what was painted is still there
+    page.locator("#regenerate").click()
+    page.get_by_text("2 parts redone").wait_for()
+    page.locator("#undo").click()
+    page.get_by_text("1 part redone").wait_for()
     page.locator("#undo").click()
     page.get_by_text("1 part redone").wait_for(state="detached")
-    page.wait_for_timeout(500)
-    assert download(page, "#download", tmp_path / "undone.jpg").read_bytes() == whole
+    page.wait_for_timeout(1000)
+    undone = download(page, "#download", tmp_path / "undone.jpg").read_bytes()
+    assert undone == whole
 
 
 def test_unsure_places_by_keyboard(page, crop):
@@ -180,6 +188,89 @@ def test_unsure_places_by_keyboard(page, crop):
     page.locator("#undo").focus()
     page.keyboard.press("Enter")
     page.get_by_text("1 part redone").wait_for(state="detached")
+
+
+def test_options_that_cannot_be_are_said_and_nothing_hangs(page, crop):
+    drop(page, crop)
+    page.wait_for_selector("#facts .facts")
+    scale = page.get_by_label("Scale").first
+    scale.fill("100")
+    page.get_by_text("The scale goes up to 16, got 100").wait_for()
+    page.locator("#go").click()
+    page.wait_for_selector("#status .bad")
+    scale.fill("2")
+    page.wait_for_selector("#facts .facts")
+    page.locator("#go").click()
+    page.wait_for_selector("#status .good")
+    assert "200 × 160 px" in page.locator("#status").inner_text()
+
+
+def test_more_options_change_nothing_by_being_looked_at(page, crop, weights, tmp_path):
+    """And a result's command line is the one of its pixels, in the format chosen now."""
+    drop(page, crop)
+    page.wait_for_selector("#facts .facts")
+    page.get_by_role("button", name="More options").first.click()
+    page.get_by_label("Quality").first.wait_for()
+    assert page.get_by_label("Quality").first.input_value() == ""
+    page.locator("#go").click()
+    page.wait_for_selector("#status .good")
+    page.get_by_role("button", name="Command line").click()
+    page.get_by_label("Scale").first.fill("2")
+    page.get_by_text("press Upscale to use these options").wait_for()
+    page.get_by_label("Format").first.click()
+    page.get_by_role("option", name="webp").click()
+    page.get_by_text("sign_x4.webp: 400 × 320 px").wait_for()
+    assert "upscale sign.jpg -o sign_x4.webp --model-path" in page.locator(".command").inner_text()
+    assert main(["upscale", str(crop), "-o", str(tmp_path / "cli.webp"), "--model-path", str(weights)]) == 0
+    assert download(page, "#download", tmp_path / "page.webp").read_bytes() == (tmp_path / "cli.webp").read_bytes()
+
+
+def test_who_waits_for_another_can_cancel_or_leave_at_once(page, browser, url, crop, make_picture):
+    drop(page, SIGN)
+    page.wait_for_selector("#facts .facts")
+    page.locator("#go").click()
+    page.wait_for_selector("#status progress[value]")
+    other = browser.new_page()
+    other.set_default_timeout(WAIT)
+    other.goto(url)
+    drop(other, crop)
+    other.wait_for_selector("#facts .facts")
+    other.locator("#go").click()
+    other.get_by_text("1 before this one").wait_for()
+    other.locator("#cancel").click()
+    other.get_by_text("Cancelled").wait_for()
+    other.locator("#go").click()
+    other.get_by_text("1 before this one").wait_for()
+    assert page.locator("#cancel").is_visible()  # that is: while the first one works
+    other.get_by_label("Clear").first.click()
+    other.wait_for_selector("#status progress", state="detached")
+    drop(other, make_picture("noise.png"))
+    other.get_by_text("noise.png").first.wait_for()
+    page.locator("#cancel").click()
+    page.get_by_text("Cancelled").wait_for()
+    other.wait_for_timeout(2000)
+    assert not other.locator("#download").is_visible()
+    assert other.locator("#status").inner_text() == ""
+    assert other.locator("#go").is_enabled()
+    other.close()
+
+
+def test_interrupted_at_work_it_ends_quietly(browser, weights):
+    command = [sys.executable, "-m", "realsrt", "web", "--port", "0", "--device", "cpu", "--model-path", str(weights)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    page = browser.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(server.stdout.readline().split()[1])
+    page.wait_for_selector("#go")
+    drop(page, SIGN)
+    page.wait_for_selector("#facts .facts")
+    page.locator("#go").click()
+    page.wait_for_selector("#status progress[value]")
+    server.send_signal(signal.SIGINT)
+    page.get_by_text("The server has ended").wait_for()
+    assert server.wait(30) == 0
+    assert server.stderr.read() == ""
+    page.close()
 
 
 def test_cancel(page):
@@ -240,6 +331,18 @@ def test_many(page, weights, crop, make_picture, tmp_path):
         made = packed.read("sign_x4.jpg")
     assert main(["upscale", str(crop), "-o", str(tmp_path / "cli.jpg"), "--model-path", str(weights)]) == 0
     assert made == (tmp_path / "cli.jpg").read_bytes()
+
+
+def test_many_with_options_that_cannot_be(page, crop):
+    page.get_by_role("tab", name="Many pictures").click()
+    drop(page, crop, "#drop-many")
+    page.get_by_text("waiting").first.wait_for()
+    page.get_by_label("Scale").last.fill("100")
+    page.locator("#go-many").click()
+    page.wait_for_selector("#status-many .bad")
+    assert "The scale goes up to 16" in page.locator("#status-many").inner_text()
+    assert "not done" in page.locator("#table-many").inner_text()
+    assert page.locator("#go-many").is_visible()
 
 
 def test_many_cancelled(page):

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from realsrt import imageio
 from realsrt.cli import main
 from realsrt.errors import ImageError, UsageError
+from realsrt.picture import Picture
 from realsrt.provenance import provenance
 from realsrt.web import choices, studio
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled
+from realsrt.web.engine import Cancelled, Engine
 from realsrt.web.running import Progress
 from realsrt.web.session import Session, Version
 
@@ -159,7 +161,7 @@ def test_a_cancelled_job_leaves_what_there_was(engine, session, png):
     with pytest.raises(Cancelled):
         list(job)
     assert session.version is had
-    assert not engine.lock.locked()
+    assert not engine.busy
 
 
 def test_leaving_ends_the_job(engine, session, make_picture):
@@ -169,20 +171,82 @@ def test_leaving_ends_the_job(engine, session, make_picture):
         if isinstance(item, Progress) and item.done:
             break
     job.close()
-    assert not engine.lock.locked()
+    assert not engine.busy
     assert not [thread for thread in threading.enumerate() if thread.name == "job"]
 
 
 def test_a_job_waits_for_another_and_can_be_cancelled_meanwhile(engine, session, png):
     studio.open_picture(engine, session, png)
-    with engine.lock:
+    with engine.job(threading.Event()):
         job = studio.upscale(engine, session, Choices(MODEL))
-        assert next(job).what == "waiting for the model"
+        assert next(job).what == "waiting for the model, 1 before this one"
         threading.Timer(0.1, session.stop.set).start()
         started = time.monotonic()
         with pytest.raises(Cancelled):
             list(job)
         assert time.monotonic() - started < 5
+
+
+def test_jobs_come_in_the_order_they_were_asked_for(engine):
+    order, told = [], []
+
+    def job(name):
+        with engine.job(threading.Event(), told.append):
+            order.append(name)
+
+    threads = [threading.Thread(target=job, args=(name,)) for name in range(4)]
+    with engine.job(threading.Event()):
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while number not in told:  # in the queue
+                time.sleep(0.01)
+    for thread in threads:
+        thread.join(10)
+    assert order == [0, 1, 2, 3]
+    assert not engine.busy
+
+
+def test_when_the_server_ends_jobs_end(weights, session, make_picture):
+    engine = Engine(str(weights), device="cpu", max_pixels=1_000_000)
+    studio.open_picture(engine, session, make_picture("wide.png", 400, 300))
+    job = studio.upscale(engine, session, Choices(MODEL))
+    while not next(job).done:
+        pass
+    engine.closing.set()
+    with pytest.raises(Cancelled, match="the server has ended"):
+        list(job)
+
+
+def test_a_job_asked_for_is_forgotten_with_its_picture(engine, session, png):
+    studio.open_picture(engine, session, png)
+    session.begin()
+    before = session.stop
+    studio.open_picture(engine, session, png)
+    assert before.is_set()
+    assert session.claim() is None
+    session.begin()
+    assert session.claim() is session.stop
+    assert session.claim() is None
+    assert not session.stop.is_set()
+
+
+def test_frames_left_out_are_told(engine, session, tmp_path):
+    frames = [Image.new("L", (20, 16), shade) for shade in (10, 200)]
+    path = tmp_path / "moving.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    upscaled(engine, session, path)
+    assert session.version.notices == ("moving.gif: only the first of its 2 pages or frames is used",)
+
+
+def test_what_writing_loses_is_told(engine, session, tmp_path):
+    path = tmp_path / "deep.png"
+    imageio.write(path, Picture.from_array(np.full((16, 20, 3), 40_000, np.uint16)))
+    chosen = Choices(MODEL, format="jpg")
+    upscaled(engine, session, path, chosen)
+    made = studio.export(engine, session, chosen, session.version)
+    (said,) = session.version.remarks[made]
+    assert said.startswith("deep_x4.jpg: ")
+    assert "8" in said
 
 
 def test_what_is_no_picture_is_refused(engine, session, tmp_path):

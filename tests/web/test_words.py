@@ -28,6 +28,12 @@ def test_errors_are_alerts_and_progress_has_a_value():
     assert "about 2 min left" in html
 
 
+def test_other_options_than_the_results_are_said():
+    made = Choices(outscale=4, format="png")
+    shown = [words.facts("a.png", 9, 9, now, 1, None, True, made) for now in (Choices(format="jpg"), Choices(steps=1))]
+    assert ["press Upscale" in html for html in shown] == [False, True]
+
+
 def test_a_large_picture_says_what_is_different():
     assert "shown scaled down" in words.facts("a.png", 9000, 9000, Choices(), 1, 60.0, False)
     assert "1 windows" not in words.facts("a.png", 10, 10, Choices(), 2, 3.0, True)

@@ -34,7 +34,11 @@ def web(
     from realsrt.web.engine import Engine
 
     engine = Engine(model_path or model_name, device=device, precision=precision, max_pixels=max_pixels)
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        note(f"listening on {host}: whoever reaches this machine can use the page")
-    serve(engine, host, port, lambda url: print(f"RealSRT: {url}", flush=True))
+
+    def told(url: str) -> None:
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            note(f"listening on {host}: whoever reaches this machine can use the page")
+        print(f"RealSRT: {url}", flush=True)
+
+    serve(engine, host, port, told)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import socket
@@ -52,13 +53,13 @@ def application(engine: Engine, root: Path, *, max_file_size: str = "1gb") -> An
     import fastapi
     import gradio as gr
 
-    from realsrt.web import keys, style
+    from realsrt.web import scripts, style
 
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     gr.mount_gradio_app(
         app, build(engine, root), path="/", ssr_mode=False, pwa=False, footer_links=[], run_history=False,
         mcp_server=False, max_file_size=max_file_size, theme=style.theme(), css=style.CSS,
-        head=style.HEAD + keys.SCRIPT, allowed_paths=[str(root)],
+        head=style.HEAD + scripts.SCRIPT, allowed_paths=[str(root)],
     )  # fmt: skip
     return _with_policy(app)
 
@@ -83,15 +84,27 @@ def serve(engine: Engine, host: str, port: int, told: Callable[[str], None]) -> 
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as problem:
-        raise UsageError(f"cannot listen on {host}:{port}: {problem.strerror or problem}; try --port") from problem
+        known = problem.errno if isinstance(problem.errno, int) and problem.errno > 0 else None
+        why = os.strerror(known) if known else problem.strerror or problem
+        raise UsageError(f"cannot listen on {host}:{port}: {why}; try another --port or --host") from problem
     root = make_root()
     os.environ["GRADIO_TEMP_DIR"] = str(root / "uploads")
     try:
         config = uvicorn.Config(application(engine, root), log_level="warning", timeout_graceful_shutdown=2)
         shown = f"[{host}]" if ":" in host else host
         told(f"http://{shown}:{listening.getsockname()[1]}/")
+        server = uvicorn.Server(config)
+        stop = server.handle_exit
+
+        def ending(*signal: Any) -> None:
+            """Jobs end and say so on their pages; that their connections are cut then is no error."""
+            engine.closing.set()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            stop(*signal)
+
+        server.handle_exit = ending  # type: ignore[method-assign]
         with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it
-            uvicorn.Server(config).run(sockets=[listening])
+            server.run(sockets=[listening])
     finally:
         listening.close()
         shutil.rmtree(root, ignore_errors=True)

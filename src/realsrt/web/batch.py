@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -13,8 +14,8 @@ from realsrt.errors import UsageError
 from realsrt.picture import out_size
 from realsrt.report import Record
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled, Engine, plainly, provenance_of, rows_of
-from realsrt.web.running import Progress, Put, watched
+from realsrt.web.engine import Cancelled, Engine, named, plainly, provenance_of, rows_of
+from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session
 
 MOST = 200  # files a time
@@ -49,13 +50,12 @@ def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices)
     def work(put: Put) -> None:
         made, why = [], ""
         archive = session.place("realsrt.zip")
-        put(Progress(0, 0, what="waiting for the model"))
         try:
-            with engine.job(stop):
+            with engine.job(stop, waiting(put)):
                 for number, (upload, name) in enumerate(zip(uploads, names, strict=True)):
                     put(Row(number, Record(upload.name, name, "working")))
                     target = archive.with_name(name)
-                    record = _one(engine, session, upload, target, choices, put, f"{number + 1} of {len(uploads)}")
+                    record = _one(engine, stop, upload, target, choices, put, f"{number + 1} of {len(uploads)}")
                     made += [target] if record.status == "done" else []
                     put(Row(number, record))
         except Cancelled as end:
@@ -85,7 +85,7 @@ def target_names(uploads: list[Path], choices: Choices) -> list[str]:
 
 
 def _one(
-    engine: Engine, session: Session, upload: Path, target: Path, choices: Choices, put: Put, place: str
+    engine: Engine, stop: threading.Event, upload: Path, target: Path, choices: Choices, put: Put, place: str
 ) -> Record:
     """Make one file; its failure is a record. Raises Cancelled."""
     started = time.perf_counter()
@@ -96,7 +96,7 @@ def _one(
         width, height = out_size(picture.width, picture.height, choices.outscale)
         imageio.check_result(target, picture, width, height)
         what = f"{upload.name} ({place})"
-        on_progress = engine.watch(session.stop, lambda done, total, left: put(Progress(done, total, left, what)))
+        on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left, what)))
         out, store = rows_of(up, picture, choices, target, on_progress)
         try:
             notices = imageio.write(
@@ -111,7 +111,7 @@ def _one(
     except (Cancelled, UsageError):
         raise
     except Exception as problem:
-        return replace(record, status="failed", reason=plainly(problem, upload))
+        return replace(record, status="failed", reason=_of(upload, plainly(problem, upload)))
     return replace(
         record,
         width=picture.width,
@@ -120,8 +120,13 @@ def _one(
         out_height=height,
         seconds=round(time.perf_counter() - started, 3),
         confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-        notices=tuple(notice.replace(str(upload), upload.name) for notice in (*picture.notices, *notices)),
+        notices=tuple(_of(upload, named(notice, upload, target)) for notice in (*picture.notices, *notices)),
     )
+
+
+def _of(upload: Path, text: str) -> str:
+    """Without the file's name, which stands before it in the row."""
+    return text.removeprefix(f"{upload.name}: ")
 
 
 def _zipped(archive: Path, made: list[Path]) -> Path | None:

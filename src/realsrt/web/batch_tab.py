@@ -9,11 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from realsrt.errors import RealSRTError
 from realsrt.report import Record
 from realsrt.web import batch, words
 from realsrt.web.batch import Finished, Row
-from realsrt.web.engine import Engine
+from realsrt.web.engine import Engine, plainly
 from realsrt.web.options_panel import OptionsPanel, job, quiet
 from realsrt.web.running import Progress
 from realsrt.web.session import Session
@@ -48,31 +47,37 @@ class BatchTab:
                 )
         outputs = [self.table, self.status, self.go, self.cancel, self.download]
         self.files.change(self._listed, [session, self.files], outputs, **quiet())
-        begun = self.go.click(self._begin, [session], outputs, **quiet())
-        begun.then(self._run, [session, self.files, *self.options.components], outputs, **job())
+        begun = self.go.click(self._begin, [session, *self.options.components], outputs, **quiet())
+        begun.success(self._run, [session, self.files, *self.options.components], outputs, **job())
         self.cancel.click(_stop, [session], None, **quiet())
 
     def _listed(self, session: Session, files: list[str] | None) -> dict[Any, Any]:
-        session.stop.set()
+        session.halt()
         records = [Record(Path(file).name, "", "waiting") for file in files or []]
         return {
             self.table: words.rows(records) or _EMPTY, self.status: "", self.download: gr.update(visible=False),
             self.go: gr.update(interactive=bool(files), visible=True), self.cancel: gr.update(visible=False),
         }  # fmt: skip
 
-    def _begin(self, session: Session) -> dict[Any, Any]:
+    def _begin(self, session: Session, *_: Any) -> dict[Any, Any]:
         session.begin()
         return {
-            self.status: words.bar(Progress(0, 0, what="waiting for the model")), self.go: gr.update(visible=False),
+            self.status: words.bar(Progress(0, 0, what="about to begin")), self.go: gr.update(visible=False),
             self.cancel: gr.update(visible=True), self.download: gr.update(visible=False),
         }  # fmt: skip
 
     def _run(self, session: Session, files: list[str] | None, *chosen: Any) -> Iterator[dict[Any, Any]]:
         records = [Record(Path(file).name, "", "waiting") for file in files or []]
         rest = {self.go: gr.update(visible=True), self.cancel: gr.update(visible=False)}
+        nothing, stop = {self.status: gr.skip()}, session.claim()
+        yield nothing  # of a generator without an item Gradio makes None for every output
+        if stop is None:
+            return
         try:
             uploads = [Path(file) for file in files or []]
             for item in batch.run(self._engine, session, uploads, self.options.read(chosen)):
+                if session.stop is not stop:  # other files were dropped
+                    break
                 if isinstance(item, Progress):
                     yield {self.status: words.bar(item)}
                 elif isinstance(item, Row):
@@ -80,11 +85,15 @@ class BatchTab:
                     yield {self.table: words.rows(records)}
                 elif isinstance(item, Finished):
                     yield rest | self._ended(item, records)
-        except RealSRTError as problem:
-            yield rest | {self.status: words.error(str(problem))}
+        except Exception as problem:
+            if session.stop is stop:
+                yield rest | {
+                    self.status: words.error(plainly(problem, None)), self.table: words.rows(_unfinished(records)),
+                }  # fmt: skip
+        yield nothing  # what comes last is sent twice
 
     def _ended(self, end: Finished, records: list[Record]) -> dict[Any, Any]:
-        left = [replace(r, status="left") if r.status in ("waiting", "working") else r for r in records]
+        left = _unfinished(records)
         count = {status: sum(r.status == status for r in left) for status in ("done", "failed", "left")}
         text = ", ".join(
             f"{count[status]} {name}" for status, name in (("done", "done"), ("failed", "failed"), ("left", "not done"))
@@ -96,6 +105,11 @@ class BatchTab:
             self.status: words.said(text[:1].upper() + text[1:], "good" if count["done"] else "bad"),
             self.download: gr.update(value=None if end.path is None else str(end.path), visible=end.path is not None),
         }
+
+
+def _unfinished(records: list[Record]) -> list[Record]:
+    """What has not been done will not be."""
+    return [replace(r, status="left") if r.status in ("waiting", "working") else r for r in records]
 
 
 def _stop(session: Session) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,10 @@ class Choices:
             "size": None, "confidence": True, "seed": None, "alpha": "lanczos",
             "keep_steps": False, "refine": self.refine, "confidence_exit": None,
         }  # fmt: skip
+
+    def of_file(self, now: Choices) -> Choices:
+        """These for the pixels, with the file's format, quality and metadata as in `now`."""
+        return replace(self, format=now.format, quality=now.quality, strip=now.strip, provenance=now.provenance)
 
     def target(self, source: Path) -> str:
         """The file's name: `sign.gif` becomes `sign_x4.png`."""

@@ -1,4 +1,4 @@
-"""The models behind the page: one job at a time."""
+"""The models behind the page: one job at a time, in the order they were asked for."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ Tell = Callable[[int, int, float | None], None]
 
 
 class Cancelled(RealSRTError):
-    """The person asked to stop."""
+    """The person asked to stop, or the server is to end."""
 
-    def __init__(self) -> None:
-        super().__init__("cancelled")
+    def __init__(self, why: str = "cancelled") -> None:
+        super().__init__(why)
 
 
 class Engine:
     """Models by name (of a file's path the last part), and the time they take.
 
-    `lock` keeps jobs apart: an Upscaler is not for several threads.
+    Jobs are kept apart, as an Upscaler is not for several threads. Once `closing` is set, all of them end.
     """
 
     def __init__(self, model: str = "small", *, device: str = "auto", precision: str = "auto", max_pixels: int) -> None:
@@ -43,7 +43,9 @@ class Engine:
         self.device, self.precision, self.max_pixels = device, precision, max_pixels
         self._sources = {Path(name).name if Path(name).suffix else name: name for name in (model, *embedded())}
         self.names = tuple(self._sources)
-        self.lock = threading.Lock()
+        self.closing = threading.Event()
+        self._turn = threading.Condition()
+        self._jobs: list[object] = []  # the first one has the model, the others wait
         self._loaded: dict[str, Upscaler] = {}
         self._seconds: float | None = None  # a window and step took, the last time
         self.upscaler(self.names[0])
@@ -63,16 +65,37 @@ class Engine:
         """A model's configuration."""
         return self.upscaler(name).model.config
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job has the model, or waits for it."""
+        return bool(self._jobs)
+
     @contextmanager
-    def job(self, stop: threading.Event) -> Iterator[None]:
-        """The model for oneself; waits for it. Raises Cancelled."""
-        while not self.lock.acquire(timeout=0.1):
-            if stop.is_set():
-                raise Cancelled
+    def job(self, stop: threading.Event, waiting: Callable[[int], None] = lambda ahead: None) -> Iterator[None]:
+        """The model for oneself, when those before are done; `waiting` is told how many they are. Raises Cancelled."""
+        ticket, told = object(), -1
+        with self._turn:
+            self._jobs.append(ticket)
         try:
+            with self._turn:
+                while ahead := self._jobs.index(ticket):
+                    self._check(stop)
+                    if ahead != told:
+                        told = ahead
+                        waiting(ahead)
+                    self._turn.wait(0.1)
+            self._check(stop)
             yield
         finally:
-            self.lock.release()
+            with self._turn:
+                self._jobs.remove(ticket)
+                self._turn.notify_all()
+
+    def _check(self, stop: threading.Event) -> None:
+        if self.closing.is_set():
+            raise Cancelled("the server has ended")
+        if stop.is_set():
+            raise Cancelled
 
     def windows(self, width: int, height: int, choices: Choices) -> int:
         """Windows times steps of a picture; what is wrong with the options, the pipeline says."""
@@ -92,8 +115,8 @@ class Engine:
 
         def on_progress(done: int, total: int) -> None:
             nonlocal last
-            if stop.is_set() and done < total:
-                raise Cancelled
+            if done < total:
+                self._check(stop)
             now = time.monotonic()
             if done:
                 self._seconds = (now - started) / done
@@ -134,4 +157,11 @@ def plainly(problem: BaseException, source: Path | None) -> str:
     """One line for the page: the file by its name only, never by its place on this machine."""
     if source is None or isinstance(problem, (UsageError, Cancelled)):
         return about("", problem)
-    return about(source, problem).replace(str(source), source.name)
+    return named(about(source, problem).partition("; if you trust the file, raise")[0], source)
+
+
+def named(text: str, *paths: Path) -> str:
+    """With the files by their names only."""
+    for path in paths:
+        text = text.replace(str(path), path.name)
+    return text

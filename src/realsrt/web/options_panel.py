@@ -14,6 +14,7 @@ from realsrt.web import choices
 from realsrt.web.choices import OWN, SAME, Choices
 from realsrt.web.engine import Engine
 
+MOST_WAITING = 24  # each holds a thread of Gradio's forty; further ones wait in Gradio's queue
 EFFORTS = ("Fast", "Standard", "Careful")
 
 
@@ -26,9 +27,7 @@ class OptionsPanel:
         model = engine.names[0]
         steps, stride, window = self._own(model)
         with gr.Row():
-            self.scale = gr.Number(
-                4, label="Scale", info="times wider and higher", minimum=0.25, maximum=16, min_width=120
-            )
+            self.scale = gr.Number(4, label="Scale", info="times wider and higher", min_width=120)
             self.format = gr.Dropdown(
                 [SAME, *writable()], value=SAME, label="Format", info="of the file", min_width=120
             )
@@ -45,7 +44,9 @@ class OptionsPanel:
             )
             self.color_fix = gr.Dropdown([OWN, *COLOR_FIXES], value=OWN, label="Colour fix")
             self.refine = gr.Dropdown([OWN, *REFINES], value=OWN, label="Later steps compute")
-            self.quality = gr.Number(None, label="Quality", info="1 to 100, of JPEG, WebP, AVIF; empty: the usual")
+            self.quality = gr.Textbox(  # a gr.Number makes 0 of None once it is unfolded
+                "", label="Quality", info="1 to 100, of JPEG, WebP, AVIF", placeholder="the usual", max_lines=1
+            )
             self.strip = gr.Checkbox(False, label="Leave metadata out", info="all but colour profile and density")
             self.provenance = gr.Checkbox(True, label="Note model and settings in the file")
         self.effort.input(self._of_effort, [self.effort, self.model], [self.steps, self.stride], **quiet())
@@ -57,6 +58,11 @@ class OptionsPanel:
             self.model, self.scale, self.format, self.steps, self.stride, self.fidelity, self.color_fix, self.refine,
             self.quality, self.strip, self.provenance,
         ]  # fmt: skip
+
+    @property
+    def of_pixels(self) -> list[Any]:
+        """Those that need the picture made again."""
+        return [self.model, self.scale, self.steps, self.stride, self.fidelity, self.color_fix, self.refine]
 
     @property
     def of_file(self) -> list[Any]:
@@ -90,8 +96,8 @@ def quiet(**more: Any) -> dict[str, Any]:
 
 
 def job(**more: Any) -> dict[str, Any]:
-    """For handlers that use the model: one at a time over all sessions."""
+    """For handlers that use the model. Whose turn it is, the engine says: who waits is told, and can cancel."""
     return {
-        "concurrency_id": "model", "concurrency_limit": 1, "show_progress": "hidden",
+        "concurrency_id": "model", "concurrency_limit": MOST_WAITING, "show_progress": "hidden",
         "api_visibility": "private", **more,
     }  # fmt: skip

@@ -68,8 +68,8 @@ class RedoPanel:
         """What was painted, (H,W,RGBA) each."""
         return list((values[0] or {}).get("layers") or [])
 
-    def show(self, session: Session) -> dict[Any, Any]:
-        """The present version to paint on, and its candidates."""
+    def show(self, session: Session, layers: Sequence[np.ndarray] = ()) -> dict[Any, Any]:
+        """The present version to paint on, what was painted before still there to be tried again; its candidates."""
         version = session.version
         if version is None or version.out is None:
             why = words.said(studio.why_not(session))
@@ -80,16 +80,11 @@ class RedoPanel:
         return {
             self.hint: gr.update(visible=False),
             self.body: gr.update(visible=True),
-            **self.keep(session, []),
+            self.editor: {
+                "background": str(studio.look(session, version, 0)[1]), "layers": list(layers), "composite": None,
+            },
             **self._found(session, version),
-        }
-
-    def keep(self, session: Session, layers: list[np.ndarray]) -> dict[Any, Any]:
-        """The present version with what was painted before, so that it can be tried again."""
-        if session.version is None:
-            return {}
-        background = str(studio.look(session, session.version, 0)[1])
-        return {self.editor: {"background": background, "layers": layers, "composite": None}}
+        }  # fmt: skip
 
     def _found(self, session: Session, version: Version) -> dict[Any, Any]:
         if not version.candidates:

@@ -27,6 +27,11 @@ class _Failed:
     problem: BaseException
 
 
+def waiting(put: Put) -> Callable[[int], None]:
+    """For `Engine.job`: tells how many jobs come before."""
+    return lambda ahead: put(Progress(0, 0, what=f"waiting for the model, {ahead} before this one"))
+
+
 def watched(work: Callable[[Put], None], stop: threading.Event) -> Iterator[Any]:
     """What `work(put)` puts, as it comes; of progress that piled up, the last. Raises what work raises.
 

@@ -32,7 +32,8 @@ def make_root() -> Path:
 class Version:
     """A result: whole, or with parts redone. `out` holds the tokens that redoing starts from; None for large pictures.
 
-    `choices` are those that it was made with; `redone` is what was redone since, for the file's provenance.
+    `choices` are those that it was made with; `redone` is what was redone since, for the file's provenance; `notices`
+    are remarks on the picture, such as frames left out.
     """
 
     picture: Picture
@@ -40,12 +41,14 @@ class Version:
     choices: Choices
     out: Upscaled | None = None
     redone: tuple[dict[str, Any], ...] = ()
+    notices: tuple[str, ...] = ()
     candidates: tuple[Upscaled, ...] = ()
     chosen: int = 0
     box: tuple[int, int, int, int] | None = None
     store: RowStore | None = None
     small: Picture | None = None
     files: dict[Any, Path] = field(default_factory=dict)
+    remarks: dict[Path, tuple[str, ...]] = field(default_factory=dict)  # of writing a file
 
     def close(self) -> None:
         if self.store:
@@ -53,10 +56,15 @@ class Version:
 
 
 class Session:
-    """State of one person. `stop` ends the job that runs. A copy is a new, empty one: that is how Gradio begins."""
+    """State of one person. A copy is a new, empty one: that is how Gradio begins.
+
+    `stop` is the present job's: set, it ends the job; another one in its place, and the job is of the past.
+    """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.stop = root, threading.Event()
+        self.root, self.stop, self._asked = root, threading.Event(), False
+        self.said = ""  # on the page, while no job says how it goes
+        self.ended: str | None = None  # how the job ended, to be shown: "" well, else why not
         self.folder: Path | None = None
         self.source: Path | None = None
         self.size: tuple[int, int] = (0, 0)
@@ -69,8 +77,19 @@ class Session:
         return Session(self.root)
 
     def begin(self) -> None:
-        """A job is about to start: what was asked to stop before stays so."""
-        self.stop = threading.Event()
+        """A job is asked for; one before it ends."""
+        self.halt()
+        self._asked = True
+
+    def claim(self) -> threading.Event | None:
+        """The `stop` of the job asked for, to whoever does it; None if it is no longer wanted."""
+        asked, self._asked = self._asked, False
+        return self.stop if asked else None
+
+    def halt(self) -> None:
+        """End the present job, and forget one that was asked for."""
+        self.stop.set()
+        self.stop, self._asked, self.said, self.ended = threading.Event(), False, "", None
 
     @property
     def version(self) -> Version | None:
@@ -110,7 +129,7 @@ class Session:
 
     def close(self) -> None:
         """Stop what runs and delete every file; the session can be used again."""
-        self.stop.set()
+        self.halt()
         self.forget_versions()
         self.source, self.before, self.batch, self._leaving = None, {}, None, []
         if self.folder:

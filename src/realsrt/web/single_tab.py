@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from realsrt.web.engine import Engine, plainly
 from realsrt.web.options_panel import OptionsPanel, job, quiet
 from realsrt.web.redo_panel import RedoPanel
 from realsrt.web.running import Progress
-from realsrt.web.session import Session, Version
+from realsrt.web.session import Session
 from realsrt.web.studio import Step
 
 SUFFIXES = [f".{ending}" for ending in PICTURES]
@@ -74,21 +74,24 @@ class SingleTab:
             self.file, self.facts, self.go, self.cancel, self.empty, self.input, self.stage, self.status, self.result,
             self.download, self.undo, self.overlay, self.command, *redo.outputs,
         ]  # fmt: skip
+        now = [session, self.overlay, redo.editor, *chosen]
         self.file.upload(self._open, [session, self.file, *chosen], everything, **quiet())
         self.file.clear(self._close, [session], everything, **quiet())
-        for option in (self.options.scale, self.options.steps, self.options.stride):
+        for option in self.options.of_pixels:
             option.change(self._facts, [session, *chosen], [self.facts], **quiet())
         for option in self.options.of_file:
             option.change(self._rewrite, [session, *chosen], [self.download, self.command, self.status], **quiet())
-        begun = self.go.click(self._begin, [session], everything, **quiet())
-        begun.then(self._upscale, [session, *chosen], everything, **job())
+        begun = self.go.click(self._begin, [session, *chosen], everything, **quiet())
+        ran = begun.success(self._upscale, [session, *chosen], everything, **job())
+        ran.then(self._ended, now, everything, **quiet())
         self.cancel.click(_stop, [session], None, **quiet())
         self.overlay.release(self._look, [session, self.overlay], [self.stage], **quiet())
         self.overlay.input(self._look, [session, self.overlay], [self.stage], **quiet(trigger_mode="always_last"))
-        begun = redo.go.click(self._begin, [session], everything, **quiet())
-        begun.then(self._regenerate, [session, self.overlay, *redo.inputs, *chosen], everything, **job())
-        redo.gallery.select(self._pick, [session, self.overlay, *chosen], everything, **quiet())
-        self.undo.click(self._undo, [session, self.overlay, *chosen], everything, **quiet())
+        begun = redo.go.click(self._begin, [session, *redo.inputs, *chosen], everything, **quiet())
+        ran = begun.success(self._regenerate, [session, *redo.inputs, *chosen], everything, **job())
+        ran.then(self._ended, now, everything, **quiet())
+        redo.gallery.select(self._pick, now, everything, **quiet())
+        self.undo.click(self._undo, now, everything, **quiet(trigger_mode="multiple"))
 
     # handlers
 
@@ -103,8 +106,8 @@ class SingleTab:
         except Exception as problem:
             mine = session.source
             session.close()
-            text = plainly(problem, mine or path)
-            return cleared | {self.file: None, self.status: words.error(text)}
+            session.said = words.error(plainly(problem, mine or path))
+            return cleared | {self.file: None, self.status: session.said}
         return cleared | {
             self.input: gr.update(value=str(preview), visible=True),
             self.empty: gr.update(visible=False),
@@ -129,49 +132,47 @@ class SingleTab:
             (width, height), name = session.size, session.source.name
             windows = self._engine.windows(width, height, choices)
             seconds, live = self._engine.estimate(windows), width * height <= studio.LIVE
-            return words.facts(name, width, height, choices, windows, seconds, live)
+            made = None if session.version is None else session.version.choices
+            return words.facts(name, width, height, choices, windows, seconds, live, made)
         except (UsageError, ValueError) as problem:
             return words.error(str(problem))
 
-    def _begin(self, session: Session) -> Shown:
+    def _begin(self, session: Session, *_: Any) -> Shown:
+        """What the job will be given is an input here too: what Gradio refuses of it is refused before anything is
+        hidden."""
         session.begin()
-        return self._running(words.bar(Progress(0, 0, what="waiting for the model")))
-
-    def _running(self, status: str) -> Shown:
+        session.said = words.bar(Progress(0, 0, what="about to begin"))
         return {
-            self.status: status, self.go: gr.update(visible=False), self.cancel: gr.update(visible=True),
+            self.status: session.said, self.go: gr.update(visible=False), self.cancel: gr.update(visible=True),
             self.undo: gr.update(interactive=False), self.redo.go: gr.update(interactive=False),
         }  # fmt: skip
 
     def _upscale(self, session: Session, *chosen: Any) -> Iterator[Shown]:
-        def begin() -> Iterator[Any]:
-            return studio.upscale(self._engine, session, self.options.read(chosen))
+        yield from self._follow(session, lambda: studio.upscale(self._engine, session, self.options.read(chosen)))
 
-        yield from self._follow(session, begin, 0, chosen, self._finished)
-
-    def _regenerate(self, session: Session, opacity: float, *values: Any) -> Iterator[Shown]:
-        count = len(self.redo.inputs)
-        asked, chosen = values[:count], values[count:]
-
+    def _regenerate(self, session: Session, *values: Any) -> Iterator[Shown]:
         def begin() -> Iterator[Any]:
             if session.version is None:
                 raise UsageError(studio.why_not(session))
-            region, sampling = self.redo.read(session.version, asked)
+            region, sampling = self.redo.read(session.version, values[: len(self.redo.inputs)])
             return studio.regenerate(self._engine, session, region, **sampling)
 
-        layers = self.redo.layers(asked)
-        yield from self._follow(
-            session, begin, opacity, chosen, lambda *args: self._finished(*args) | self.redo.keep(session, layers)
-        )
+        yield from self._follow(session, begin)
 
-    def _follow(
-        self, session: Session, begin: Callable[[], Iterator[Any]], opacity: float, chosen: Any,
-        finished: Callable[..., Shown],
-    ) -> Iterator[Shown]:  # fmt: skip
-        """Show a job as it goes, and how it ended: whatever happens, the buttons come back."""
-        lead = ""
+    def _follow(self, session: Session, begin: Callable[[], Iterator[Any]]) -> Iterator[Shown]:
+        """Show a job as it goes. A job that is no longer wanted, as the picture is gone, shows nothing.
+
+        How it ended is left to `_ended`: Gradio sends what came last twice, and between the two a person may go on.
+        """
+        nothing: Shown = {self.status: gr.skip()}
+        stop, lead = session.claim(), ""
+        yield nothing  # of a generator without an item Gradio makes None for every output
+        if stop is None:
+            return
         try:
             for item in begin():
+                if session.stop is not stop:
+                    break
                 if isinstance(item, Progress):
                     yield {self.status: words.bar(item, lead)}
                 elif isinstance(item, Step):
@@ -180,12 +181,28 @@ class SingleTab:
                         self.stage: gr.update(value=(str(item.before), str(item.after)), visible=True),
                         self.input: gr.update(visible=False),
                     }
-                elif isinstance(item, Version):
-                    yield finished(session, opacity, chosen)
+            else:
+                session.ended = ""
         except Exception as problem:
-            yield self._rested(session) | {self.status: words.error(plainly(problem, session.source))}
+            if session.stop is stop:
+                session.ended = plainly(problem, session.source)
+                yield {self.status: words.error(session.ended)}
+        yield nothing if session.stop is stop else {self.status: session.said}  # it may have come too late
 
-    def _rested(self, session: Session) -> Shown:
+    def _ended(self, session: Session, opacity: float, editor: Any, *chosen: Any) -> Shown:
+        """The result, or why there is none; either way the buttons come back."""
+        problem, session.ended = session.ended, None
+        if session.claim():  # Gradio did not let it begin
+            problem = "this could not begin: look through the options"
+        if problem is None:
+            return {self.status: gr.skip()}
+        if problem:
+            return self._rested(session, opacity) | {self.status: words.error(problem)}
+        assert session.version is not None
+        anew = not session.version.redone
+        return self._finished(session, 0 if anew else opacity, chosen, [] if anew else self.redo.layers([editor]))
+
+    def _rested(self, session: Session, opacity: float) -> Shown:
         redoable = session.version is not None and session.version.out is not None
         shown: Shown = {
             self.go: gr.update(visible=True, interactive=session.source is not None),
@@ -196,28 +213,32 @@ class SingleTab:
         if session.source is not None and session.version is None:  # no half-made picture is left standing
             shown |= {self.stage: gr.update(visible=False), self.input: gr.update(visible=True)}
         elif session.version is not None:
-            shown[self.stage] = self._look(session, 0)
+            shown |= {self.stage: self._look(session, opacity), self.overlay: opacity}
         return shown
 
-    def _finished(self, session: Session, opacity: float, chosen: Any) -> Shown:
-        """The present version on the screen, and its file behind the button."""
-        version = session.version
-        assert version is not None
-        assert session.source is not None
-        choices = self.options.read(chosen)
-        path = studio.export(self._engine, session, choices, version)
-        mean = None if version.confidence is None else float(version.confidence.mean())
-        picture = version.picture
-        return self._rested(session) | {
+    def _finished(self, session: Session, opacity: float, chosen: Any, layers: Sequence[Any] = ()) -> Shown:
+        """The present version on the screen, what was painted before on it, and its file behind the button."""
+        return self._rested(session, opacity) | {
             self.facts: self._facts(session, *chosen),
             self.input: gr.update(visible=False),
             self.stage: gr.update(value=self._look(session, opacity), visible=True),
-            self.overlay: opacity,
-            self.status: words.result(path.name, picture.width, picture.height, mean, len(version.redone)),
             self.result: gr.update(visible=True),
+            **self._file(session, chosen),
+            **self.redo.show(session, layers),
+        }
+
+    def _file(self, session: Session, chosen: Any) -> Shown:
+        """The present version's file, in the format chosen now, and words on it. Raises ImageError, UsageError."""
+        version, choices = session.version, self.options.read(chosen)
+        assert version is not None
+        assert session.source is not None
+        path = studio.export(self._engine, session, choices, version)
+        mean = None if version.confidence is None else float(version.confidence.mean())
+        size, remarks = (version.picture.width, version.picture.height), (*version.notices, *version.remarks[path])
+        return {
+            self.status: words.result(path.name, *size, mean, len(version.redone), remarks),
             self.download: gr.update(value=str(path), label=f"Download {path.suffix[1:].upper()}"),
-            self.command: words.command(choices, session.source, bool(version.redone)),
-            **self.redo.show(session),
+            self.command: words.command(version.choices.of_file(choices), session.source, bool(version.redone)),
         }
 
     def _look(self, session: Session, opacity: float) -> Any:
@@ -226,32 +247,25 @@ class SingleTab:
         before, after = studio.look(session, session.version, opacity)
         return str(before), str(after)
 
-    def _rewrite(self, session: Session, *chosen: Any) -> tuple[Any, Any, Any]:
+    def _rewrite(self, session: Session, *chosen: Any) -> Shown:
         """The file again, after its format or metadata changed; the pixels are there."""
-        version = session.version
-        if version is None or session.source is None:
-            return gr.skip(), gr.skip(), gr.skip()
+        if session.version is None or session.source is None:
+            return {self.status: gr.skip()}
         try:
-            choices = self.options.read(chosen)
-            path = studio.export(self._engine, session, choices, version)
+            return self._file(session, chosen)
         except Exception as problem:
-            return gr.skip(), gr.skip(), words.error(plainly(problem, session.source))
-        update = gr.update(value=str(path), label=f"Download {path.suffix[1:].upper()}")
-        picture = version.picture
-        mean = None if version.confidence is None else float(version.confidence.mean())
-        status = words.result(path.name, picture.width, picture.height, mean, len(version.redone))
-        return update, words.command(choices, session.source, bool(version.redone)), status
+            return {self.status: words.error(plainly(problem, session.source))}
 
-    def _pick(self, session: Session, opacity: float, event: gr.SelectData, *chosen: Any) -> Shown:
-        return self._try(session, lambda: studio.pick(session, int(event.index)), opacity, chosen)
+    def _pick(self, session: Session, opacity: float, editor: Any, event: gr.SelectData, *chosen: Any) -> Shown:
+        return self._try(session, lambda: studio.pick(session, int(event.index)), opacity, editor, chosen)
 
-    def _undo(self, session: Session, opacity: float, *chosen: Any) -> Shown:
-        return self._try(session, lambda: studio.undo(session), opacity, chosen)
+    def _undo(self, session: Session, opacity: float, editor: Any, *chosen: Any) -> Shown:
+        return self._try(session, lambda: studio.undo(session), opacity, editor, chosen)
 
-    def _try(self, session: Session, act: Callable[[], Any], opacity: float, chosen: Any) -> Shown:
+    def _try(self, session: Session, act: Callable[[], Any], opacity: float, editor: Any, chosen: Any) -> Shown:
         try:
             act()
-            return self._finished(session, opacity, chosen)
+            return self._finished(session, opacity, chosen, self.redo.layers([editor]))
         except Exception as problem:
             return {self.status: words.error(plainly(problem, session.source))}
 

@@ -14,8 +14,8 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.picture import out_size
 from realsrt.web import previews
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled, Engine, provenance_of, rows_of
-from realsrt.web.running import Progress, Put, watched
+from realsrt.web.engine import Cancelled, Engine, named, provenance_of, rows_of
+from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session, Version
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ class Step:
 def open_picture(engine: Engine, session: Session, uploaded: Path) -> imageio.Header:
     """Take a file in place of what there was. Raises ImageError."""
     session.close()
-    session.begin()
     header = imageio.header(uploaded, max_pixels=engine.max_pixels)
     session.source, session.size = session.take(uploaded), (header.width, header.height)
     return header
@@ -62,20 +61,20 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
         raise UsageError("drop a picture first")
 
     def work(put: Put) -> None:
-        put(Progress(0, 0, what="waiting for the model"))
-        with engine.job(stop):
+        with engine.job(stop, waiting(put)):
             put(Progress(0, 0, what="loading"))
             up, picture = engine.upscaler(choices.model), _read(engine, session)
+            notices = tuple(named(notice, source) for notice in picture.notices)
             _check(session, choices, picture)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             if picture.width * picture.height > LIVE:
                 out, store = rows_of(up, picture, choices, source, on_progress)
-                made = Version(store.picture(), out.confidence, choices, store=store)
+                made = Version(store.picture(), out.confidence, choices, store=store, notices=notices)
             else:
                 options = {key: value for key, value in choices.options().items() if key not in ("keep_steps", "size")}
                 made = None
                 for out in up.stream(picture, on_progress=on_progress, **options):
-                    made = Version(out.image, out.confidence, choices, out)
+                    made = Version(out.image, out.confidence, choices, out, notices=notices)
                     if out.step < out.num_steps:
                         put(Step(out.step, out.num_steps, *look(session, made, 0, picture)))
                 assert made is not None
@@ -111,8 +110,7 @@ def regenerate(
     def work(put: Put) -> None:
         assert version is not None
         assert version.out is not None
-        put(Progress(0, 0, what="waiting for the model"))
-        with engine.job(stop):
+        with engine.job(stop, waiting(put)):
             up = engine.upscaler(version.choices.model)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             out = up.regenerate(
@@ -124,8 +122,9 @@ def regenerate(
         if not isinstance(region, np.ndarray):
             note["below"] = region
         made = Version(
-            out.image, out.confidence, version.choices, out, (*version.redone, note | {"picked": 1}), found, 0, box
-        )
+            out.image, out.confidence, version.choices, out, (*version.redone, note | {"picked": 1}), version.notices,
+            found, 0, box,
+        )  # fmt: skip
         look(session, made, 0)
         session.versions.append(made)
         put(made)
@@ -161,15 +160,13 @@ def export(engine: Engine, session: Session, choices: Choices, version: Version)
     """The file: bytes as `realsrt upscale` writes them. What concerns pixels is as when it was made; format, quality
     and metadata as chosen now. Raises ImageError."""
     assert session.source is not None
-    made = replace(
-        version.choices, format=choices.format, quality=choices.quality, strip=choices.strip,
-        provenance=choices.provenance,
-    )  # fmt: skip
+    made = version.choices.of_file(choices)
     if made not in version.files:
         target = session.place(made.target(session.source))
         noted = provenance_of(engine.upscaler(made.model), made, version.redone)
-        imageio.write(target, version.picture, quality=made.quality, strip=made.strip, provenance=noted)
+        notices = imageio.write(target, version.picture, quality=made.quality, strip=made.strip, provenance=noted)
         version.files[made] = target
+        version.remarks[target] = tuple(named(notice, target) for notice in notices)
     return version.files[made]
 
 

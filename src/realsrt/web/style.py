@@ -54,13 +54,14 @@ footer { display: none !important; }
 #head h1 { font-size: 1.7rem; font-weight: 700; letter-spacing: -0.02em; margin: 0; }
 #head p { margin: 2px 0 0; color: var(--body-text-color-subdued); font-size: 1rem; }
 .facts, .hint { margin: 0; color: var(--body-text-color-subdued); font-size: .9rem; overflow-wrap: anywhere; }
-.facts > span { white-space: nowrap; } .facts > span:first-child, .facts > span:last-child { white-space: normal; }
+.facts > span { display: inline-block; }
 .facts b { color: var(--body-text-color); }
 .said, .going p { margin: 0; font-size: .95rem; overflow-wrap: anywhere; }
 .said { padding: 10px 14px; border-radius: 10px; background: var(--background-fill-secondary);
         border: 1px solid var(--border-color-primary); }
 .said.bad { border-color: #c2410c; background: #fff4ed; color: #7c2d12; }
 .dark .said.bad { background: #3a1a0c; color: #fed7aa; }
+.said + .said { margin-top: 6px; }
 .said.good { border-color: var(--primary-600); }
 .going progress { width: 100%; height: 8px; margin: 2px 0 6px; appearance: none; border: 0; border-radius: 6px;
                   overflow: hidden; background: var(--border-color-primary); }
@@ -82,8 +83,10 @@ footer { display: none !important; }
 .command { margin: 6px 0 0; padding: 10px 12px; overflow-x: auto; border-radius: 10px; font: .85rem var(--font-mono);
            background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
 .batch { overflow-x: auto; }
-.batch table { width: 100%; border-collapse: collapse; font-size: .92rem; }
-.batch th, .batch td { text-align: left; padding: 8px 10px; border-bottom: 1px solid var(--border-color-primary);
+.batch table { width: 100%; border: 0 !important; border-collapse: collapse; font-size: .92rem; }
+.batch tr { border: 0 !important; }
+.batch th, .batch td { text-align: left; padding: 8px 10px; border: 0 !important;
+                       border-bottom: 1px solid var(--border-color-primary) !important;
                        overflow-wrap: anywhere; font-weight: 400; vertical-align: top; }
 .batch thead th { color: var(--body-text-color-subdued); font-size: .82rem; }
 .batch th[scope=row] { min-width: 8em; }

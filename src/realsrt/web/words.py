@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
@@ -40,21 +41,28 @@ def duration(seconds: float) -> str:
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def facts(name: str, width: int, height: int, choices: Choices, windows: int, seconds: float | None, live: bool) -> str:
-    """What will be made of a picture."""
+def facts(
+    name: str, width: int, height: int, choices: Choices, windows: int, seconds: float | None, live: bool,
+    made: Choices | None = None,
+) -> str:  # fmt: skip
+    """What will be made of a picture; `made`: the choices of what is there already."""
     out_width, out_height = out_size(width, height, choices.outscale)
     lines = [f"<b>{escape(name)}</b>", f"{width} × {height} → {out_width} × {out_height} px"]
     lines.append(f"about {duration(seconds)}" if seconds is not None else f"{windows} windows to compute")
     if not live:
         lines.append("large: shown scaled down, the file is whole; parts cannot be redone")
+    if made is not None and made.of_file(choices) != choices:
+        lines.append("<b>press Upscale to use these options</b>")
     return '<p class="facts">' + " · ".join(f"<span>{line}</span>" for line in lines) + "</p>"
 
 
-def result(name: str, width: int, height: int, confidence: float | None, redone: int) -> str:
+def result(
+    name: str, width: int, height: int, confidence: float | None, redone: int, remarks: Sequence[str] = ()
+) -> str:
     parts = [f"{name}: {width} × {height} px"]
     parts += [f"mean confidence {confidence:.2f}"] if confidence is not None else []
     parts += [f"{redone} part{'s' * (redone > 1)} redone"] if redone else []
-    return said(" · ".join(parts), "good")
+    return said(" · ".join(parts), "good") + "".join(said(remark) for remark in remarks)
 
 
 def command(choices: Choices, source: Path, redone: bool) -> str:

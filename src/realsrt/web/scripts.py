@@ -1,4 +1,5 @@
-"""A script for the page: the line between before and after moves by arrow keys too, which Gradio's slider lacks."""
+"""Scripts for the page: the line between before and after moves by arrow keys too, which Gradio's slider lacks; on a
+phone the job that begins comes into view; leaving the page while a job runs is asked about."""
 
 SCRIPT = """<script>
 (() => {
@@ -26,6 +27,14 @@ SCRIPT = """<script>
       line.setAttribute('aria-valuenow', Math.round(100 * next));
     });
   };
+  document.addEventListener('click', (event) => {
+    if (innerWidth > 700 || !event.target.closest?.('#regenerate')) return;
+    setTimeout(() => document.querySelector('#status')?.scrollIntoView({block: 'center', behavior: 'smooth'}), 400);
+  });
+  addEventListener('beforeunload', (event) => {
+    const running = ['#cancel', '#cancel-many'].some((name) => document.querySelector(name)?.offsetParent);
+    if (running) event.preventDefault();
+  });
   const watch = () => new MutationObserver(dress).observe(document.body, {childList: true, subtree: true});
   document.body ? watch() : addEventListener('DOMContentLoaded', watch);
 })();
