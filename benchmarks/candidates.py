@@ -2,12 +2,15 @@
 
 On degraded validation pictures, regions of --side px are regenerated with several candidates each. Over all pairs of a
 region's candidates: how often the one of the higher score is the one closer to the target (squeeze distance, on the
-region and --context px around it); 50 % is chance. The mean over pictures, with a bootstrap 95 % interval. Beside it,
-the mean distance of the best by score, of all candidates, of the picture as it was before, and of the best that could
-have been chosen; differences paired by region, their intervals over pictures.
+region and --context px around it); 50 % is chance. The mean over pictures, with a bootstrap 95 % interval. The same of
+other orders, to see what could be had: nearness to the picture before, and to the target itself, in squared error.
+Then the mean distance of the best by score, of all candidates, of the picture as it was before, and of the best that
+could have been chosen; differences paired by region, their intervals over pictures. `--boldest 4` spreads the
+candidates' temperatures from --temperature to 4.
 """
 
 import argparse
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -20,14 +23,25 @@ from realsrt import scoring
 from realsrt.losses import load_squeeze_features
 from realsrt.metrics import bootstrap_interval
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
-from realsrt.pipeline import Upscaler
+from realsrt.pipeline import Upscaled, Upscaler
+
+
+def around(box: tuple[int, ...], context: int) -> tuple[slice, slice]:
+    """Rows and columns of a box (x0,y0,x1,y1) with its surroundings."""
+    x0, y0, x1, y1 = box
+    return slice(max(0, y0 - context), y1 + context), slice(max(0, x0 - context), x1 + context)
 
 
 def distance(features: SqueezeFeatures, image: Tensor, target: Tensor, box: tuple[int, ...], context: int) -> float:
     """Squeeze distance of a box (x0,y0,x1,y1) with its surroundings."""
-    x0, y0, x1, y1 = box
-    cut = slice(max(0, y0 - context), y1 + context), slice(max(0, x0 - context), x1 + context)
+    cut = around(box, context)
     return float(squeeze_distance(features, image[:, :, *cut], target[:, :, *cut]))
+
+
+def nearness(candidates: Sequence[Upscaled], other: Tensor, box: tuple[int, ...], context: int) -> list[float]:
+    """Minus each one's squared error on a box with its surroundings."""
+    cut = around(box, context)
+    return [-float((one.image[:, :, *cut] - other[:, :, *cut]).square().mean()) for one in candidates]
 
 
 @torch.inference_mode()
@@ -37,6 +51,7 @@ def main() -> None:
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--boldest", type=float)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--regions", type=int, default=2, help="a picture")
@@ -49,37 +64,51 @@ def main() -> None:
         Upscaler.from_pretrained(args.model),
         load_squeeze_features(args.features or scoring.checkout_features()),
     )
-    agreement: list[float] = []
+    agreement: dict[str, list[float]] = {name: [] for name in ("score", "nearness to before", "nearness to the target")}
     rows: dict[str, list[float]] = {name: [] for name in ("before", "mean", "best by score", "best possible")}
     for number, item in enumerate(degraded(args.target, args.protocol, 0, args.limit)):
         assert item.target is not None
         before = up.upscale(item.lq)
         rng = np.random.default_rng(number)
         height, width = item.target.shape[2:]
-        agreed, own = [], {name: [] for name in rows}
+        agreed: dict[str, list[float]] = {name: [] for name in agreement}
+        own: dict[str, list[float]] = {name: [] for name in rows}
         for _ in range(args.regions):
             x, y = (int(rng.integers(0, (size - args.side) // 8 + 1)) * 8 for size in (width, height))
             box = (x, y, x + args.side, y + args.side)
             best = up.regenerate(
-                before, box, temperature=args.temperature, top_k=args.top_k, seed=number, candidates=args.candidates
-            )
+                before, box, temperature=args.temperature, top_k=args.top_k, seed=number, candidates=args.candidates,
+                boldest=args.boldest,
+            )  # fmt: skip
             found = [distance(features, one.image, item.target, box, args.context) for one in best.candidates]
-            agreed += [float(found[i] < found[j]) for i, j in combinations(range(len(found)), 2)]  # sorted by score
+            near = [nearness(best.candidates, other, box, args.context) for other in (before.image, item.target)]
+            scores = [one.score or 0.0 for one in best.candidates]
+            for order, values in zip(agreed.values(), (scores, *near), strict=True):
+                order += [
+                    float((values[i] > values[j]) == (found[i] < found[j]))
+                    for i, j in combinations(range(len(found)), 2)
+                ]
             own["before"].append(distance(features, before.image, item.target, box, args.context))
             own["mean"].append(float(np.mean(found)))
             own["best by score"].append(found[0])
             own["best possible"].append(min(found))
-        agreement.append(float(np.mean(agreed)))
+        for name, order in agreed.items():
+            agreement[name].append(float(np.mean(order)))
         for name, values in own.items():
             rows[name].append(float(np.mean(values)))
-        print(f"{item.name}: agreement {agreement[-1]:.2f}", flush=True)
-    low, high = bootstrap_interval(agreement, 0)
-    pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * len(agreement)
+        print(f"{item.name}: agreement {agreement['score'][-1]:.2f}", flush=True)
+    count = len(agreement["score"])
+    pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * count
+    spread = "" if args.boldest is None else f" to {args.boldest:g}"
     print(
-        f"{args.model}, {len(agreement)} pictures, {pairs} pairs, temperature {args.temperature:g}, top-k {args.top_k}"
+        f"{args.model}, {count} pictures, {pairs} pairs, temperature {args.temperature:g}{spread}, "
+        f"top-k {args.top_k}"
     )
-    print(f"the surer one is the closer one: {100 * np.mean(agreement):.1f} % ({100 * low:.1f}…{100 * high:.1f})")
-    print("| choice | squeeze distance | difference to the mean of candidates |\n|---|---|---|")
+    print("| order by | the first is the closer one |\n|---|---|")
+    for name, values in agreement.items():
+        low, high = bootstrap_interval(values, 0)
+        print(f"| {name} | {100 * np.mean(values):.1f} % ({100 * low:.1f}…{100 * high:.1f}) |")
+    print("\n| choice | squeeze distance | difference to the mean of candidates |\n|---|---|---|")
     for name, values in rows.items():
         differences = [value - mean for value, mean in zip(values, rows["mean"], strict=True)]
         low, high = bootstrap_interval(differences, 0)

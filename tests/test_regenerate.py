@@ -158,6 +158,18 @@ def test_candidates_are_ranked_by_score_and_the_first_draw_is_the_single_one():
     np.testing.assert_array_equal(same[0].image, same[1].image)
 
 
+def test_temperatures_of_candidates_rise_to_the_boldest():
+    """Each is the draw that its own temperature and number give."""
+    before = result()
+    best = made().regenerate(before, BOX, seed=4, temperature=0.5, boldest=8, candidates=3)
+    assert sorted(one.temperature for one in best.candidates) == pytest.approx([0.5, 2, 8])
+    assert best.temperature == best.candidates[0].temperature
+    alike = made().regenerate(before, BOX, seed=4, temperature=2, candidates=3)
+    assert {one.temperature for one in alike.candidates} == {2}
+    (middle,) = [one for one in best.candidates if one.temperature == pytest.approx(2)]
+    assert sum((middle.ids == one.ids).all() for one in alike.candidates) == 1
+
+
 def test_again_and_back():
     before = result()
     image = before.image.copy()
@@ -282,6 +294,10 @@ def test_regions_that_are_refused(region, message):
         ({"temperature": float("nan")}, "temperature"),
         ({"top_k": 0}, "top_k"),
         ({"candidates": 0}, "candidates"),
+        ({"boldest": 2.0}, "boldest is for several candidates"),
+        ({"boldest": 0.5, "candidates": 2}, "boldest goes from the temperature"),
+        ({"boldest": 2.0, "candidates": 2, "temperature": 0}, "boldest goes from the temperature"),
+        ({"boldest": float("nan"), "candidates": 2}, "boldest goes from the temperature"),
     ],
 )
 def test_options_that_are_refused(options, message):

@@ -35,7 +35,8 @@ class Upscaled:
     order of the tile plan. Both have a leading batch axis if a tensor went in. step: of num_steps, from 1. steps: the
     picture after every step, the last included, if they were kept. window_steps: how many steps each window has taken,
     (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to go on, None where rows were
-    streamed. Of `regenerate` only: score, the mean confidence in the region; candidates, all of them, best first.
+    streamed. Of `regenerate` only: score, the mean confidence in the region; temperature, as drawn; candidates,
+    all of them, best first.
     """
 
     image: Any
@@ -47,6 +48,7 @@ class Upscaled:
     window_steps: np.ndarray | None = None
     origin: Origin | None = field(default=None, repr=False, compare=False)
     score: float | None = None
+    temperature: float | None = None
     candidates: tuple[Upscaled, ...] = field(default=(), repr=False)
 
 
@@ -196,6 +198,7 @@ class Upscaler:
         top_k: int | None = None,
         seed: int = 0,
         candidates: int = 1,
+        boldest: float | None = None,
         on_progress: Progress | None = None,
     ) -> Upscaled:
         """Generate a region of one picture's result anew, by sampling; all else is kept.
@@ -205,10 +208,12 @@ class Upscaler:
         that sees them, in the steps and with the options of `result`; outside it, pixels change within a token's side
         only (8 output pixels at x4), where old and new are feathered, and beyond that no byte does. temperature 0 is
         argmax; top_k: sample among the likeliest codes only; the same seed gives the same picture (on the CPU, to the
-        byte). With candidates > 1 the best by `score` is returned, and has all of them. `result` stays as it is; what
-        is returned can be regenerated again. Transparency is kept. Raises UsageError.
+        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `boldest` their
+        temperatures rise from `temperature` to it, by equal factors. `result` stays as it is; what is returned can be
+        regenerated again. Transparency is kept. Raises UsageError.
         """
-        return regenerate(self._runner, result, region, Sampling(temperature, top_k, seed, candidates), on_progress)
+        sampling = Sampling(temperature, top_k, seed, candidates, boldest)
+        return regenerate(self._runner, result, region, sampling, on_progress)
 
     def _run(
         self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None

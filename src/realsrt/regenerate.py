@@ -44,12 +44,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens, checked. Raises UsageError."""
+    """How to choose tokens, checked: the candidates' temperatures go from `temperature` to `boldest`, by equal factors
+    (without it they are all the same). Raises UsageError."""
 
     temperature: float
     top_k: int | None
     seed: int
     candidates: int
+    boldest: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -58,6 +60,18 @@ class Sampling:
             raise UsageError(f"top_k must be at least 1, got {self.top_k}")
         if self.candidates < 1:
             raise UsageError(f"candidates must be at least 1, got {self.candidates}")
+        if self.boldest is not None and not (math.isfinite(self.boldest) and 0 < self.temperature <= self.boldest):
+            raise UsageError(
+                f"boldest goes from the temperature ({self.temperature:g}, above 0) up, got {self.boldest}"
+            )
+        if self.boldest is not None and self.candidates < 2:
+            raise UsageError("boldest is for several candidates: ask for 2 or more")
+
+    def at(self, number: int) -> float:
+        """The temperature of candidate `number`, from 0."""
+        if self.boldest is None:
+            return self.temperature
+        return self.temperature * (self.boldest / self.temperature) ** (number / (self.candidates - 1))
 
 
 def regenerate(
@@ -137,7 +151,7 @@ class Place:
                 ids[found.index] = found.ids.numpy()
                 if steps is not None:
                     steps[found.index] = found.steps
-        return self._joined(image, belief, ids, steps)
+        return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number))
 
     def _again(self, batch: list[int], sampling: Sampling, number: int) -> Again:
         masks = torch.stack([self._masks[index] for index in batch])
@@ -149,7 +163,7 @@ class Place:
             mask=masks.flatten(1).repeat_interleave(groups, 1),
             places=[(y // self._fold, x // self._fold) for y, x in corners],
             grid=(masks.shape[1], masks.shape[2]),
-            temperature=sampling.temperature,
+            temperature=sampling.at(number),
             top_k=sampling.top_k,
             seed=(sampling.seed, number),
         )

@@ -1,6 +1,7 @@
 """`realsrt regenerate` with a tiny model from a file."""
 
 import json
+from html import unescape
 
 import numpy as np
 import pytest
@@ -51,7 +52,17 @@ def test_candidates_are_files_best_first(folder, capsys):
     said = json.loads(capsys.readouterr().out)
     assert [name.rsplit("/", 1)[1] for name in said["outputs"]] == ["many.png", "many_2.png", "many_3.png"]
     assert said["scores"] == sorted(said["scores"], reverse=True)
+    assert said["temperatures"] == [1, 1, 1]
     assert differs(folder / "many.png", folder / "many_2.png").any()
+
+
+def test_each_candidate_tells_its_own_temperature(folder, capsys):
+    assert run(folder, "--box", "40,32,88,72", "--candidates=3", "--boldest=4", output="many.png") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert sorted(said["temperatures"]) == [1, 2, 4]
+    for name, temperature in zip(said["outputs"], said["temperatures"], strict=True):
+        told = unescape(imageio.read(name).metadata["xmp-data"][1].decode())
+        assert f'"temperature": {temperature}' in told
 
 
 def test_several_boxes_come_one_after_the_other(folder):
@@ -86,6 +97,7 @@ def test_below_a_confidence(folder):
         (("--box", "0,0,9"), "--box takes X0,Y0,X1,Y1"),
         (("--box", "0,0,900,9"), "not inside the picture of 160x120"),
         (("--box", "0,0,9,9", "--candidates", "0"), "candidates"),
+        (("--box", "0,0,9,9", "--boldest", "2"), "boldest is for several candidates"),
         (("--box", "0,0,9,9", "--temperature", "-1"), "temperature"),
         (("--below", "0.000001"), "no place has a confidence below"),
         (("--mask", "nowhere.png"), "nowhere.png"),

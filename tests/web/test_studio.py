@@ -101,7 +101,7 @@ def test_redo_pick_undo(engine, session, png):
     whole = session.version.picture.pixels.copy()
     mask = np.zeros((120, 160), bool)
     mask[40:80, 60:100] = True
-    list(studio.regenerate(engine, session, mask, temperature=2.0, seed=3, candidates=3))
+    list(studio.regenerate(engine, session, mask, temperature=2.0, seed=3, candidates=3, boldest=4.0))
     first = session.version
     assert len(first.candidates) == 3
     assert len(studio.gallery(session, first)) == 3

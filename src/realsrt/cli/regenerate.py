@@ -39,6 +39,9 @@ def regenerate(
     candidates: Annotated[
         int, option(help="Make so many; the surest becomes the output, the others NAME_2.EXT, NAME_3.EXT and so on.")
     ] = 1,
+    boldest: Annotated[
+        float | None, option(help="The candidates' temperatures rise to this, from --temperature on.")
+    ] = None,
     making: Making = Making(),  # noqa: B008 - frozen
     confidence: Annotated[bool, option(help=f"Save how sure the model is as NAME{CONFIDENCE}.")] = False,
     quality: Quality = None,
@@ -59,7 +62,7 @@ def regenerate(
     from realsrt.regenerate import Sampling
     from realsrt.regions import check_limit, pixel_mask
 
-    Sampling(temperature, top_k, seed, candidates)  # what is wrong with it is said before the work
+    Sampling(temperature, top_k, seed, candidates, boldest)  # what is wrong with it is said before the work
     if below is not None:
         check_limit(below)
     options = making.options()
@@ -78,21 +81,26 @@ def regenerate(
         screen.begin(job.source.name)
         out = up.upscale(picture, on_progress=screen.windows, **options)
         for number, region in enumerate(regions, 1):
+            several = {"candidates": candidates, "boldest": boldest} if number == len(regions) else {}
             out = up.regenerate(
-                out, region, temperature=temperature, top_k=top_k, seed=seed,
-                candidates=candidates if number == len(regions) else 1, on_progress=screen.windows,
-            )  # fmt: skip
+                out, region, temperature=temperature, top_k=top_k, seed=seed, on_progress=screen.windows, **several
+            )
     from realsrt.provenance import provenance
 
     info = up.model.info
     said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed}
-    made = None if no_provenance else provenance(info.source, info.sha256, told(options) | said)
+
+    def made(one: "Upscaled") -> Any:
+        """Each file tells of its own temperature."""
+        own = {} if boldest is None else {"temperature": round(one.temperature or 0, 3)}
+        return None if no_provenance else provenance(info.source, info.sha256, told(options) | said | own)
+
     job.target.parent.mkdir(parents=True, exist_ok=True)
     plain = Files(making.max_pixels, quality, strip, not no_provenance, False, False)
     written = []
     for ending, other in zip(endings, out.candidates[1:], strict=True):
-        written += save(Job(job.source, job.beside(ending + job.target.suffix)), other, plain, made)[1]
-    notices, files = save(job, out, _with_map(plain) if confidence else plain, made)
+        written += save(Job(job.source, job.beside(ending + job.target.suffix)), other, plain, made(other))[1]
+    notices, files = save(job, out, _with_map(plain) if confidence else plain, made(out))
     for notice in (*picture.notices, *notices):
         note(notice)
     _tell(job, files[-1:] + written, out)
@@ -142,9 +150,12 @@ def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "n
 
 
 def _tell(job: Job, files: list[Path], out: "Upscaled") -> None:
-    scores = [round(candidate.score or 0, 4) for candidate in out.candidates or (out,)]
+    made = out.candidates or (out,)
+    scores = [round(one.score or 0, 4) for one in made]
+    drawn = [round(one.temperature or 0, 4) for one in made]
     if not sys.stdout.isatty():
-        print(json.dumps({"input": str(job.source), "outputs": [str(file) for file in files], "scores": scores}))
+        told = {"outputs": [str(file) for file in files], "scores": scores, "temperatures": drawn}
+        print(json.dumps({"input": str(job.source)} | told))
         return
-    for file, score in zip(files, scores, strict=True):
-        print(f"{file}  confidence in the region {score:.3f}")
+    for file, score, temperature in zip(files, scores, drawn, strict=True):
+        print(f"{file}  confidence in the region {score:.3f}, temperature {temperature:g}")

@@ -37,13 +37,21 @@ class RedoPanel:
                         0.05, 0.95, 0.5, step=0.05, label="Confidence below", visible=False, elem_id="below"
                     )
                     self.temperature = gr.Slider(
-                        0, 2, 1, step=0.1, label="Temperature", info="0: the likeliest; more: bolder"
+                        0, 4, 1, step=0.1, label="Temperature", info="0: the likeliest; more: bolder"
                     )
                     self.candidates = gr.Slider(1, 6, 3, step=1, label="Candidates", elem_id="candidates")
+                    self.boldest = gr.Slider(
+                        0,
+                        4,
+                        4,
+                        step=0.1,
+                        label="Boldest candidate",
+                        info="from one to the next, temperatures rise to this",
+                    )
                     self.seed = gr.Number(0, label="Seed", precision=0, info="another seed, other candidates")
                     self.go = gr.Button("Regenerate", variant="primary", elem_id="regenerate")
             self.gallery = gr.Gallery(
-                label="Pick a candidate · confidence", columns=3, height="auto", object_fit="contain", visible=False,
+                label="Pick · confidence, temperature", columns=3, height="auto", object_fit="contain", visible=False,
                 allow_preview=False, interactive=False, buttons=[], elem_id="gallery",
             )  # fmt: skip
         self.where.change(self._places, [self.where], [self.below, self.editor], **quiet())
@@ -54,15 +62,19 @@ class RedoPanel:
 
     @property
     def inputs(self) -> list[Any]:
-        return [self.editor, self.where, self.below, self.temperature, self.candidates, self.seed]
+        return [self.editor, self.where, self.below, self.temperature, self.candidates, self.boldest, self.seed]
 
     def read(self, version: Version, values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
         """The region, and the other arguments of `studio.regenerate`. Raises UsageError."""
-        _, where, below, temperature, candidates, seed = values
+        _, where, below, temperature, candidates, boldest, seed = values
         if seed is None or not 0 <= int(seed) < 2**63:
             raise UsageError("the seed is a whole number from 0")
         region = float(below) if where == UNSURE else studio.painted(version, self.layers(values))
-        return region, {"temperature": float(temperature), "candidates": int(candidates), "seed": int(seed)}
+        rises = candidates > 1 and 0 < temperature < boldest
+        return region, {
+            "temperature": float(temperature), "candidates": int(candidates), "seed": int(seed),
+            "boldest": float(boldest) if rises else None,
+        }  # fmt: skip
 
     def layers(self, values: Sequence[Any]) -> list[np.ndarray]:
         """What was painted, (H,W,RGBA) each."""

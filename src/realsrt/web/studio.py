@@ -92,7 +92,14 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
 
 
 def regenerate(
-    engine: Engine, session: Session, region: Any, *, temperature: float, seed: int, candidates: int
+    engine: Engine,
+    session: Session,
+    region: Any,
+    *,
+    temperature: float,
+    seed: int,
+    candidates: int,
+    boldest: float | None = None,
 ) -> Iterator[Progress | Version]:
     """Redo a region: a bool mask of the output's size, or a number: where confidence is below it. See
     `Upscaler.regenerate`. Raises UsageError, Cancelled."""
@@ -114,11 +121,13 @@ def regenerate(
             up = engine.upscaler(version.choices.model)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             out = up.regenerate(
-                version.out, region, temperature=temperature, seed=seed, candidates=candidates, on_progress=on_progress
-            )
+                version.out, region, temperature=temperature, seed=seed, candidates=candidates, boldest=boldest,
+                on_progress=on_progress,
+            )  # fmt: skip
         found = out.candidates or (out,)
         box = _bounds(mask)
         note = {"box": list(box), "temperature": temperature, "seed": seed, "candidates": candidates}
+        note |= {} if boldest is None else {"boldest": boldest}
         if not isinstance(region, np.ndarray):
             note["below"] = region
         made = Version(
@@ -189,7 +198,7 @@ def look(session: Session, version: Version, opacity: float, source: Picture | N
 
 
 def gallery(session: Session, version: Version) -> list[tuple[str, str]]:
-    """Crops of the candidates around the region, with what they are called."""
+    """Crops of the candidates around the region, with their score and temperature."""
     shown = []
     for number, out in enumerate(version.candidates, 1):
         key = ("crop", number)
@@ -197,8 +206,7 @@ def gallery(session: Session, version: Version) -> list[tuple[str, str]]:
             version.files[key] = previews.save(
                 previews.crop(out.image, version.box), session.place(f"candidate{number}")
             )
-        score = "" if out.score is None else f" · {out.score:.2f}"
-        shown.append((str(version.files[key]), f"{number}{score}"))
+        shown.append((str(version.files[key]), f"{out.score or 0:.2f} · T {out.temperature or 0:.2g}"))
     return shown
 
 

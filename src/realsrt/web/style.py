@@ -94,6 +94,8 @@ footer { display: none !important; }
 .batch td.done { color: var(--primary-700); } .dark .batch td.done { color: var(--primary-400); }
 .batch td.failed { color: #b43403; } .dark .batch td.failed { color: #fb923c; }
 :focus-visible { outline: 3px solid var(--primary-500) !important; outline-offset: 2px; }
+#gallery label { position: static !important; border: 0 !important; }  /* else over the first candidate */
+#gallery .grid-container { padding-top: 0 !important; }
 #gallery .grid-wrap, #gallery .fixed-height { min-height: 0 !important; height: auto !important; max-height: none; }
 @media (max-width: 700px) {
   .gradio-container .column, .gradio-container .row > * { min-width: 0 !important; }
