@@ -101,8 +101,7 @@ def main() -> None:
     pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * count
     spread = "" if args.boldest is None else f" to {args.boldest:g}"
     print(
-        f"{args.model}, {count} pictures, {pairs} pairs, temperature {args.temperature:g}{spread}, "
-        f"top-k {args.top_k}"
+        f"{args.model}, {count} pictures, {pairs} pairs, temperature {args.temperature:g}{spread}, top-k {args.top_k}"
     )
     print("| order by | the first is the closer one |\n|---|---|")
     for name, values in agreement.items():
