@@ -225,6 +225,18 @@ def test_more_options_change_nothing_by_being_looked_at(page, crop, weights, tmp
     assert download(page, "#download", tmp_path / "page.webp").read_bytes() == (tmp_path / "cli.webp").read_bytes()
 
 
+def test_a_file_that_cannot_be_is_not_handed_out(page, crop):
+    upscale(page, crop)
+    page.get_by_role("button", name="More options").first.click()
+    quality = page.get_by_label("Quality").first
+    quality.fill("0")
+    page.get_by_text("Quality goes from 1 to 100").wait_for()
+    assert page.locator("#download").is_disabled()
+    quality.fill("")
+    page.wait_for_selector("#status .good")
+    assert page.locator("#download").is_enabled()
+
+
 def test_who_waits_for_another_can_cancel_or_leave_at_once(page, browser, url, crop, make_picture):
     drop(page, SIGN)
     page.wait_for_selector("#facts .facts")

@@ -192,15 +192,13 @@ class SingleTab:
     def _ended(self, session: Session, opacity: float, editor: Any, *chosen: Any) -> Shown:
         """The result, or why there is none; either way the buttons come back."""
         problem, session.ended = session.ended, None
-        if session.claim():  # Gradio did not let it begin
-            problem = "this could not begin: look through the options"
-        if problem is None:
+        if problem is None or session.source is None:
             return {self.status: gr.skip()}
         if problem:
             return self._rested(session, opacity) | {self.status: words.error(problem)}
-        assert session.version is not None
-        anew = not session.version.redone
-        return self._finished(session, 0 if anew else opacity, chosen, [] if anew else self.redo.layers([editor]))
+        anew = session.version is not None and not session.version.redone
+        layers = [] if anew else self.redo.layers([editor])
+        return self._finished(session, 0 if anew else opacity, chosen, layers)
 
     def _rested(self, session: Session, opacity: float) -> Shown:
         redoable = session.version is not None and session.version.out is not None
@@ -223,7 +221,7 @@ class SingleTab:
             self.input: gr.update(visible=False),
             self.stage: gr.update(value=self._look(session, opacity), visible=True),
             self.result: gr.update(visible=True),
-            **self._file(session, chosen),
+            **self._rewrite(session, *chosen),
             **self.redo.show(session, layers),
         }
 
@@ -237,7 +235,7 @@ class SingleTab:
         size, remarks = (version.picture.width, version.picture.height), (*version.notices, *version.remarks[path])
         return {
             self.status: words.result(path.name, *size, mean, len(version.redone), remarks),
-            self.download: gr.update(value=str(path), label=f"Download {path.suffix[1:].upper()}"),
+            self.download: gr.update(value=str(path), label=f"Download {path.suffix[1:].upper()}", interactive=True),
             self.command: words.command(version.choices.of_file(choices), session.source, bool(version.redone)),
         }
 
@@ -248,13 +246,15 @@ class SingleTab:
         return str(before), str(after)
 
     def _rewrite(self, session: Session, *chosen: Any) -> Shown:
-        """The file again, after its format or metadata changed; the pixels are there."""
+        """The file in the format chosen now; or why there is none, as options can be such that nothing can be made."""
         if session.version is None or session.source is None:
             return {self.status: gr.skip()}
         try:
             return self._file(session, chosen)
         except Exception as problem:
-            return {self.status: words.error(plainly(problem, session.source))}
+            return {
+                self.status: words.error(plainly(problem, session.source)), self.download: gr.update(interactive=False),
+            }  # fmt: skip
 
     def _pick(self, session: Session, opacity: float, editor: Any, event: gr.SelectData, *chosen: Any) -> Shown:
         return self._try(session, lambda: studio.pick(session, int(event.index)), opacity, editor, chosen)
