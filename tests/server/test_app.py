@@ -226,21 +226,17 @@ def test_regenerating_and_regenerating_again(opened, picture, up):
     assert job["state"] == "done", job
     assert job["parent"] == parent.rpartition("/")[2]
     here.http.delete(parent)  # the chain does not need it
-    second = here.http.post(
-        f"/v1/jobs/{job['id']}/regenerate", json={"below": 0.6, "seed": 1, "candidates": 2, "boldest": 2.0}
-    )
+    second = here.http.post(f"/v1/jobs/{job['id']}/regenerate", json={"below": 0.6, "seed": 1, "candidates": 2})
     again = here.ended(second.json()["id"])
     assert [edit["seed"] for edit in again["regenerated"]] == [5, 1]
     expected = up.upscale(imageio.read(source), confidence=True)
     expected = up.regenerate(expected, (0, 0, 64, 64), temperature=2.0, seed=5)
     check(here, job, expected)
-    check(here, again, up.regenerate(expected, 0.6, seed=1, candidates=2, boldest=2.0))
+    check(here, again, up.regenerate(expected, 0.6, seed=1, candidates=2))
     assert "reaches outside" in problem(
         here.http.post(f"/v1/jobs/{job['id']}/regenerate", json={"box": [0, 0, 161, 9]}), 422
     )
     assert "one of them" in problem(here.http.post(f"/v1/jobs/{job['id']}/regenerate", json={}), 422)
-    alone = {"below": 0.6, "boldest": 2.0}
-    assert "boldest" in problem(here.http.post(f"/v1/jobs/{job['id']}/regenerate", json=alone), 422)
 
 
 def check(here, job, expected):

@@ -80,7 +80,7 @@ def states(page: Page, inputs: Path, take) -> None:
     page.wait_for_timeout(1000)
     page.locator("#regenerate").click()
     page.wait_for_selector("#gallery button img")
-    page.get_by_text("1 part redone").wait_for()
+    page.get_by_text("redone once").wait_for()
     take("5-redone")
     page.get_by_role("tab", name="Many pictures").click()
     page.locator("#drop-many input[type=file]").set_input_files([inputs / "sign.jpg", inputs / "broken.jpg"])

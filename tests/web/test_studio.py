@@ -15,7 +15,7 @@ from realsrt.picture import Picture
 from realsrt.provenance import provenance
 from realsrt.web import choices, studio
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled, Engine
+from realsrt.web.engine import Cancelled, Engine, plainly
 from realsrt.web.running import Progress
 from realsrt.web.session import Session, Version
 
@@ -271,6 +271,16 @@ def test_a_format_that_cannot_hold_it_is_refused_before_the_work(engine, session
     assert not any(isinstance(item, Progress) and item.total for item in seen)
 
 
+def test_errors_tell_no_place_of_this_machine(engine, session, make_picture):
+    studio.open_picture(engine, session, make_picture("clear.png", channels=4))
+    with pytest.raises(ImageError) as caught:
+        list(studio.upscale(engine, session, Choices(MODEL, format="jpg")))
+    assert str(session.root) in str(caught.value)
+    assert plainly(caught.value, session.source).startswith("clear_x4.jpg: JPEG cannot hold")
+    assert plainly(ValueError("odd"), session.source).startswith("clear.png: unexpected ValueError: odd")
+    assert plainly(OSError(28, "No space left on device"), session.source) == "clear.png: No space left on device"
+
+
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_any_kind_of_picture_can_be_looked_at(engine, session, make_picture, channels):
     upscaled(engine, session, make_picture("any.png", channels=channels))
@@ -306,5 +316,10 @@ def test_values_at_the_models_own_count_as_not_given():
     assert '"fidelity": 1.0' in told.parameters
     with pytest.raises(UsageError, match="a number is missing"):
         choices.make(*values[:1], None, *values[2:], own_steps=2, own_stride=56)
+    with pytest.raises(UsageError, match="the scale must be above 0, got -1"):
+        choices.make(*values[:1], -1, *values[2:], own_steps=2, own_stride=56)
+    with pytest.raises(UsageError, match="quality is a whole number from 1 to 100, or nothing; got abc"):
+        choices.make(*values[:8], "abc", *values[9:], own_steps=2, own_stride=56)
+    assert choices.make(*values[:8], "90", *values[9:], own_steps=2, own_stride=56).quality == 90
     with pytest.raises(UsageError, match="the scale goes up to 16"):
         choices.make(*values[:1], 17, *values[2:], own_steps=2, own_stride=56)

@@ -96,7 +96,7 @@ class Maker:
         for number, edit in enumerate(edits, 1):
             out = regenerate(
                 out, edit.region, temperature=edit.temperature, top_k=edit.top_k, seed=edit.seed,
-                candidates=edit.candidates, boldest=edit.boldest, on_progress=share(number),
+                candidates=edit.candidates, on_progress=share(number),
             )  # fmt: skip
         return out
 

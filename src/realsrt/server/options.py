@@ -108,16 +108,11 @@ class Regeneration(BaseModel):
     top_k: Annotated[int | None, Field(ge=1, le=65_536, description="Draw among the likeliest k tokens only.")] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Another seed, another picture.")] = 0
     candidates: Annotated[int, Field(ge=1, le=16, description="Draw so many; the most confident stays.")] = 1
-    boldest: Annotated[
-        float | None, Field(gt=0, le=10, description="The candidates' temperatures rise from `temperature` to this.")
-    ] = None
 
     @model_validator(mode="after")
     def _one_region(self) -> "Regeneration":
         if (self.box is None) == (self.below is None):
             raise ValueError("give box or below, one of them")
-        if self.boldest is not None and not (self.candidates > 1 and 0 < self.temperature <= self.boldest):
-            raise ValueError("boldest is for 2 candidates or more, and goes from the temperature (above 0) up")
         if self.box is not None:
             x0, y0, x1, y1 = self.box
             if not (0 <= x0 < x1 <= 1_000_000 and 0 <= y0 < y1 <= 1_000_000):

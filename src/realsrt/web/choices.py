@@ -70,11 +70,15 @@ def make(
     """Of the page's values; steps and stride at the model's own count as not given. Raises UsageError."""
     try:
         scale, closeness = float(outscale), float(fidelity)
-        taken = [None if value in (None, "") else int(value) for value in (steps, stride, quality)]
+        taken = [None if value is None else int(value) for value in (steps, stride)]
     except (TypeError, ValueError) as problem:
         raise UsageError("a number is missing: fill in scale, steps, stride and fidelity") from problem
     if not 0 < scale <= 16:
-        raise UsageError(f"the scale goes up to 16, got {scale:g}")
+        raise UsageError(f"the scale {'goes up to 16' if scale > 16 else 'must be above 0'}, got {scale:g}")
+    try:
+        given = None if quality in (None, "") else int(quality)
+    except (TypeError, ValueError) as problem:
+        raise UsageError(f"quality is a whole number from 1 to 100, or nothing; got {quality}") from problem
     return Choices(
         model,
         scale,
@@ -84,7 +88,7 @@ def make(
         closeness,
         None if color_fix == OWN else color_fix,
         None if refine == OWN else refine,
-        taken[2],
+        given,
         strip,
         provenance,
     )

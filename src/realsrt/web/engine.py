@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -72,16 +73,17 @@ class Engine:
 
     @contextmanager
     def job(self, stop: threading.Event, waiting: Callable[[int], None] = lambda ahead: None) -> Iterator[None]:
-        """The model for oneself, when those before are done; `waiting` is told how many they are. Raises Cancelled."""
-        ticket, told = object(), -1
+        """The model for oneself, when those before are done; `waiting` is told how many they are, once a second at
+        least, so that one who left is noticed. Raises Cancelled."""
+        ticket, told, when = object(), -1, 0.0
         with self._turn:
             self._jobs.append(ticket)
         try:
             with self._turn:
                 while ahead := self._jobs.index(ticket):
                     self._check(stop)
-                    if ahead != told:
-                        told = ahead
+                    if ahead != told or time.monotonic() - when > 1:
+                        told, when = ahead, time.monotonic()
                         waiting(ahead)
                     self._turn.wait(0.1)
             self._check(stop)
@@ -155,13 +157,15 @@ def rows_of(
 
 def plainly(problem: BaseException, source: Path | None) -> str:
     """One line for the page: the file by its name only, never by its place on this machine."""
+    text = about("" if source is None or not isinstance(problem, OSError) else source.name, problem)
     if source is None or isinstance(problem, (UsageError, Cancelled)):
-        return about("", problem)
-    return named(about(source, problem).partition("; if you trust the file, raise")[0], source)
+        return text
+    text = named(text, source).partition("; if you trust the file, raise")[0]
+    return text if source.stem in text else f"{source.name}: {text}"
 
 
 def named(text: str, *paths: Path) -> str:
-    """With the files by their names only."""
+    """With these files, and all of sessions, by their names only."""
     for path in paths:
         text = text.replace(str(path), path.name)
-    return text
+    return re.sub(r"\S*/[0-9a-f]{32}/[0-9a-f]{16}/", "", text)

@@ -37,9 +37,9 @@ class OptionsPanel:
         )  # fmt: skip
         with gr.Accordion("More options", open=False):
             self.model = gr.Dropdown(list(engine.names), value=model, label="Model")
-            self.fidelity = gr.Slider(0, 1, 1, step=0.05, label="Fidelity", info="how closely to follow the input")
-            self.steps = gr.Slider(1, 16, steps, step=1, label="Steps", info=f"the model's own: {steps}")
-            self.stride = gr.Slider(
+            self.fidelity = slider(0, 1, 1, step=0.05, label="Fidelity", info="how closely to follow the input")
+            self.steps = slider(1, 16, steps, step=1, label="Steps", info=f"the model's own: {steps}")
+            self.stride = slider(
                 8, window, stride, step=8, label="Stride", info=f"less: windows overlap more; the model's own: {stride}"
             )
             self.color_fix = gr.Dropdown([OWN, *COLOR_FIXES], value=OWN, label="Colour fix")
@@ -82,6 +82,18 @@ class OptionsPanel:
     def _of_effort(self, effort: str, model: str) -> tuple[int, int]:
         steps, stride, window = self._own(model)
         return {"Fast": (1, window), "Careful": (2 * steps, window // 2)}.get(effort, (steps, stride))
+
+
+def slider(minimum: float, maximum: float, value: float, **more: Any) -> gr.Slider:
+    """A slider where what is typed beyond an end counts as the end, and nothing as `value`, as the page shows a moment
+    later. Gradio's own fails."""
+    made = gr.Slider(minimum, maximum, value, **more)
+
+    def within(payload: float | None) -> float:
+        return min(max(value if payload is None else payload, made.minimum), made.maximum)
+
+    made.preprocess = within  # type: ignore[method-assign]
+    return made
 
 
 def writable() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from realsrt.errors import UsageError
 from realsrt.web import studio, words
-from realsrt.web.options_panel import quiet
+from realsrt.web.options_panel import quiet, slider
 from realsrt.web.session import Session, Version
 
 PAINTED, UNSURE = "What I paint", "All unsure places"
@@ -33,20 +33,15 @@ class RedoPanel:
                     )  # fmt: skip
                 with gr.Column(scale=4, min_width=260):
                     self.where = gr.Radio([PAINTED, UNSURE], value=PAINTED, label="Where", elem_id="where")
-                    self.below = gr.Slider(
+                    self.below = slider(
                         0.05, 0.95, 0.5, step=0.05, label="Confidence below", visible=False, elem_id="below"
                     )
-                    self.temperature = gr.Slider(
+                    self.temperature = slider(
                         0, 4, 1, step=0.1, label="Temperature", info="0: the likeliest; more: bolder"
                     )
-                    self.candidates = gr.Slider(1, 6, 3, step=1, label="Candidates", elem_id="candidates")
-                    self.boldest = gr.Slider(
-                        0,
-                        4,
-                        4,
-                        step=0.1,
-                        label="Boldest candidate",
-                        info="from one to the next, temperatures rise to this",
+                    self.candidates = slider(1, 6, 3, step=1, label="Candidates", elem_id="candidates")
+                    self.boldest = slider(
+                        0, 4, 4, step=0.1, label="Boldest", info="candidates' temperatures rise to this, if higher"
                     )
                     self.seed = gr.Number(0, label="Seed", precision=0, info="another seed, other candidates")
                     self.go = gr.Button("Regenerate", variant="primary", elem_id="regenerate")
@@ -54,7 +49,7 @@ class RedoPanel:
                 label="Pick · confidence, temperature", columns=3, height="auto", object_fit="contain", visible=False,
                 allow_preview=False, interactive=False, buttons=[], elem_id="gallery",
             )  # fmt: skip
-        self.where.change(self._places, [self.where], [self.below, self.editor], **quiet())
+        self.where.change(self._places, [self.where], [self.below], **quiet())
 
     @property
     def outputs(self) -> list[Any]:
@@ -99,14 +94,15 @@ class RedoPanel:
         }  # fmt: skip
 
     def _found(self, session: Session, version: Version) -> dict[Any, Any]:
-        if not version.candidates:
+        if len(version.candidates) < 2:
             return {self.gallery: _hidden()}
         shown = studio.gallery(session, version)
         return {self.gallery: gr.update(value=shown, visible=True, selected_index=version.chosen)}
 
     @staticmethod
-    def _places(where: str) -> tuple[Any, Any]:
-        return gr.update(visible=where == UNSURE), gr.update(visible=where == PAINTED)
+    def _places(where: str) -> Any:
+        """The editor stays in sight: hidden and shown again, Gradio lays what was painted elsewhere."""
+        return gr.update(visible=where == UNSURE)
 
 
 def _hidden() -> Any:

@@ -64,6 +64,7 @@ class Session:
     def __init__(self, root: Path) -> None:
         self.root, self.stop, self._asked = root, threading.Event(), False
         self.said = ""  # on the page, while no job says how it goes
+        self.wrong = False  # whether the last job failed, and that is what the page says
         self.ended: str | None = None  # how the job ended, to be shown: "" well, else why not
         self.folder: Path | None = None
         self.source: Path | None = None
@@ -89,7 +90,7 @@ class Session:
     def halt(self) -> None:
         """End the present job, and forget one that was asked for."""
         self.stop.set()
-        self.stop, self._asked, self.said, self.ended = threading.Event(), False, "", None
+        self.stop, self._asked, self.said, self.ended, self.wrong = threading.Event(), False, "", None, False
 
     @property
     def version(self) -> Version | None:

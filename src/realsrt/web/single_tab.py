@@ -78,7 +78,7 @@ class SingleTab:
         self.file.upload(self._open, [session, self.file, *chosen], everything, **quiet())
         self.file.clear(self._close, [session], everything, **quiet())
         for option in self.options.of_pixels:
-            option.change(self._facts, [session, *chosen], [self.facts], **quiet())
+            option.change(self._changed, [session, *chosen], [self.facts, self.status], **quiet())
         for option in self.options.of_file:
             option.change(self._rewrite, [session, *chosen], [self.download, self.command, self.status], **quiet())
         begun = self.go.click(self._begin, [session, *chosen], everything, **quiet())
@@ -137,6 +137,15 @@ class SingleTab:
         except (UsageError, ValueError) as problem:
             return words.error(str(problem))
 
+    def _changed(self, session: Session, *chosen: Any) -> Shown:
+        """What will be made; what was wrong with the options before is no longer said."""
+        shown: Shown = {self.facts: self._facts(session, *chosen)}
+        if not session.wrong:
+            return shown
+        session.wrong = False
+        stays = {} if session.version is None else self._rewrite(session, *chosen)
+        return shown | {self.status: stays.get(self.status, "")}
+
     def _begin(self, session: Session, *_: Any) -> Shown:
         """What the job will be given is an input here too: what Gradio refuses of it is refused before anything is
         hidden."""
@@ -194,6 +203,7 @@ class SingleTab:
         problem, session.ended = session.ended, None
         if problem is None or session.source is None:
             return {self.status: gr.skip()}
+        session.wrong = bool(problem)
         if problem:
             return self._rested(session, opacity) | {self.status: words.error(problem)}
         anew = session.version is not None and not session.version.redone

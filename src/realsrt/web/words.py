@@ -61,7 +61,8 @@ def result(
 ) -> str:
     parts = [f"{name}: {width} × {height} px"]
     parts += [f"mean confidence {confidence:.2f}"] if confidence is not None else []
-    parts += [f"{redone} part{'s' * (redone > 1)} redone"] if redone else []
+    times = {1: "once", 2: "twice"}.get(redone, f"{redone} times")
+    parts += [f"redone {times}"] if redone else []
     return said(" · ".join(parts), "good") + "".join(said(remark) for remark in remarks)
 
 
