@@ -428,3 +428,13 @@ def test_quality_has_limits(tmp_path, quality):
     with pytest.raises(UsageError, match="1 to 100"):
         imageio.write(tmp_path / "b.jpg", picture, quality=quality)
     assert not (tmp_path / "b.jpg").exists()
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_an_animation_has_alpha_only_where_something_shows_through(tmp_path, hole):
+    frames = [Image.new("RGBA", (20, 16), (shade, 90, 30, 255)) for shade in (10, 200)]
+    if hole:
+        frames[0].putpixel((3, 4), (0, 0, 0, 0))
+    path = tmp_path / "moving.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert imageio.read(path).has_alpha == hole
