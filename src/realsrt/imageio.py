@@ -74,7 +74,7 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
         elif image.get_typeof("icc-profile-data"):
             fields["icc-profile-data"] = (image.get_typeof("icc-profile-data"), image.get("icc-profile-data"))
         pixels = _decode(image)
-        if str(image.get("vips-loader")).startswith("gif") and pixels.shape[2] in (2, 4) and pixels[..., -1].min() == 255:
+        if str(image.get("vips-loader")).startswith("gif") and image.hasalpha() and pixels[..., -1].min() == 255:
             pixels = pixels[..., :-1]  # an animation has alpha whether or not anything shows through
     except (pyvips.Error, OSError) as error:
         raise _unreadable(path, error) from error
