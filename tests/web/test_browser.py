@@ -237,6 +237,7 @@ def test_a_file_that_cannot_be_is_not_handed_out(page, crop):
     upscale(page, crop)
     page.get_by_role("button", name="More options").first.click()
     quality = page.get_by_label("Quality").first
+    page.wait_for_timeout(1500)  # the options unfold
     quality.fill("0")
     page.get_by_text("Quality goes from 1 to 100").wait_for()
     assert page.locator("#download").is_disabled()

@@ -195,7 +195,8 @@ class SingleTab:
         except Exception as problem:
             if session.stop is stop:
                 session.ended = plainly(problem, session.source)
-                yield {self.status: words.error(session.ended)}
+                if self._engine.closing.is_set():  # then nothing comes after this
+                    yield {self.status: words.error(session.ended)}
         yield nothing if session.stop is stop else {self.status: session.said}  # it may have come too late
 
     def _ended(self, session: Session, opacity: float, editor: Any, *chosen: Any) -> Shown:
