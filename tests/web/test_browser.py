@@ -84,10 +84,23 @@ def drop(page, path: Path, where: str = "#drop") -> None:
     page.locator(f"{where} input[type=file]").set_input_files(str(path))
 
 
-def upscale(page, path: Path) -> None:
+def begin(page, path: Path) -> None:
     drop(page, path)
     page.wait_for_selector("#facts .facts")
     page.locator("#go").click()
+
+
+def visitor(browser, url: str):
+    """Somebody else's page; to be closed."""
+    page = browser.new_page()
+    page.set_default_timeout(WAIT)
+    page.goto(url)
+    page.wait_for_selector("#go")
+    return page
+
+
+def upscale(page, path: Path) -> None:
+    begin(page, path)
     page.wait_for_selector("#download")
     page.wait_for_selector("#status .good")
 
@@ -248,27 +261,17 @@ def test_a_file_that_cannot_be_is_not_handed_out(page, crop):
 
 def test_who_waits_for_another_can_cancel_or_leave_at_once(page, browser, url, crop, make_picture):
     page.get_by_label("Careful").first.check()
-    drop(page, SIGN)
-    page.wait_for_selector("#facts .facts")
-    page.locator("#go").click()
+    begin(page, SIGN)
     page.wait_for_selector("#status progress[value]")
-    other = browser.new_page()
-    other.set_default_timeout(WAIT)
-    other.goto(url)
-    drop(other, crop)
-    other.wait_for_selector("#facts .facts")
-    other.locator("#go").click()
+    other = visitor(browser, url)
+    begin(other, crop)
     other.get_by_text("1 before this one").wait_for()
     other.locator("#cancel").click()
     other.get_by_text("Cancelled").wait_for()
     other.locator("#go").click()
     other.get_by_text("1 before this one").wait_for()
-    third = browser.new_page()
-    third.set_default_timeout(WAIT)
-    third.goto(url)
-    drop(third, crop)
-    third.wait_for_selector("#facts .facts")
-    third.locator("#go").click()
+    third = visitor(browser, url)
+    begin(third, crop)
     third.get_by_text("2 before this one").wait_for()
     assert page.locator("#cancel").is_visible()  # that is: while the first one works
     other.get_by_label("Clear").first.click()
@@ -284,9 +287,7 @@ def test_who_waits_for_another_can_cancel_or_leave_at_once(page, browser, url, c
     other.get_by_text("Cancelled").wait_for()
     other.get_by_label("Clear").first.click()
     other.wait_for_selector(".empty")
-    drop(other, crop)
-    other.wait_for_selector("#facts .facts")
-    other.locator("#go").click()
+    begin(other, crop)
     other.get_by_text("1 before this one").wait_for()
     other.get_by_label("Clear").first.click()
     other.wait_for_selector(".empty")
@@ -308,9 +309,7 @@ def test_interrupted_at_work_it_ends_quietly(browser, weights):
     page.set_default_timeout(WAIT)
     page.goto(server.stdout.readline().split()[1])
     page.wait_for_selector("#go")
-    drop(page, SIGN)
-    page.wait_for_selector("#facts .facts")
-    page.locator("#go").click()
+    begin(page, SIGN)
     page.wait_for_selector("#status progress[value]")
     server.send_signal(signal.SIGINT)
     page.get_by_text("The server has ended").wait_for()
@@ -320,9 +319,7 @@ def test_interrupted_at_work_it_ends_quietly(browser, weights):
 
 
 def test_cancel(page):
-    drop(page, SIGN)
-    page.wait_for_selector("#facts .facts")
-    page.locator("#go").click()
+    begin(page, SIGN)
     page.locator("#cancel").click()
     page.wait_for_selector("#status .bad")
     assert "Cancelled" in page.locator("#status").inner_text()
@@ -331,15 +328,10 @@ def test_cancel(page):
 
 
 def test_leaving_the_page_frees_the_model(page, browser, url, crop):
-    drop(page, SIGN)
-    page.wait_for_selector("#facts .facts")
-    page.locator("#go").click()
+    begin(page, SIGN)
     page.wait_for_selector("#status progress[value]")
     page.close()
-    other = browser.new_page()
-    other.set_default_timeout(WAIT)
-    other.goto(url)
-    other.wait_for_selector("#go")
+    other = visitor(browser, url)
     upscale(other, crop)
     other.close()
     page.context.new_page().goto(url)

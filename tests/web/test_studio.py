@@ -258,8 +258,12 @@ def test_what_is_no_picture_is_refused(engine, session, tmp_path):
 
 
 def test_a_picture_above_the_limit_is_refused(engine, session, make_picture):
-    with pytest.raises(ImageError, match="above the limit of 1,000,000 pixels"):
-        studio.open_picture(engine, session, make_picture("huge.png", 1001, 1000, 1))
+    huge = make_picture("huge.png", 1001, 1000, 1)
+    with pytest.raises(ImageError, match="above the limit of 1,000,000 pixels") as caught:
+        studio.open_picture(engine, session, huge)
+    assert (
+        plainly(caught.value, huge) == "huge.png: 1001x1000 is above the limit of 1,000,000 pixels"
+    )  # no --max-pixels
 
 
 def test_a_format_that_cannot_hold_it_is_refused_before_the_work(engine, session, make_picture):

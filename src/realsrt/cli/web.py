@@ -30,13 +30,14 @@ def web(
         import gradio  # noqa: F401
     except ModuleNotFoundError as problem:
         raise UsageError(f"the page needs {problem.name}: pip install 'realsrt[web]'") from problem
+    from realsrt.server.settings import LOCAL
     from realsrt.web.app import serve
     from realsrt.web.engine import Engine
 
     engine = Engine(model_path or model_name, device=device, precision=precision, max_pixels=max_pixels)
 
     def told(url: str) -> None:
-        if host not in ("127.0.0.1", "localhost", "::1"):
+        if host not in LOCAL:
             note(f"listening on {host}: whoever reaches this machine can use the page")
         print(f"RealSRT: {url}", flush=True)
 

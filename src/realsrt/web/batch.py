@@ -120,7 +120,7 @@ def _one(
         out_height=height,
         seconds=round(time.perf_counter() - started, 3),
         confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-        notices=tuple(_of(upload, named(notice, upload, target)) for notice in (*picture.notices, *notices)),
+        notices=tuple(_of(upload, named(notice, upload)) for notice in (*picture.notices, *notices)),
     )
 
 

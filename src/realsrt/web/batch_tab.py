@@ -49,7 +49,7 @@ class BatchTab:
         self.files.change(self._listed, [session, self.files], outputs, **quiet())
         begun = self.go.click(self._begin, [session, *self.options.components], outputs, **quiet())
         begun.success(self._run, [session, self.files, *self.options.components], outputs, **job())
-        self.cancel.click(_stop, [session], None, **quiet())
+        self.cancel.click(Session.cancel, [session], None, **quiet())
 
     def _listed(self, session: Session, files: list[str] | None) -> dict[Any, Any]:
         session.halt()
@@ -110,7 +110,3 @@ class BatchTab:
 def _unfinished(records: list[Record]) -> list[Record]:
     """What has not been done will not be."""
     return [replace(r, status="left") if r.status in ("waiting", "working") else r for r in records]
-
-
-def _stop(session: Session) -> None:
-    session.stop.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.report import about
 from realsrt.saving import told
+from realsrt.web.session import PLACES
 
 if TYPE_CHECKING:
     from realsrt.picture import Picture
@@ -168,4 +168,4 @@ def named(text: str, *paths: Path) -> str:
     """With these files, and all of sessions, by their names only."""
     for path in paths:
         text = text.replace(str(path), path.name)
-    return re.sub(r"\S*/[0-9a-f]{32}/[0-9a-f]{16}/", "", text)
+    return PLACES.sub("", text)

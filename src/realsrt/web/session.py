@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from realsrt.web.choices import Choices
 
 PREFIX = "realsrt-web-"
+PLACES = re.compile(r"\S*/[0-9a-f]{32}/[0-9a-f]{16}/")  # folders of `Session.place`, in a text
 
 
 def make_root() -> Path:
@@ -86,6 +88,10 @@ class Session:
         """The `stop` of the job asked for, to whoever does it; None if it is no longer wanted."""
         asked, self._asked = self._asked, False
         return self.stop if asked else None
+
+    def cancel(self) -> None:
+        """End the present job, which says so."""
+        self.stop.set()
 
     def halt(self) -> None:
         """End the present job, and forget one that was asked for."""

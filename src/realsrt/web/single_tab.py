@@ -84,7 +84,7 @@ class SingleTab:
         begun = self.go.click(self._begin, [session, *chosen], everything, **quiet())
         ran = begun.success(self._upscale, [session, *chosen], everything, **job())
         ran.then(self._ended, now, everything, **quiet())
-        self.cancel.click(_stop, [session], None, **quiet())
+        self.cancel.click(Session.cancel, [session], None, **quiet())
         self.overlay.release(self._look, [session, self.overlay], [self.stage], **quiet())
         self.overlay.input(self._look, [session, self.overlay], [self.stage], **quiet(trigger_mode="always_last"))
         begun = redo.go.click(self._begin, [session, *redo.inputs, *chosen], everything, **quiet())
@@ -222,15 +222,16 @@ class SingleTab:
         if session.source is not None and session.version is None:  # no half-made picture is left standing
             shown |= {self.stage: gr.update(visible=False), self.input: gr.update(visible=True)}
         elif session.version is not None:
-            shown |= {self.stage: self._look(session, opacity), self.overlay: opacity}
+            shown |= {
+                self.stage: gr.update(value=self._look(session, opacity), visible=True), self.overlay: opacity,
+                self.input: gr.update(visible=False),
+            }  # fmt: skip
         return shown
 
     def _finished(self, session: Session, opacity: float, chosen: Any, layers: Sequence[Any] = ()) -> Shown:
         """The present version on the screen, what was painted before on it, and its file behind the button."""
         return self._rested(session, opacity) | {
             self.facts: self._facts(session, *chosen),
-            self.input: gr.update(visible=False),
-            self.stage: gr.update(value=self._look(session, opacity), visible=True),
             self.result: gr.update(visible=True),
             **self._rewrite(session, *chosen),
             **self.redo.show(session, layers),
@@ -279,7 +280,3 @@ class SingleTab:
             return self._finished(session, opacity, chosen, self.redo.layers([editor]))
         except Exception as problem:
             return {self.status: words.error(plainly(problem, session.source))}
-
-
-def _stop(session: Session) -> None:
-    session.stop.set()

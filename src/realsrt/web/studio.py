@@ -64,7 +64,7 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
         with engine.job(stop, waiting(put)):
             put(Progress(0, 0, what="loading"))
             up, picture = engine.upscaler(choices.model), _read(engine, session)
-            notices = tuple(named(notice, source) for notice in picture.notices)
+            notices = tuple(map(named, picture.notices))
             _check(session, choices, picture)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             if picture.width * picture.height > LIVE:
@@ -175,7 +175,7 @@ def export(engine: Engine, session: Session, choices: Choices, version: Version)
         noted = provenance_of(engine.upscaler(made.model), made, version.redone)
         notices = imageio.write(target, version.picture, quality=made.quality, strip=made.strip, provenance=noted)
         version.files[made] = target
-        version.remarks[target] = tuple(named(notice, target) for notice in notices)
+        version.remarks[target] = tuple(map(named, notices))
     return version.files[made]
 
 
