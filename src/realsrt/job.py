@@ -17,7 +17,7 @@ from realsrt.imaging.resize import resize
 from realsrt.kinds import Pixels, Planes
 from realsrt.picture import out_size
 from realsrt.strips import Finisher, Resizer
-from realsrt.windows import Result, Settings
+from realsrt.windows import Result, Settings, View
 
 MOST_STEPS = 256
 COLOR_FIXES = ("adain", "wavelet", "none")
@@ -43,6 +43,7 @@ class Options:
     alpha: str = "lanczos"
     refine: str | None = None
     confidence_exit: float | None = None
+    denoise: float | None = None
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,8 @@ class Job:
 
     @property
     def window_steps(self) -> int:
-        """The work, in windows times steps."""
-        return len(self.inputs) * len(self.tiles) * self.settings.num_steps
+        """The work, in windows times steps; of a base picture in rows of windows."""
+        return len(self.inputs) * (len(self.tiles) * self.settings.num_steps or len(self.tiles.ys))
 
 
 def make_job(image: Any, options: Options, config: Any) -> Job:
@@ -86,8 +87,9 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     if not token <= stride <= window or stride % token:
         raise UsageError(f"stride must be a multiple of {token} from {token} to the tile's {window}, got {stride}")
     steps = config.num_steps if options.steps is None else options.steps
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1, got {steps}")
+    least = 0 if config.trunk is not None else 1
+    if steps < least:
+        raise UsageError(f"steps must be at least {least} for this model, got {steps}")
     if steps > MOST_STEPS:
         raise UsageError(f"steps must be at most {MOST_STEPS}, got {steps}")
     if not 0 <= options.fidelity <= 1:
@@ -105,6 +107,11 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
     if not 0 <= leave <= 1:
         raise UsageError(f"confidence_exit goes from 0 to 1, got {leave}")
+    if options.denoise is not None:
+        if config.trunk is None:
+            raise UsageError(f"preset {config.preset!r} has no denoising strength to set")
+        if not 0 <= options.denoise <= 1:
+            raise UsageError(f"denoise goes from 0 to 1, or is auto; got {options.denoise}")
     out_size(1, 1, options.outscale)  # known to be possible before the picture is read
     inputs, pack = kinds.unpack(image)
     height, width = inputs[0].hw
@@ -115,7 +122,14 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
         settings=Settings(
-            steps, options.fidelity, color_fix == "adain", options.confidence, options.seed, refine == "sparse", leave
+            num_steps=steps,
+            fidelity=options.fidelity,
+            match_color=color_fix == "adain",
+            confidence=options.confidence and steps > 0,
+            seed=options.seed,
+            sparse=refine == "sparse",
+            confidence_exit=leave,
+            denoise=options.denoise,
         ),
         max_minibatch=options.max_minibatch,
         wavelet=color_fix == "wavelet",
@@ -154,6 +168,7 @@ class Mosaic:
             )
         resizer = Resizer((height * job.scale, width * job.scale), job.out_hw, source.alpha, self._keep)
         finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=resizer.add)
+        self.add_rows = finisher.add
         self._image = tiling.Blender(job.tiles, 3, window * job.scale, taper=job.taper, sink=finisher.add)
         self._map = None
         if job.settings.confidence:
@@ -184,9 +199,9 @@ class Mosaic:
     @torch.inference_mode()
     def finish(self) -> Blended:
         """The picture, once every window is in."""
-        job, steps = self._job, np.array(self._steps)
-        if len(steps) != len(job.tiles):
-            raise ValueError(f"only {len(steps)} of {len(job.tiles)} windows were added")
+        job, steps = self._job, np.array(self._steps or [0] * len(self._job.tiles))
+        if self._step and len(self._steps) != len(job.tiles):
+            raise ValueError(f"only {len(self._steps)} of {len(job.tiles)} windows were added")
         ids = np.stack(self._ids) if self._ids else None
         return Blended(self._whole, self._confidence(), ids, self._step, steps)
 
@@ -198,3 +213,14 @@ class Mosaic:
         if grid.shape[-2:] != (height, width):
             grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]
         return grid.clamp(0, 1)[0].numpy()
+
+
+def base_picture(job: Job, view: View, mosaic: Mosaic, count: Callable[[int], object]) -> Blended:
+    """The picture of a job of 0 steps: what the trunk makes of its input. `count` is told how many rows of windows are
+    done."""
+    assert view.trunk is not None
+    rows, last = len(job.tiles.ys), view.trunk.strips - 1
+    for number, (first, strip) in enumerate(view.trunk.base_strips()):
+        mosaic.add_rows(first, strip)
+        count(rows * (number + 1) // (last + 1) - rows * number // (last + 1))
+    return mosaic.finish()

@@ -15,13 +15,12 @@ import torch
 
 from realsrt import alpha as transparency
 from realsrt.errors import RealSRTError, UsageError
-from realsrt.imaging import tiling
-from realsrt.job import Blended, Job, Mosaic, Options, Rows, make_job
+from realsrt.job import Blended, Job, Mosaic, Options, Rows, base_picture, make_job
 from realsrt.kinds import Pixels, Planes
 from realsrt.many import run_many
 from realsrt.models.compiled import compile_for_inference
 from realsrt.regenerate import Origin, Sampling, regenerate
-from realsrt.windows import Flight, Result, Runner, pick_device, pick_precision
+from realsrt.windows import Flight, Result, Runner, View, Windows, pick_device, pick_precision
 
 Progress = Callable[[int, int], None]
 
@@ -32,11 +31,11 @@ class Upscaled:
 
     image: the kind that went in (a path gives an imageio.Picture). confidence: float32 in [0,1] on the output's grid of
     8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w[, G]) int32 in the
-    order of the tile plan. Both have a leading batch axis if a tensor went in. step: of num_steps, from 1. steps: the
-    picture after every step, the last included, if they were kept. window_steps: how many steps each window has taken,
-    (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to go on, None where rows were
-    streamed. Of `regenerate` only: score, the mean confidence in the region; temperature, as drawn; candidates,
-    all of them, best first.
+    order of the tile plan. Both have a leading batch axis if a tensor went in, and are None after 0 steps. step: of
+    num_steps, from 1. steps: the picture after every step, the last included, if they were kept. window_steps: how many
+    steps each window has taken, (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to
+    go on, None where rows were streamed. Of `regenerate` only: score, the mean confidence in the region; temperature,
+    as drawn; candidates, all of them, best first.
     """
 
     image: Any
@@ -99,6 +98,7 @@ class Upscaler:
         keep_steps: bool = False,
         refine: str | None = None,
         confidence_exit: float | None = None,
+        denoise: float | None = None,
         rows: Rows | None = None,
     ) -> Upscaled:
         """Upscale a path, Picture, PIL image, HW(C) array or BCHW tensor (see `kinds.unpack`).
@@ -107,7 +107,8 @@ class Upscaler:
         the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
         the x4 result. alpha: transparency by "lanczos" or by the "model". max_minibatch: windows a batch, on GPUs.
         refine: from the second step on all positions are computed (dense) or the masked ones only (sparse: faster, an
-        approximation). confidence_exit 0…1: a window of this mean confidence takes no further step.
+        approximation). confidence_exit 0…1: a window of this mean confidence takes no further step. denoise 0…1: how
+        strongly the trunk takes noise away; None: as suits the picture. steps 0: the trunk's picture, without tokens.
         on_progress(done, total) counts windows times steps. rows(first, planes) gets the finished rows from the top in
         place of `image`, which is then None, as is `ids`; they come as they are finished (but with alpha="model"), so
         the result is never held whole, nor is an opaque input of whole numbers made floats as a whole. On the CPU the
@@ -115,7 +116,7 @@ class Upscaler:
         """
         options = Options(
             steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
-            confidence_exit,
+            confidence_exit, denoise,
         )  # fmt: skip
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
@@ -177,6 +178,7 @@ class Upscaler:
         on_progress: Progress | None = None,
         refine: str | None = None,
         confidence_exit: float | None = None,
+        denoise: float | None = None,
     ) -> Iterator[Upscaled]:
         """The whole picture after each step; the last equals what `upscale`, which see, gives for the same options.
 
@@ -184,7 +186,7 @@ class Upscaler:
         """
         options = Options(
             steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
-            confidence_exit,
+            confidence_exit, denoise,
         )  # fmt: skip
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
@@ -219,9 +221,11 @@ class Upscaler:
         self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None
     ) -> list[Blended]:
         """Batch after batch through all steps, so that only one is on the device."""
-        total = job.settings.num_steps
+        view, total = self._runner.view(source, job.tiles, job.settings), job.settings.num_steps
+        if not total:
+            return [base_picture(job, view, Mosaic(job, 0, source, rows), count.more)]
         mosaics = {step: Mosaic(job, step, source, rows) for step in range(1 if every_step else total, total + 1)}
-        for flight in self._flights(job, source):
+        for flight in self._flights(job, view):
             for step in range(1, total + 1):
                 results = count(flight.advance(decode=step in mosaics))
                 if step in mosaics:
@@ -231,7 +235,12 @@ class Upscaler:
     def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
         origin = Origin(job, self.model.config)
-        flights = [list(self._flights(job, planes)) for planes in job.inputs]
+        views = [self._runner.view(planes, job.tiles, job.settings) for planes in job.inputs]
+        if not job.settings.num_steps:
+            bases = [base_picture(job, view, Mosaic(job, 0, view.source), count.more) for view in views]
+            yield _pack(job, origin, bases)
+            return
+        flights = [list(self._flights(job, view)) for view in views]
         for step in range(1, job.settings.num_steps + 1):
             blended = []
             for planes, in_flight in zip(job.inputs, flights, strict=True):
@@ -241,25 +250,26 @@ class Upscaler:
                 blended.append(mosaic.finish())
             yield _pack(job, origin, blended)
 
-    def _flights(self, job: Job, source: Planes | Pixels) -> Iterator[Flight]:
+    def _flights(self, job: Job, view: View) -> Iterator[Flight]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
-            windows = [source.pick(*tiling.window_at(job.tiles, index)) for index in range(start, stop)]
-            yield self._runner.start(list(range(start, stop)), torch.stack(windows), job.settings)
+            windows = [view.window(job.tiles, index) for index in range(start, stop)]
+            yield self._runner.start(list(range(start, stop)), Windows.joined(windows), job.settings)
             start = stop
 
 
 def _pack(job: Job, origin: Origin, pictures: list[Blended]) -> Upscaled:
     pictures = transparency.joined(pictures)
-    ids = np.stack([picture.ids for picture in pictures if picture.ids is not None])
+    tokens = [picture.ids for picture in pictures if picture.ids is not None]
+    ids = np.stack(tokens) if tokens else None
     steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None
     return Upscaled(
         image=job.pack([picture.planes for picture in pictures if picture.planes is not None]),
         confidence=confidence if job.batched or confidence is None else confidence[0],
-        ids=ids if job.batched else ids[0],
+        ids=ids if job.batched or ids is None else ids[0],
         step=pictures[0].step,
         num_steps=job.settings.num_steps,
         window_steps=steps if job.batched else steps[0],
@@ -276,7 +286,11 @@ class _Counter:
             on_progress(0, total)
 
     def __call__(self, results: list[Result]) -> list[Result]:
-        self._done += len(results)
+        self.more(len(results))
+        return results
+
+    def more(self, done: int) -> None:
+        """So many more windows, or strips of a base picture, are done."""
+        self._done += done
         if self._call:
             self._call(self._done, self._total)
-        return results

@@ -25,7 +25,7 @@ from realsrt.imaging.patch import Patch
 from realsrt.imaging.resize import resize
 from realsrt.job import Job
 from realsrt.strips import enlarged
-from realsrt.windows import Runner
+from realsrt.windows import Runner, Windows
 
 if TYPE_CHECKING:
     from realsrt.pipeline import Upscaled
@@ -134,9 +134,10 @@ class Place:
         steps = None if steps is None else steps.copy()
         settings = replace(job.settings, confidence=True, confidence_exit=1.0)
         size = runner.batch_size(job.max_minibatch)
+        view = runner.view(self._source, tiles, settings)
         for start in range(0, len(self.indices), size):
             batch = self.indices[start : start + size]
-            windows = torch.stack([self._source.pick(*tiling.window_at(tiles, index)) for index in batch])
+            windows = Windows.joined([view.window(tiles, index) for index in batch])
             flight = runner.start(batch, windows, settings, self._again(batch, sampling, number))
             for step in range(1, settings.num_steps + 1):
                 results = flight.advance(decode=step == settings.num_steps)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from realsrt.errors import UsageError
 
-HELP = "Train one stage: tokenizer, generator, critic or control."
+HELP = "Train one stage: strength, tokenizer, generator, critic or control."
 _FIXED = ("stage",)
 _UNSET = ("init", "max_steps")  # the user's alone
 
@@ -30,7 +30,7 @@ def command() -> Callable[..., int]:
         raise UsageError(f"training needs {problem.name}: pip install 'realsrt[train]'") from problem
 
     options = _options(training.TrainConfig, _stage_defaults(training))
-    stages = Literal["tokenizer", "generator", "critic", "control"]
+    stages = Literal["strength", "tokenizer", "generator", "critic", "control"]
 
     def train(stage: str, /, *, options: Any) -> int:
         given = {known.name: getattr(options, known.name) for known in fields(options)}

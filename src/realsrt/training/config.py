@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from realsrt.errors import UsageError
 
-STAGES = ("tokenizer", "generator", "critic", "control")
+STAGES = ("strength", "tokenizer", "generator", "critic", "control")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class TrainConfig:
     ``precision``: "no" (float32), "bf16" or "fp16".
     """
 
-    stage: Literal["tokenizer", "generator", "critic", "control"]
+    stage: Literal["strength", "tokenizer", "generator", "critic", "control"]
     data: tuple[Path, ...] = ()
     """Folders of photographs, tars and single pictures."""
     out: str | Path = Path("runs/train")
@@ -30,6 +30,9 @@ class TrainConfig:
     weights, what has the same name and shape is taken over, and the rest starts anew."""
     init: Path | None = None
     """Weights to start from; every stage but the first needs those of the stage before."""
+    trunk: tuple[Path, ...] = ()
+    """Two published SRVGGNetCompact files, the mild and the strong denoiser, that the trunk starts from: ``.pth`` or
+    safetensors of realesr-general-wdn-x4v3 and realesr-general-x4v3."""
     max_steps: int | None = None
     """Steps in all, those before a resume included."""
     max_minutes: float | None = None
@@ -126,6 +129,7 @@ class TrainConfig:
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "strength": {"lr": 1e-3, "weight_decay": 0.01, "batch": 4, "crop": 256},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
@@ -154,7 +158,10 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     for name in ("refresh", "seed", "perceptual_shift"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name} must not be negative, not {getattr(config, name)}")
-    if config.stage != "tokenizer" and config.init is None and not config.resume:
+    if config.trunk and len(config.trunk) != 2:
+        raise UsageError(f"--trunk takes two files, the mild and the strong denoiser, not {len(config.trunk)}")
+    begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)
+    if not begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
         raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")

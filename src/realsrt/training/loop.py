@@ -35,7 +35,8 @@ def train(config: TrainConfig) -> Path:
     place = Place(config.out)
     state_file = place.folder / "state.pt"
     saved = place.read(config.stage) if config.resume else None
-    if config.resume and saved is None and config.init is None and config.stage != "tokenizer":
+    begins = config.stage == "tokenizer" or config.trunk
+    if config.resume and saved is None and config.init is None and not begins:
         raise UsageError(f"nothing to resume in {config.out} ({state_file.name} is missing); give --init")
     model = initial_model(config, saved)
     crop = crop_side(config, model)

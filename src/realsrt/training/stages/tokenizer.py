@@ -1,7 +1,7 @@
 """Stage 1: the tokenizer, on targets alone (paper) or on targets and their low-quality inputs (conditional)."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from realsrt.losses import commitment_loss
 from realsrt.model import RealSRT
@@ -19,13 +19,12 @@ class TokenizerMain(nn.Module):
     def __init__(self, model: RealSRT, config: TrainConfig, adversary: Adversary | None) -> None:
         super().__init__()
         self.model, self.config = model, config
-        freeze_all_but(model, [model.tokenizer, model.lq_encoder])
+        freeze_all_but(model, [model.tokenizer])
         self.picture_loss = PictureLoss(config, adversary)
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model, cfg = self.model, self.config
-        features = model.lq_encoder(batch.lq) if model.lq_encoder is not None else None
-        guide = Guide(batch.lq, enlarge(batch.lq, model.config.scale), features)  # without token ids: nobody needs them
+        guide = self._guide(batch.lq)
         rng = torch.Generator().manual_seed(derive_seed(cfg.seed, 4, step))
         quantized = model.tokenizer.quantize(batch.gt, guide, rng)
         code = quantized.z
@@ -40,8 +39,16 @@ class TokenizerMain(nn.Module):
         figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}
         return Outcome(outcome.loss + cfg.commitment * commitment, figures, outcome.pictures)
 
+    @torch.no_grad()
+    def _guide(self, lq_BCHW: Tensor) -> Guide:
+        """Without token ids: nobody needs them here."""
+        if self.model.trunk is None:
+            return Guide(lq_BCHW, enlarge(lq_BCHW, self.model.config.scale))
+        features, base = self.model.trunk(lq_BCHW)
+        return Guide(lq_BCHW, base, features)
+
 
 def tokenizer_stage(model: RealSRT, config: TrainConfig) -> Stage:
-    """Learns tokenizer and, where there is one, low-quality encoder."""
+    """Learns the tokenizer."""
     adversary = Adversary(config) if config.gan > 0 else None
     return Stage(TokenizerMain(model, config, adversary), adversary)
