@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import pyvips
 
-from bulk_helpers import QUICK_FLAGS, content, joined, plan, read_all, rows, run_here, work_for
-from realsrt import imageio
 from realsrt.bulk import stages
 from realsrt.bulk.packing import pack, unpack
 from realsrt.bulk.state import State, read_state, state_name, write_state
 from realsrt.bulk.store import Store
 from realsrt.cli import main
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
+from support.bulk import QUICK_FLAGS, content, joined, plan, read_all, rows, run_here, work_for
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")

@@ -6,10 +6,11 @@ from html import unescape
 import numpy as np
 import pytest
 
-from realsrt import checkpoint, imageio, presets
+from realsrt import checkpoint, presets
 from realsrt.cli import main
 from realsrt.cli.making import Making
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt import checkpoint, imageio, pipeline, presets
+from realsrt import checkpoint, presets
+from realsrt.batch.outputs import confidence_picture
+from realsrt.batch.resume import NAME
 from realsrt.cli import main
 from realsrt.errors import UsageError
-from realsrt.kinds import Planes
-from realsrt.manifest import NAME
-from realsrt.picture import Picture
-from realsrt.pipeline import Upscaled
-from realsrt.saving import confidence_picture
+from realsrt.inference import upscaler
+from realsrt.inference.adapters import Planes
+from realsrt.inference.result import Upscaled
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 def picture(path, height=12, width=9, bands=3, dtype=np.uint8):
@@ -64,7 +66,7 @@ class FakeUpscaler:
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, "Upscaler", FakeUpscaler)
+    monkeypatch.setattr(upscaler, "Upscaler", FakeUpscaler)
     monkeypatch.chdir(tmp_path)
     return FakeUpscaler
 

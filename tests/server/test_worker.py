@@ -65,7 +65,7 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
     for content, pixels in zip(found, alone, strict=True):
         path = here.service.store.root / "made.png"
         path.write_bytes(content)
-        from realsrt import imageio
+        from realsrt.io import image as imageio
 
         assert (imageio.read(path).pixels == pixels).all()
 
@@ -139,7 +139,7 @@ def test_unexpected_problems_are_named(opened, picture, monkeypatch, up):
 
 
 def test_previews_of_all_kinds():
-    from realsrt.picture import Picture
+    from realsrt.io.picture import Picture
     from realsrt.server.preview import jpeg
 
     for shape, kind in [((3, 3, 1), np.uint8), ((900, 40, 4), np.uint16), ((40, 2000, 3), np.float32)]:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsrt import imageio
 from realsrt.cli import main
 from realsrt.errors import ImageError, UsageError
-from realsrt.picture import Picture
-from realsrt.provenance import provenance
+from realsrt.io import image as imageio
+from realsrt.io.metadata.provenance import provenance
+from realsrt.io.picture import Picture
 from realsrt.web import choices, studio
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, plainly
@@ -77,7 +77,7 @@ def test_the_command_shown_makes_the_same_file(engine, session, weights, png, tm
 
 def test_a_large_picture_is_streamed_and_shown_scaled_down(engine, session, weights, png, tmp_path, monkeypatch):
     monkeypatch.setattr(studio, "LIVE", 100)
-    monkeypatch.setattr("realsrt.strips.IN_MEMORY", 0)
+    monkeypatch.setattr("realsrt.inference.assemble.IN_MEMORY", 0)
     monkeypatch.setattr("realsrt.web.previews.SIDE", 50)
     monkeypatch.setattr(studio.previews.shrunk, "__defaults__", (50,))
     items = upscaled(engine, session, png)

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from realsrt.batch.outputs import Files, settings_of, told
 from realsrt.bulk.run import new_run
 from realsrt.bulk.work import Work
 from realsrt.checkpoint import load_model
-from realsrt.job import Options, make_job
+from realsrt.inference.request import Options, make_job
+from realsrt.inference.runner import PRECISIONS, pick_precision
+from realsrt.io.metadata.provenance import provenance
 from realsrt.model import CheckpointInfo
-from realsrt.provenance import provenance
-from realsrt.saving import Files, settings_of, told
-from realsrt.windows import PRECISIONS, pick_precision
 
 
 def checked_model(weights: str, options: Mapping[str, Any], precision: str) -> CheckpointInfo:

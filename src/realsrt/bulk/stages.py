@@ -86,7 +86,7 @@ class Compute:
         import torch
 
         torch.set_num_threads(work.threads)
-        from realsrt.pipeline import Upscaler
+        from realsrt.inference.upscaler import Upscaler
 
         self._work = work
         self._up = Upscaler.from_pretrained(work.weights, device=work.device, precision=work.precision)
@@ -164,7 +164,7 @@ class Compute:
 
     def _whole(self, row: Row) -> Row:
         """A large picture: read, computed row by row and written here, as `realsrt upscale` does."""
-        from realsrt.strips import RowStore
+        from realsrt.inference.assemble import RowStore
 
         work, item, path = self._work, row.item, None
         started = time.perf_counter()

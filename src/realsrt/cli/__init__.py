@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, UnknownCommandError
 
 import realsrt
+from realsrt.batch.report import one_line
 from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, tools, train, upscale, visualize, web
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
-from realsrt.report import one_line
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from realsrt.batch.outputs import CONFIDENCE, Files
+from realsrt.batch.signals import stop_signals
 from realsrt.cli.show import error, note
 from realsrt.cli.upscale import chosen_precision, final_size, upscale
-from realsrt.disk import FULL
 from realsrt.errors import UsageError
-from realsrt.saving import CONFIDENCE, Files
-from realsrt.stopping import stop_signals
+from realsrt.io.files import FULL
 
 _SHARED = (
     "model_name", "model_path", "outscale", "resize", "tile", "stride", "steps", "refine", "confidence_exit",

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from realsrt.batch import Job, plan_batch
+from realsrt.batch.plan import Job, plan_batch
 from realsrt.cli.options import Device, ModelPath, Precision, option
 from realsrt.errors import UsageError
 
 if TYPE_CHECKING:
-    from realsrt.pipeline import Upscaler
+    from realsrt.inference.upscaler import Upscaler
 
 
 @Parameter(name="*")
@@ -58,14 +58,14 @@ class Making:
     def upscaler(self) -> "Upscaler":
         """The model, loaded. Raises UsageError, CheckpointError."""
         from realsrt.cli.upscale import chosen_precision
-        from realsrt.pipeline import Upscaler
+        from realsrt.inference.upscaler import Upscaler
 
         precision = chosen_precision(self.precision, self.fp32)
         return Upscaler.from_pretrained(self.model_path or self.model_name, device=self.device, precision=precision)
 
     def out_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result of a picture."""
-        from realsrt.picture import out_size
+        from realsrt.io.picture import out_size
 
         made = self.options()
         return out_size(width, height, made["outscale"], made["size"])

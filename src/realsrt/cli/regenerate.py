@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from realsrt.batch import Job
+from realsrt.batch.outputs import CONFIDENCE, Files, save, told
+from realsrt.batch.plan import Job
 from realsrt.cli.making import Making, one_picture
 from realsrt.cli.options import NoProvenance, Quality, Strip, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
-from realsrt.saving import CONFIDENCE, Files, save, told
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from realsrt.pipeline import Upscaled
+    from realsrt.inference.result import Upscaled
 
 
 def regenerate(
@@ -54,13 +54,13 @@ def regenerate(
     the region (and 8 pixels around it, at x4) is the same to the byte. With the options of upscale that were used.
     With several regions, --candidates are of the last. Without a terminal, stdout gets a line of JSON.
     """
-    from realsrt import imageio
+    from realsrt.io import image as imageio
 
     if sum(given is not None for given in (box, mask, below)) != 1:
         raise UsageError("give one of --box X0,Y0,X1,Y1 (as often as needed), --mask FILE or --below CONFIDENCE")
     regions: list[Any] = [parse_box(text) for text in box or ()] or [below]
-    from realsrt.regenerate import Sampling
-    from realsrt.regions import check_limit, pixel_mask
+    from realsrt.inference.regenerate import Sampling
+    from realsrt.inference.regions import check_limit, pixel_mask
 
     Sampling(temperature, top_k, seed, candidates, boldest)  # what is wrong with it is said before the work
     if below is not None:
@@ -85,7 +85,7 @@ def regenerate(
             out = up.regenerate(
                 out, region, temperature=temperature, top_k=top_k, seed=seed, on_progress=screen.windows, **several
             )
-    from realsrt.provenance import provenance
+    from realsrt.io.metadata.provenance import provenance
 
     info = up.model.info
     said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed}
@@ -133,7 +133,7 @@ def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "n
     UsageError."""
     import numpy as np
 
-    from realsrt import imageio
+    from realsrt.io import image as imageio
 
     bright = imageio.read(path).rgb_float().mean(axis=2) >= 0.5
     if bright.shape == lq_hw and bright.shape != out_hw:

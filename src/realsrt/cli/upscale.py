@@ -5,15 +5,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
-from realsrt.batch import Job, plan_batch, take_shard
+from realsrt.batch.outputs import CONFIDENCE, Files, settings_of
+from realsrt.batch.plan import Job, plan_batch, take_shard
+from realsrt.batch.report import Report
+from realsrt.batch.resume import Manifest, remove_leftovers
+from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import Device, ModelName, ModelPath, NoProvenance, Precision, Quality, Strip, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import Past, Work
 from realsrt.errors import ImageError, UsageError
-from realsrt.manifest import Manifest, remove_leftovers
-from realsrt.report import Report
-from realsrt.saving import CONFIDENCE, Files, settings_of
-from realsrt.stopping import stop_signals
 
 
 def upscale(
@@ -109,7 +109,7 @@ def upscale(
         if not jobs:
             note(f"no picture falls to shard {shard}")
             return 0
-        from realsrt.pipeline import Upscaler
+        from realsrt.inference.upscaler import Upscaler
 
         up = Upscaler.from_pretrained(model_path or model_name, device=device, precision=precise, compile=compile)
         settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
@@ -167,7 +167,7 @@ def chosen_precision(precision: str, fp32: bool) -> str:
 
 
 def _check_formats(jobs: list[Job]) -> None:
-    from realsrt.imageio import output_format
+    from realsrt.io.image import output_format
 
     for job in {job.target.suffix: job for job in jobs}.values():
         try:

@@ -12,19 +12,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch import Job
+from realsrt.batch.outputs import CONFIDENCE, Files, save, told
+from realsrt.batch.plan import Job
+from realsrt.batch.report import Record, Report, about
+from realsrt.batch.resume import Manifest
 from realsrt.cli.show import Screen, error, note
-from realsrt.disk import check_place, file_sha256, is_full
 from realsrt.errors import ImageError, UsageError
-from realsrt.manifest import Manifest
-from realsrt.provenance import provenance
-from realsrt.report import Record, Report, about
-from realsrt.saving import CONFIDENCE, Files, save, told
+from realsrt.io.files import check_place, file_sha256, is_full
+from realsrt.io.metadata.provenance import provenance
 
 if TYPE_CHECKING:
-    from realsrt.picture import Picture
-    from realsrt.pipeline import Upscaled, Upscaler
-    from realsrt.strips import RowStore
+    from realsrt.inference.assemble import RowStore
+    from realsrt.inference.result import Upscaled
+    from realsrt.inference.upscaler import Upscaler
+    from realsrt.io.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ class Work:
 
     def _compute(self, job: Job, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
         """The rows in a store, unless the steps are to be saved too."""
-        from realsrt.strips import RowStore
+        from realsrt.inference.assemble import RowStore
 
         if self._files.save_steps:
             return self._up.upscale(picture, on_progress=self._progress, **self._options), None
@@ -128,7 +129,7 @@ class Work:
 
     def _size(self, picture: "Picture") -> tuple[int, int]:
         """Width and height of the result."""
-        from realsrt.picture import out_size
+        from realsrt.io.picture import out_size
 
         return out_size(picture.width, picture.height, self._options["outscale"], self._options["size"])
 
@@ -173,7 +174,7 @@ class Work:
     # in the other thread
 
     def _read(self, job: Job) -> _Input:
-        from realsrt import imageio
+        from realsrt.io import image as imageio
 
         started = time.perf_counter()
         if job.problem:

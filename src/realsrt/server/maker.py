@@ -6,16 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from realsrt import imageio
-from realsrt.batch import Job
+from realsrt.batch.outputs import Files, save, told
+from realsrt.batch.plan import Job
 from realsrt.errors import RealSRTError
-from realsrt.picture import Picture
-from realsrt.pipeline import Upscaled, Upscaler
-from realsrt.provenance import provenance
-from realsrt.saving import Files, save, told
+from realsrt.inference.assemble import RowStore
+from realsrt.inference.result import Upscaled
+from realsrt.inference.upscaler import Upscaler
+from realsrt.io import image as imageio
+from realsrt.io.metadata.provenance import provenance
+from realsrt.io.picture import Picture
 from realsrt.server.options import Regeneration
 from realsrt.server.records import Record
-from realsrt.strips import RowStore
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from realsrt.picture import out_size
-from realsrt.saving import Files
+from realsrt.batch.outputs import Files
+from realsrt.io.picture import out_size
 
 _FORMATS = Literal["auto", "png", "jpg", "webp", "tif", "avif", "jxl"]
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "JPEG XL": ".jxl"}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt import __version__, imageio
 from realsrt.errors import ImageError, UsageError
-from realsrt.job import Options, make_job
-from realsrt.pipeline import Upscaler
+from realsrt.inference.request import Options, make_job
+from realsrt.inference.upscaler import Upscaler
+from realsrt.io import image as imageio
 from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Maker
@@ -21,6 +21,7 @@ from realsrt.server.settings import Settings
 from realsrt.server.store import QueueFull, Store
 from realsrt.server.uploads import Upload
 from realsrt.server.worker import Worker
+from realsrt.version import __version__
 
 _ENLARGED = 16  # pixels of a result for each that an input may have: x4
 _OVERLAP = 4  # strides to a window, at most: less takes needlessly many windows

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from realsrt import imageio
+from realsrt.batch.report import Record
 from realsrt.errors import UsageError
-from realsrt.picture import out_size
-from realsrt.report import Record
+from realsrt.io import image as imageio
+from realsrt.io.picture import out_size
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, named, plainly, provenance_of, rows_of
 from realsrt.web.running import Progress, Put, waiting, watched

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from realsrt.batch import WRITABLE
 from realsrt.errors import UsageError
+from realsrt.io.suffixes import WRITABLE
 
 SAME = "as the input"
 OWN = "the model's own"

@@ -7,9 +7,9 @@ from typing import Any
 
 import gradio as gr
 
-from realsrt.batch import WRITABLE
-from realsrt.imageio import FORMATS, supported_formats
-from realsrt.job import COLOR_FIXES, REFINES
+from realsrt.inference.request import COLOR_FIXES, REFINES
+from realsrt.io.image import FORMATS, supported_formats
+from realsrt.io.suffixes import WRITABLE
 from realsrt.web import choices
 from realsrt.web.choices import OWN, SAME, Choices
 from realsrt.web.engine import Engine

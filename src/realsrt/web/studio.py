@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realsrt import imageio
 from realsrt.errors import ImageError, UsageError
-from realsrt.picture import out_size
+from realsrt.io import image as imageio
+from realsrt.io.picture import out_size
 from realsrt.web import previews
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, named, provenance_of, rows_of
@@ -19,7 +19,7 @@ from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session, Version
 
 if TYPE_CHECKING:
-    from realsrt.picture import Picture
+    from realsrt.io.picture import Picture
 
 LIVE = 640_000  # input pixels up to which all windows are kept in flight: a preview after each step, and redoing
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from realsrt.picture import out_size
-from realsrt.report import Record
+from realsrt.batch.report import Record
+from realsrt.io.picture import out_size
 from realsrt.web.choices import Choices
 from realsrt.web.running import Progress
 
