@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import realsrt
-from realsrt import export
+from realsrt.checkpoint import onnx
 
 Call = Callable[[], Any]
 
@@ -51,7 +51,7 @@ def openvino(path: Path, feed: dict[str, Any]) -> Call:
 
 def engines(model: Any, name: str, path: Path, feed: dict[str, torch.Tensor]) -> dict[str, Callable[[], Call]]:
     """How to make each engine's call, by the engine's name."""
-    part_class = export._GuidePart if name == "guide" else export.PARTS[name][0]
+    part_class = onnx._GuidePart if name == "guide" else onnx.PARTS[name][0]
     inputs = tuple(feed.values())
 
     def eager(model: Any, memory: torch.memory_format = torch.contiguous_format) -> Call:
@@ -104,16 +104,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     model = realsrt.load_model(args.model).eval()
     folder = Path(tempfile.mkdtemp())
-    export.export(model, folder)
+    onnx.export(model, folder)
     window = model.config.window
     lq = torch.rand(1, 3, window, window, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
-        rest = dict(zip(export._guide_names(model), export._GuidePart(model)(lq), strict=True))
+        rest = dict(zip(onnx._guide_names(model), onnx._GuidePart(model)(lq), strict=True))
     given = {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
     print("part | engine | ms | of eager | differs by")
-    for name in ("guide", *export.PARTS):
-        wants = () if name == "guide" else export.PARTS[name][1]
+    for name in ("guide", *onnx.PARTS):
+        wants = () if name == "guide" else onnx.PARTS[name][1]
         feed = {want: given[want] for want in wants} | {"lq": lq} | ({} if name == "guide" else rest)
         with torch.inference_mode():
             feed = {key: value.clone() for key, value in feed.items()}

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt import imageio
-from realsrt.batch import pictures_in
-from realsrt.picture import Picture
+from realsrt.batch.plan import pictures_in
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 def main() -> None:

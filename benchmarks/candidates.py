@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from validate import degraded
 
-from realsrt import scoring
+from realsrt.evaluation import registry
+from realsrt.evaluation.metrics import bootstrap_interval
+from realsrt.inference.result import Upscaled
+from realsrt.inference.upscaler import Upscaler
 from realsrt.losses import load_squeeze_features
-from realsrt.metrics import bootstrap_interval
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
-from realsrt.pipeline import Upscaled, Upscaler
 
 
 def around(box: tuple[int, ...], context: int) -> tuple[slice, slice]:
@@ -62,7 +63,7 @@ def main() -> None:
     args = parser.parse_args()
     up, features = (
         Upscaler.from_pretrained(args.model),
-        load_squeeze_features(args.features or scoring.checkout_features()),
+        load_squeeze_features(args.features or registry.checkout_features()),
     )
     agreement: dict[str, list[float]] = {name: [] for name in ("score", "nearness to before", "nearness to the target")}
     rows: dict[str, list[float]] = {name: [] for name in ("before", "mean", "best by score", "best possible")}

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from validate import degraded
 
-from realsrt import scoring
 from realsrt.checkpoint import load_model
+from realsrt.evaluation import registry
+from realsrt.evaluation.metrics import bootstrap_interval, spearman
 from realsrt.losses import load_squeeze_features
-from realsrt.metrics import bootstrap_interval, spearman
 from realsrt.models.features import SqueezeFeatures, squeeze_maps
 
 REGION = 64
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path)
     parser.add_argument("--limit", type=int)
     args = parser.parse_args()
-    model, features = load_model(args.model), load_squeeze_features(args.features or scoring.checkout_features())
+    model, features = load_model(args.model), load_squeeze_features(args.features or registry.checkout_features())
     side = model.config.window
     items = degraded(args.target, args.protocol, 0, args.limit)
     for steps in args.steps:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt import imageio
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 def measure(side: int, folder: Path) -> tuple[float, float]:

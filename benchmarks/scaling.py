@@ -50,9 +50,10 @@ def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> 
     """Means over the pictures of a folder."""
     import torch
 
-    from realsrt import Upscaler, imageio
-    from realsrt.batch import plan_batch
+    from realsrt import Upscaler
+    from realsrt.batch.plan import plan_batch
     from realsrt.imaging import tiling
+    from realsrt.io import image as imageio
 
     up = Upscaler.from_pretrained(model, device=device)
     config = up.model.config
@@ -86,9 +87,9 @@ def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> 
 
 def noting(watch: Watch, work: Path, results: int = 300) -> float:
     """Seconds that one result costs whoever notes it: a line of the manifest and one of the report."""
-    from realsrt.batch import Job
-    from realsrt.manifest import Manifest
-    from realsrt.report import Record, Report
+    from realsrt.batch.plan import Job
+    from realsrt.batch.report import Record, Report
+    from realsrt.batch.resume import Manifest
 
     made = work / "noted" / "a.png"
     made.parent.mkdir()
@@ -105,9 +106,9 @@ def noting(watch: Watch, work: Path, results: int = 300) -> float:
 
 def whole_run(watch: Watch, jobs: list[Any], model: str, device: str, work: Path) -> float:
     """Pictures a second of `realsrt upscale`: of all of them, less what a run with a tiny one takes."""
-    from realsrt import imageio
     from realsrt.cli import main
-    from realsrt.picture import Picture
+    from realsrt.io import image as imageio
+    from realsrt.io.picture import Picture
 
     options = ["-o", str(work / "whole") + "/", "-n", model, "-g", device, "--ext", "png"]
     tiny = work / "tiny.png"

@@ -11,7 +11,7 @@ import numpy as np
 from validate import confidence_panel, save_sheet, to_tensor
 
 from realsrt.imaging.resize import upscale_bicubic
-from realsrt.pipeline import Upscaler
+from realsrt.inference.upscaler import Upscaler
 
 
 def main() -> None:

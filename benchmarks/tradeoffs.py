@@ -20,10 +20,10 @@ from torch import Tensor
 from validate import degraded, to_8bit
 
 import realsrt
-from realsrt import scoring
+from realsrt.evaluation import registry
+from realsrt.evaluation.metrics import psnr_y
 from realsrt.imaging import tiling
 from realsrt.losses import load_squeeze_features
-from realsrt.metrics import psnr_y
 from realsrt.models.features import squeeze_distance
 
 DEFAULT = ("2 32 dense 1", "2 48 dense 1", "2 56 dense 1", "2 64 dense 1", "2 32 sparse 1", "2 48 sparse 1",
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args(argv)
     up = realsrt.Upscaler.from_pretrained(args.model)
-    net = load_squeeze_features(args.features or scoring.checkout_features())
+    net = load_squeeze_features(args.features or registry.checkout_features())
     items = degraded(Path(args.hr), args.protocol, 0, args.limit)
     large = _mosaic([item.lq for item in items], args.side)
     first: dict[str, list[float]] = {}

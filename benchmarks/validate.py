@@ -23,12 +23,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from realsrt import degradations, judging, scoring
+from realsrt import degradations
 from realsrt.errors import ImageError, RealSRTError
+from realsrt.evaluation import pairing, registry
+from realsrt.evaluation.pairing import load as to_tensor
+from realsrt.evaluation.registry import Metric
 from realsrt.imaging.resize import upscale_bicubic
-from realsrt.judging import load as to_tensor
-from realsrt.pipeline import Upscaler
-from realsrt.scoring import Metric
+from realsrt.inference.upscaler import Upscaler
 
 METRICS = ("psnr_y", "ssim", "squeeze", "squeeze_held_out")
 BICUBIC = "bicubic"
@@ -78,7 +79,7 @@ def confidence_panel(confidence: np.ndarray, height: int, width: int) -> Tensor:
 
 
 def pictures(folder: Path, limit: int | None) -> list[tuple[str, Path]]:
-    groups = judging.match({"picture": folder}).groups
+    groups = pairing.match({"picture": folder}).groups
     return [(name, files["picture"]) for name, files in groups.items()][:limit]
 
 
@@ -86,7 +87,7 @@ def degraded(folder: Path, protocol: str, seed: int, limit: int | None) -> list[
     config = degradations.protocol(protocol)
     items = []
     for name, path in pictures(folder, limit):
-        target = judging.crop_multiple(to_tensor(path), 4)
+        target = pairing.crop_multiple(to_tensor(path), 4)
         lq_HWC = degradations.degrade_named(target[0].permute(1, 2, 0), name, config=config, seed=seed)
         items.append(Item(name, lq_HWC.permute(2, 0, 1)[None] / 255, target))
     return items
@@ -106,7 +107,7 @@ def judge(
         wanted = [metric for metric in metrics if item.target is not None or not metric.needs_target]
         bicubic = to_8bit(upscale_bicubic(item.lq, 4))
         try:
-            scores.add(BICUBIC, judging.measure(wanted, bicubic, item.target, source=item.name))
+            scores.add(BICUBIC, pairing.measure(wanted, bicubic, item.target, source=item.name))
         except ImageError as problem:  # a real picture may be too small for NIQE
             if item.target is not None:
                 raise
@@ -119,7 +120,7 @@ def judge(
                     item.lq, steps=steps, stride=args.stride, color_fix=args.color_fix, fidelity=args.fidelity
                 )
                 image, confidence = to_8bit(out.image), np.asarray(out.confidence)[0]
-                measured = judging.measure(wanted, image, item.target, source=item.name)
+                measured = pairing.measure(wanted, image, item.target, source=item.name)
                 scores.add(label(model, steps), {**measured, "confidence": float(confidence.mean())})
             panels += [image, confidence_panel(confidence, *image.shape[2:])]
         if args.sheet:
@@ -152,7 +153,7 @@ def row(*cells: str) -> str:
 
 def beside(metric: Metric, bicubic: dict[str, list[float]], own: dict[str, list[float]], compared: bool) -> str:
     """ "6.321 (−1.05…−0.69, −12.1 %)": mean, interval of the difference to bicubic, per cent where less is better."""
-    found = judging.compare(metric, bicubic[metric.name], own[metric.name])
+    found = pairing.compare(metric, bicubic[metric.name], own[metric.name])
     cell = f"{found.b.mean:.{metric.digits}f}"
     if not compared:
         return cell
@@ -163,7 +164,7 @@ def beside(metric: Metric, bicubic: dict[str, list[float]], own: dict[str, list[
 
 def difference(metric: Metric, first: dict[str, list[float]], second: dict[str, list[float]]) -> str:
     """ "−0.021 (−0.030…−0.011), better on 20 of 24"."""
-    found = judging.compare(metric, first[metric.name], second[metric.name])
+    found = pairing.compare(metric, first[metric.name], second[metric.name])
     mean, low, high = (
         signed(value, metric.digits) for value in (found.difference.mean, found.difference.low, found.difference.high)
     )
@@ -195,7 +196,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--limit", type=int, help="the first so many pictures of each folder")
     parser.add_argument("--features", type=Path, help="SqueezeNet feature file; this checkout's if not given")
-    parser.add_argument("--trained-taps", nargs="+", default=list(scoring.TRAINED_TAPS))
+    parser.add_argument("--trained-taps", nargs="+", default=list(registry.TRAINED_TAPS))
     parser.add_argument("--niqe-params", type=Path)
     parser.add_argument("--sheet", type=Path, help="folder for sheets")
     parser.add_argument("--json", type=Path, help="file for every value")
@@ -204,8 +205,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse(argv)
-    niqe_model = scoring.load_niqe(args.niqe_params) if args.niqe_params else None
-    metrics = scoring.build(
+    niqe_model = registry.load_niqe(args.niqe_params) if args.niqe_params else None
+    metrics = registry.build(
         [*METRICS, *(["niqe"] if niqe_model else [])],
         features=args.features, trained_taps=args.trained_taps, niqe_model=niqe_model,
     )  # fmt: skip

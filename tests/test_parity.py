@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt import imageio, presets
-from realsrt.checkpoint import from_state
+from realsrt import presets
+from realsrt.checkpoint.official import from_official
+from realsrt.checkpoint.weights import from_state
 from realsrt.cli import main
-from realsrt.convert import from_official
+from realsrt.io import image as imageio
 from realsrt.model import CheckpointInfo
 from realsrt.models.heads import Generator
-from seeded import official_state
+from support.seeded import official_state
 
 HERE = Path(__file__).parent
 SHARED = Path(os.environ.get("REALSRT_SHARED", HERE.parents[1] / "shared"))

@@ -7,11 +7,11 @@ out = realsrt.Upscaler.from_pretrained("small").upscale("photo.jpg")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from realsrt.version import __version__
 
 _LAZY = {
-    "Upscaler": "realsrt.pipeline",
-    "Upscaled": "realsrt.pipeline",
+    "Upscaler": "realsrt.inference.upscaler",
+    "Upscaled": "realsrt.inference.result",
     "load_model": "realsrt.checkpoint",
     "save_model": "realsrt.checkpoint",
     "RealSRT": "realsrt.model",
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from realsrt import presets
     from realsrt.checkpoint import load_model, save_model
     from realsrt.errors import CheckpointError, ImageError, RealSRTError, UsageError
+    from realsrt.inference.result import Upscaled
+    from realsrt.inference.upscaler import Upscaler
     from realsrt.model import RealSRT, SuperResolved
-    from realsrt.pipeline import Upscaled, Upscaler
 
 
 def __getattr__(name: str) -> Any:

@@ -118,9 +118,10 @@ def test_the_simulation_of_one_machine_is_what_it_does(tmp_path, capsys):
     """Stages measured by themselves, put together by the simulation, against the command on the same pictures."""
     import numpy as np
 
-    from realsrt import imageio, presets
+    from realsrt import presets
     from realsrt.checkpoint import save_model
-    from realsrt.picture import Picture
+    from realsrt.io import image as imageio
+    from realsrt.io.picture import Picture
 
     (tmp_path / "in").mkdir()
     for seed in range(4):

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt import imageio, judging, presets, scoring
+from realsrt import presets
 from realsrt.checkpoint import save_model
 from realsrt.cli import main as realsrt
+from realsrt.evaluation import pairing, registry
+from realsrt.evaluation.metrics import psnr_y
 from realsrt.imaging.resize import upscale_bicubic
-from realsrt.metrics import psnr_y
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 for name in ("kornia", "torchmetrics", "PIL"):
     pytest.importorskip(name)
@@ -47,7 +49,7 @@ def test_degraded_inputs_are_those_of_the_command(validate, tmp_path, protocol):
     items = validate.degraded(tmp_path / "hr", protocol, 3, None)
     assert [item.name for item in items] == ["p0", "p1"]
     for item in items:
-        torch.testing.assert_close(item.lq, judging.load(tmp_path / "lq" / f"{item.name}.png"), atol=1e-7, rtol=0)
+        torch.testing.assert_close(item.lq, pairing.load(tmp_path / "lq" / f"{item.name}.png"), atol=1e-7, rtol=0)
         assert [4 * side for side in item.lq.shape[2:]] == list(item.target.shape[2:])
 
 
@@ -77,7 +79,7 @@ def test_one_command_gives_every_table(validate, tmp_path, capsys):
 
 
 def test_cells_state_interval_and_direction(validate):
-    up, down = scoring.build(["psnr_y", "squeeze"])
+    up, down = registry.build(["psnr_y", "squeeze"])
     cell = validate.beside(up, {"psnr_y": [20.0, 22.0]}, {"psnr_y": [21.0, 23.0]}, True)
     assert cell == "22.00 (+1.00…+1.00)"
     cell = validate.beside(down, {"squeeze": [4.0, 4.0]}, {"squeeze": [3.0, 3.0]}, True)

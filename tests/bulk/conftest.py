@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from realsrt import imageio, presets
+from realsrt import presets
 from realsrt.checkpoint import save_model
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import pyvips
 
-from bulk_helpers import QUICK_FLAGS, content, wait_for
 from realsrt.bulk.store import HOUSEKEEPING
+from support.bulk import QUICK_FLAGS, content, wait_for
 
 pytest.importorskip("ray")
 pq = pytest.importorskip("pyarrow.parquet")

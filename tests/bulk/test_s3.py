@@ -6,9 +6,9 @@ import tarfile
 
 import pytest
 
-from bulk_helpers import QUICK_FLAGS, content, plan, run_here, work_for
 from realsrt.bulk.results import write_results
 from realsrt.bulk.store import Store
+from support.bulk import QUICK_FLAGS, content, plan, run_here, work_for
 
 pytest.importorskip("s3fs")
 server = pytest.importorskip("moto.server")

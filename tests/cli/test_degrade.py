@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from realsrt import imageio
 from realsrt.cli import main
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 pytest.importorskip("kornia")
 

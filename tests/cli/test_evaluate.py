@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt import imageio, judging, scoring
 from realsrt.cli import main
-from realsrt.metrics import psnr, psnr_y, ssim
-from realsrt.niqe import FEATURES, NiqeModel, gaussian_window
-from realsrt.picture import Picture
+from realsrt.evaluation import pairing, registry
+from realsrt.evaluation.metrics import psnr, psnr_y, ssim
+from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 pytest.importorskip("torchmetrics")
 
@@ -48,7 +49,7 @@ def test_values_are_those_of_the_metrics(folders, capsys):
     assert [line["name"] for line in lines[:-1]] == ["a", "b", "c"]
     expected = {name: [] for name in ("psnr", "psnr_y", "ssim")}
     for name in "abc":
-        x, y = judging.load(folders / f"good/{name}_x4.png"), judging.load(folders / f"hr/{name}.png")
+        x, y = pairing.load(folders / f"good/{name}_x4.png"), pairing.load(folders / f"hr/{name}.png")
         for known, function in (("psnr", psnr), ("psnr_y", psnr_y), ("ssim", ssim)):
             expected[known].append(float(function(x, y, crop_border=4)))
     for index, line in enumerate(lines[:-1]):
@@ -106,7 +107,7 @@ def test_equal_pictures_are_valid_json(folders, capsys):
 
 def test_mod_crop_is_what_degrade_leaves_out(folders, capsys):
     pictures(folders / "odd", ["a.png"], size=(50, 59))
-    full = judging.load(folders / "odd/a.png")[..., :48, :56]
+    full = pairing.load(folders / "odd/a.png")[..., :48, :56]
     pixels = (full[0] * 255).round().byte().permute(1, 2, 0).numpy()
     imageio.write(folders / "cut.png", Picture.from_array(pixels))
     run(capsys, 1, "cut.png", "--target", "odd/a.png", "--metrics", "psnr")
@@ -139,10 +140,10 @@ def test_sheets(folders, capsys):
 def test_niqe_from_a_file_and_pictures_alone(folders, capsys):
     pictures(folders / "large", ["a.png", "b.png"], size=(200, 200))
     model = NiqeModel(torch.zeros(FEATURES).double(), torch.eye(FEATURES).double(), gaussian_window())
-    scoring.save_niqe(model, "niqe.npz")
+    registry.save_niqe(model, "niqe.npz")
     lines, _ = run(capsys, 0, "large", "--metrics", "niqe", "--niqe-params", "niqe.npz")
-    (metric,) = scoring.build(["niqe"], niqe_model=model)
-    assert lines[0]["metrics"]["niqe"] == pytest.approx(metric.measure(judging.load(folders / "large/a.png"), None))
+    (metric,) = registry.build(["niqe"], niqe_model=model)
+    assert lines[0]["metrics"]["niqe"] == pytest.approx(metric.measure(pairing.load(folders / "large/a.png"), None))
     assert lines[-1]["metrics"]["niqe"]["better"] == "down"
 
 
@@ -150,7 +151,7 @@ def test_niqe_parameters_made_from_a_folder(folders, capsys):
     pictures(folders / "pristine", ["a.png", "b.png", "c.png"], size=(384, 384))
     lines, _ = run(capsys, 0, "--niqe-fit", "pristine", "--niqe-params", "made.npz")
     assert lines == []
-    assert scoring.load_niqe("made.npz").covariance_FF.shape == (36, 36)
+    assert registry.load_niqe("made.npz").covariance_FF.shape == (36, 36)
 
 
 @pytest.mark.parametrize(

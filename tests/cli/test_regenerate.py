@@ -6,10 +6,11 @@ from html import unescape
 import numpy as np
 import pytest
 
-from realsrt import checkpoint, imageio, presets
+from realsrt import checkpoint, presets
 from realsrt.cli import main
-from realsrt.cli.making import Making
-from realsrt.picture import Picture
+from realsrt.cli.options import ModelArgs
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(folder, capsys, argv
     ],
 )  # fmt: skip
 def test_what_can_be_known_before_the_work_is_refused_before_it(folder, monkeypatch, argv):
-    monkeypatch.setattr(Making, "upscaler", lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(ModelArgs, "load", lambda _: pytest.fail("the model was loaded"))
     assert run(folder, *argv, output="never.png") == 2
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsrt import imageio, presets
+from realsrt import presets
+from realsrt.batch.resume import NAME
 from realsrt.checkpoint import save_model
 from realsrt.cli import main
-from realsrt.manifest import NAME
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 COUNT = 9
 

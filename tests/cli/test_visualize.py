@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsrt import checkpoint, imageio, presets
+from realsrt import checkpoint, presets
 from realsrt.cli import main
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt import imageio, pipeline, presets
+from realsrt import presets
+from realsrt.batch.resume import NAME
 from realsrt.checkpoint import save_model
 from realsrt.cli import main
 from realsrt.errors import ImageError
-from realsrt.kinds import Planes
-from realsrt.manifest import NAME
-from realsrt.picture import Picture
-from realsrt.pipeline import Upscaled
+from realsrt.inference import upscaler
+from realsrt.inference.adapters import Planes
+from realsrt.inference.result import Upscaled
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 
 
 def picture(path, height=12, width=9, seed=0):
@@ -41,7 +43,7 @@ class Fake:
     def from_pretrained(cls, name, **options):
         return cls()
 
-    def upscale(self, image, *, on_progress, rows=None, **options):
+    def upscale(self, image, options, *, on_progress, rows=None):
         on_progress(0, 2)
         Fake.during(image)
         on_progress(1, 2)
@@ -62,7 +64,7 @@ class Fake:
 
 @pytest.fixture
 def fake(monkeypatch, tmp_path):
-    monkeypatch.setattr(pipeline, "Upscaler", Fake)
+    monkeypatch.setattr(upscaler, "Upscaler", Fake)
     monkeypatch.setattr(Fake, "during", staticmethod(lambda image: None))
     monkeypatch.chdir(tmp_path)
     os.mkdir("in")
@@ -252,7 +254,7 @@ def test_a_full_disk_ends_the_batch_with_what_is_whole(fake, tmp_path, capsys, m
 def test_what_does_not_fit_is_refused_before_computing(fake, tmp_path, capsys, monkeypatch):
     six(tmp_path)
     picture(tmp_path / "in" / "bb.png", 200, 200)
-    monkeypatch.setattr("realsrt.disk.shutil.disk_usage", lambda folder: SimpleNamespace(free=100_000))
+    monkeypatch.setattr("realsrt.io.files.shutil.disk_usage", lambda folder: SimpleNamespace(free=100_000))
     seen = []
     monkeypatch.setattr(fake, "during", staticmethod(lambda image: seen.append(image.source.stem)))
     lines, errors = run(capsys, status=1)

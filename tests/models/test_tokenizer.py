@@ -7,7 +7,7 @@ from realsrt import presets
 from realsrt.model import RealSRT
 from realsrt.models.quantizer import QuantizerConfig
 from realsrt.models.tokenizer import VQGANConfig
-from variants import tiny_f16
+from support.variants import tiny_f16
 
 
 def test_shapes_and_downsampling():

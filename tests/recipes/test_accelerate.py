@@ -18,8 +18,8 @@ CONFIGS = sorted(path.name for path in FOLDER.glob("*.yaml"))
 @pytest.fixture
 def photos(tmp_path):
     """Three photographs of noise."""
-    from realsrt import imageio
-    from realsrt.picture import Picture
+    from realsrt.io import image as imageio
+    from realsrt.io.picture import Picture
 
     (tmp_path / "photos").mkdir()
     for seed in range(3):

@@ -3,9 +3,10 @@ import time
 import numpy as np
 import pytest
 
-from realsrt import Upscaler, imageio, presets
+from realsrt import Upscaler, presets
 from realsrt.checkpoint import save_model
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 from realsrt.server.app import create_app
 from realsrt.server.service import Service
 from realsrt.server.settings import Settings

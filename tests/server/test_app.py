@@ -4,9 +4,9 @@ import threading
 
 import pytest
 
-from realsrt import imageio
 from realsrt.cli import main
 from realsrt.errors import RealSRTError
+from realsrt.io import image as imageio
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import Settings

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsrt import imageio
 from realsrt.cli import main
-from realsrt.picture import Picture
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 from realsrt.server.client import ServiceError
-from serving import Running
+from support.serving import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 JOBS, THREADS = 200, 16

@@ -17,19 +17,19 @@ class Batches:
     def __init__(self, up, broken=None):
         self.model, self.precision, self._up, self.together, self._broken = up.model, up.precision, up, [], broken
 
-    def upscale(self, *args, **options):
-        return self._up.upscale(*args, **options)
+    def upscale(self, *args, **more):
+        return self._up.upscale(*args, **more)
 
-    def stream(self, *args, **options):
-        return self._up.stream(*args, **options)
+    def stream(self, *args, **more):
+        return self._up.stream(*args, **more)
 
-    def upscale_many(self, pictures, **options):
+    def upscale_many(self, pictures, options):
         self.together.append([])
         for picture in pictures:
-            self.together[-1].append((picture.width, options["fidelity"]))
+            self.together[-1].append((picture.width, options.fidelity))
             if picture.width == self._broken:
                 raise ImageError("does not go together")
-            yield self._up.upscale(picture, **options)
+            yield self._up.upscale(picture, options)
 
 
 def held(here):
@@ -65,7 +65,7 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
     for content, pixels in zip(found, alone, strict=True):
         path = here.service.store.root / "made.png"
         path.write_bytes(content)
-        from realsrt import imageio
+        from realsrt.io import image as imageio
 
         assert (imageio.read(path).pixels == pixels).all()
 
@@ -139,7 +139,7 @@ def test_unexpected_problems_are_named(opened, picture, monkeypatch, up):
 
 
 def test_previews_of_all_kinds():
-    from realsrt.picture import Picture
+    from realsrt.io.picture import Picture
     from realsrt.server.preview import jpeg
 
     for shape, kind in [((3, 3, 1), np.uint8), ((900, 40, 4), np.uint16), ((40, 2000, 3), np.float32)]:

@@ -11,7 +11,7 @@ from realsrt.errors import UsageError
 from realsrt.training import train
 from realsrt.training.config import make_config, shared_out
 from realsrt.training.pair_pool import Batch
-from runs import log_of
+from support.runs import log_of
 
 TINY = {
     "crop": 64, "tile": 64, "pool": 8, "refresh": 1, "log_every": 1, "discriminator_width": 8, "max_steps": 2,

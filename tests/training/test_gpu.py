@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from training_launch import train_on_two
+from support.launch import train_on_two
 
 pytest.importorskip("accelerate")
 

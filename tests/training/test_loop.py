@@ -17,7 +17,7 @@ from realsrt.errors import CheckpointError, RealSRTError, UsageError
 from realsrt.training import STAGES, train
 from realsrt.training.config import make_config
 from realsrt.training.progress import Log, rate
-from runs import log_of, train_until_killed
+from support.runs import log_of, train_until_killed
 
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 2, "discriminator_width": 8}
 
@@ -371,14 +371,14 @@ def test_a_state_of_other_settings_is_a_usage_error(finished, chain):
 
 
 def test_a_failing_save_is_reported_and_leaves_the_old_files(finished, monkeypatch):
-    import realsrt.checkpoint
+    import realsrt.io.atomic
 
     old = (finished.out / "state.pt").read_bytes()
 
     def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(realsrt.checkpoint.os, "fsync", full)
+    monkeypatch.setattr(realsrt.io.atomic.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"state\.pt.*No space left"):
         train(finished)
     assert (finished.out / "state.pt").read_bytes() == old

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from training_launch import train_on_two
+from support.launch import train_on_two
 
 pytest.importorskip("accelerate")
 
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
-from runs import log_of
+from support.runs import log_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -18,7 +18,7 @@ from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
 from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_part
 from realsrt.training.stages.critic import sample
-from variants import tiny_f16
+from support.variants import tiny_f16
 
 LEARNS = {
     "tokenizer": ("tokenizer.",),

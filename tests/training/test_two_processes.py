@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from training_launch import train_on_two
+from support.launch import train_on_two
 
 pytest.importorskip("accelerate")
 
@@ -14,7 +14,7 @@ from realsrt.checkpoint import save_model
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
 from realsrt.training.progress import Log
-from runs import log_of
+from support.runs import log_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import realsrt
-from realsrt import imageio, presets
-from realsrt.picture import Picture
+from realsrt import presets
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
 from realsrt.web.engine import Engine
 from realsrt.web.session import Session
 

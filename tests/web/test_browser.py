@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from realsrt import imageio
 from realsrt.cli import main
+from realsrt.io import image as imageio
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 pytest.importorskip("gradio", reason="needs the extra `web`")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from realsrt import imageio
 from realsrt.cli import main
 from realsrt.errors import ImageError, UsageError
-from realsrt.picture import Picture
-from realsrt.provenance import provenance
+from realsrt.io import image as imageio
+from realsrt.io.metadata.provenance import provenance
+from realsrt.io.picture import Picture
 from realsrt.web import choices, studio
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, plainly
@@ -77,7 +77,7 @@ def test_the_command_shown_makes_the_same_file(engine, session, weights, png, tm
 
 def test_a_large_picture_is_streamed_and_shown_scaled_down(engine, session, weights, png, tmp_path, monkeypatch):
     monkeypatch.setattr(studio, "LIVE", 100)
-    monkeypatch.setattr("realsrt.strips.IN_MEMORY", 0)
+    monkeypatch.setattr("realsrt.inference.assemble.IN_MEMORY", 0)
     monkeypatch.setattr("realsrt.web.previews.SIDE", 50)
     monkeypatch.setattr(studio.previews.shrunk, "__defaults__", (50,))
     items = upscaled(engine, session, png)
@@ -315,8 +315,8 @@ def test_a_copied_session_is_a_new_one(tmp_path):
 def test_values_at_the_models_own_count_as_not_given():
     values = ("small", 4, choices.SAME, 2, 56, 1, choices.OWN, choices.OWN, None, False, True)
     made = choices.make(*values, own_steps=2, own_stride=56)
-    assert made == Choices("small")
-    told = provenance("small", "", {k: v for k, v in made.options().items() if k in ("fidelity", "outscale")})
+    assert made == Choices("small", outscale=4.0)
+    told = provenance("small", "", made.pixel_options())
     assert '"fidelity": 1.0' in told.parameters
     with pytest.raises(UsageError, match="a number is missing"):
         choices.make(*values[:1], None, *values[2:], own_steps=2, own_stride=56)

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from realsrt.report import Record
+from realsrt.batch.report import Record
 from realsrt.web import words
 from realsrt.web.choices import Choices
 from realsrt.web.running import Progress

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyvips
 
-from realsrt.picture import Picture
+from realsrt.io.picture import Picture
 
 
 @dataclass(frozen=True)

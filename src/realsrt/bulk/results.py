@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from realsrt.batch.report import Record
 from realsrt.bulk.store import Store
-from realsrt.report import Record
 
 NAME = "results.parquet"
 

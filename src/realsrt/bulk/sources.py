@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch import WRITABLE, is_picture, output_name, pictures_in
+from realsrt.batch.plan import output_name, pictures_in
 from realsrt.bulk.store import Store, is_local, open_fs
 from realsrt.errors import UsageError
+from realsrt.io.suffixes import WRITABLE, is_picture
 
 MANIFESTS = (".csv", ".parquet")
 _COLUMNS = ("path", "url", "uri")

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, UnknownCommandError
 
 import realsrt
+from realsrt.batch.report import one_line
 from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, tools, train, upscale, visualize, web
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
-from realsrt.report import one_line
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -27,7 +27,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(upscale.upscale)
     app.command(regenerate.regenerate)
     app.command(visualize.visualize)
-    app.command(bulk.command())
+    app.command(bulk.bulk)
     app.command(tools.convert)
     app.command(tools.export)
     app.command(degrade.degrade)

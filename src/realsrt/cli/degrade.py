@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from realsrt.batch import Job, plan_batch
+from realsrt.batch.plan import Job, plan_batch
+from realsrt.batch.report import Record, Report, about
 from realsrt.cli.show import Screen, error
 from realsrt.errors import ImageError, UsageError
-from realsrt.report import Record, Report, about
 
 if TYPE_CHECKING:
     from realsrt.degradations import DegradationConfig, Mixture
@@ -59,8 +59,9 @@ def degrade(
 def _one(job: Job, config: "DegradationConfig | Mixture", name: str, seed: int, scale: int) -> Record:
     import torch
 
-    from realsrt import degradations, imageio
-    from realsrt.picture import Picture
+    from realsrt import degradations
+    from realsrt.io import image as imageio
+    from realsrt.io.picture import Picture
 
     started = time.perf_counter()
     if job.problem:

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from realsrt.batch.report import about
 from realsrt.cli import scores
 from realsrt.cli.options import option
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
-from realsrt.report import about
 
 if TYPE_CHECKING:
-    from realsrt.judging import Matched
-    from realsrt.niqe import NiqeModel
-    from realsrt.scoring import Metric
-    from realsrt.sheets import Crop
+    from realsrt.evaluation.contact_sheet import Crop
+    from realsrt.evaluation.niqe import NiqeModel
+    from realsrt.evaluation.pairing import Matched
+    from realsrt.evaluation.registry import Metric
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def evaluate(
     is named on stderr and the rest is done. Exit status: 0 all done, 1 some failed, 2 usage. Without a terminal, stdout
     gets one JSON line a picture and a last one with "status": "summary".
     """
-    from realsrt import judging, scoring, sheets
-    from realsrt.windows import pick_device
+    from realsrt.evaluation import contact_sheet, pairing, registry
+    from realsrt.inference.runner import pick_device
 
     if crop_border < 0 or mod_crop < 1 or sheet_rows < 1:
         raise UsageError("--crop-border must be 0 or more, --mod-crop and --sheet-rows 1 or more")
@@ -83,21 +83,21 @@ def evaluate(
     if results is None and compare is None and niqe_fit and niqe_params:
         return 0
     judged = _judged(results, compare)
-    names = scoring.parse_names(metrics)
-    if target is None and (lacking := [name for name in names if scoring.KNOWN[name].needs_target]):
+    names = registry.parse_names(metrics)
+    if target is None and (lacking := [name for name in names if registry.KNOWN[name].needs_target]):
         raise UsageError(
             f"{', '.join(lacking)} needs the originals: give --target, or metrics that need none (niqe, …)"
         )
     roles = judged | ({"target": target} if target else {}) | ({"input": input} if input else {})
     if sheet:
-        sheets.pillow()
+        contact_sheet.pillow()
         if len(roles) < 2:
             raise UsageError("--sheet shows differences: give --target, --input or --compare as well")
-    matched = judging.match(
+    matched = pairing.match(
         roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else []
     )
     _say_alone(matched)
-    wanted = scoring.build(names, features=features, niqe_model=model, device=pick_device(device))
+    wanted = registry.build(names, features=features, niqe_model=model, device=pick_device(device))
     table = scores.Scores(wanted, tuple(judged), roles)
     found: list[Crop] = []
     streams = [] if sys.stdout.isatty() else [sys.stdout]
@@ -111,7 +111,7 @@ def evaluate(
     if json_:
         scores.write_json(table, json_)
     if sheet and found:
-        sheets.save(sheet, sheets.choose(found, sheet_rows))
+        contact_sheet.save(sheet, contact_sheet.choose(found, sheet_rows))
     return 1 if table.failed else 0
 
 
@@ -122,17 +122,17 @@ def _judged(results: Path | None, compare: tuple[Path, Path] | None) -> dict[str
 
 
 def _niqe(params: Path | None, pristine: Path | None) -> "NiqeModel | None":
-    from realsrt import judging, niqe, scoring
+    from realsrt.evaluation import niqe, pairing, registry
 
     if pristine is None:
-        return scoring.load_niqe(params) if params else None
-    pictures = judging.match({"good pictures": pristine}).groups.values()
+        return registry.load_niqe(params) if params else None
+    pictures = pairing.match({"good pictures": pristine}).groups.values()
     try:
-        model = niqe.fit(judging.load(path) for group in pictures for path in group.values())
+        model = niqe.fit(pairing.load(path) for group in pictures for path in group.values())
     except ValueError as problem:
         raise UsageError(f"{pristine}: {problem}; give more or larger pictures") from problem
     if params:
-        scoring.save_niqe(model, params)
+        registry.save_niqe(model, params)
     return model
 
 
@@ -165,28 +165,28 @@ def _one(
     name: str, files: Any, metrics: "list[Metric]", judged: tuple[str, ...], how: _How
 ) -> "tuple[dict[str, dict[str, float]], list[Crop]]":
     """Values by role and metric, and the crops of the picture's worst places."""
-    from realsrt import judging, sheets
+    from realsrt.evaluation import contact_sheet, pairing
     from realsrt.imaging.resize import upscale_bicubic
 
-    target = judging.crop_multiple(judging.load(files["target"]), how.multiple) if "target" in files else None
+    target = pairing.crop_multiple(pairing.load(files["target"]), how.multiple) if "target" in files else None
     if target is not None and not target.numel():
         raise ImageError(f"{files['target']}: nothing is left of it at --mod-crop {how.multiple}")
-    pictures = {role: judging.load(files[role]) for role in judged}
+    pictures = {role: pairing.load(files[role]) for role in judged}
     values = {
-        role: judging.measure(metrics, pictures[role], target, source=files[role], border=how.border) for role in judged
+        role: pairing.measure(metrics, pictures[role], target, source=files[role], border=how.border) for role in judged
     }
     if not how.crops or not (target is not None or "input" in files or len(judged) > 1):
         return values, []
-    shown = {"input": judging.load(files["input"])} if "input" in files else {}
+    shown = {"input": pairing.load(files["input"])} if "input" in files else {}
     shown |= pictures | ({} if target is None else {"target": target})
     if len(judged) > 1:
         if pictures["A"].shape != pictures["B"].shape:
             raise ImageError(f"{files['A']}: is of another size than {files['B']}")
-        return values, sheets.crops(name, shown, ("A", "B"), count=how.crops)
+        return values, contact_sheet.crops(name, shown, ("A", "B"), count=how.crops)
     if target is None:
         result = pictures["result"]
         enlarged = upscale_bicubic(shown["input"], 4)
         if enlarged.shape != result.shape:
             raise ImageError(f"{files['result']}: is not four times as large as {files['input']}")
-        return values, sheets.crops(name, shown | {"bicubic": enlarged}, ("result", "bicubic"), count=how.crops)
-    return values, sheets.crops(name, shown, ("result", "target"), count=how.crops)
+        return values, contact_sheet.crops(name, shown | {"bicubic": enlarged}, ("result", "bicubic"), count=how.crops)
+    return values, contact_sheet.crops(name, shown, ("result", "target"), count=how.crops)

@@ -13,7 +13,7 @@ from realsrt.cli.show import table
 from realsrt.errors import ImageError
 
 if TYPE_CHECKING:
-    from realsrt.scoring import Metric
+    from realsrt.evaluation.registry import Metric
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class Scores:
 
     def summary(self) -> dict[str, Any]:
         """Means with their intervals by metric; with two roles the paired difference B - A, wins and the verdict."""
-        from realsrt import judging
+        from realsrt.evaluation import pairing
 
         found: dict[str, Any] = {}
         for metric in self.metrics if self.done else ():
             columns = [self.column(role, metric.name) for role in self.judged]
             better = {"better": "up" if metric.up else "down"}
             if len(columns) == 1:
-                found[metric.name] = better | asdict(judging.mean(columns[0]))
+                found[metric.name] = better | asdict(pairing.mean(columns[0]))
                 continue
-            both = judging.compare(metric, *columns)
+            both = pairing.compare(metric, *columns)
             found[metric.name] = better | {
                 "A": asdict(both.a), "B": asdict(both.b), "difference": asdict(both.difference) | {"is": "B - A"},
                 "wins": {"A": both.wins_a, "B": both.wins_b}, "verdict": both.verdict,

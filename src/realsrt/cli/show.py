@@ -6,7 +6,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Self
 
-from realsrt.report import Record, one_line
+from realsrt.batch.report import Record, one_line
 
 
 def error(message: str, problem: BaseException | None = None) -> None:

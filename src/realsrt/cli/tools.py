@@ -30,7 +30,7 @@ def convert(
     /,
 ) -> int:
     """Convert the authors' checkpoint (.pth) to our .safetensors, or back. No code in the file is run."""
-    from realsrt.convert import convert_file
+    from realsrt.checkpoint.convert import convert_file
 
     print(convert_file(source, target))
     return 0
@@ -48,7 +48,7 @@ def export(
 ) -> int:
     """Write a model's parts as ONNX files, each checked against PyTorch (extra: onnx). See docs/export.md."""
     from realsrt.checkpoint import load_model
-    from realsrt.export import export as export_model
+    from realsrt.checkpoint.onnx import export as export_model
 
     for path in export_model(load_model(model_path or model_name), folder, denoise=denoise):
         print(path)
@@ -59,20 +59,23 @@ def models(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", n
     """List the models inside this package, with their hashes, and the presets that can be trained."""
     import torch
 
-    from realsrt import checkpoint, presets
+    from realsrt import presets
+    from realsrt.checkpoint import embedded, load_model
+    from realsrt.checkpoint.weights import read_header
+    from realsrt.io.files import file_sha256
     from realsrt.model import RealSRT
 
     rows: list[dict[str, Any]] = []
-    for name in checkpoint.embedded():
+    for name in embedded():
         path = _weights(name)
-        header = checkpoint.read_header(path)
+        header = read_header(path)
         rows.append(
             {
                 "name": name,
                 "kind": "embedded",
                 "preset": header.get("preset"),
-                "parameters": checkpoint.load_model(name).parameter_count,
-                "sha256": checkpoint.file_sha256(path),
+                "parameters": load_model(name).parameter_count,
+                "sha256": file_sha256(path),
                 "where": str(path),
             }
         )
@@ -106,7 +109,7 @@ def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", neg
     import torch
 
     import realsrt
-    from realsrt.imageio import supported_formats
+    from realsrt.io.image import supported_formats
 
     def installed(name: str) -> str:
         try:

@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from realsrt.batch import plan_batch
-from realsrt.cli.making import Making
-from realsrt.cli.options import option
+from realsrt.batch.plan import plan_batch
+from realsrt.cli.options import ModelArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
+from realsrt.io.files import MAX_PIXELS
 
 
 def visualize(
@@ -22,39 +22,42 @@ def visualize(
         list[str] | None,
         option(help="X0,Y0,X1,Y1 in output pixels, the place shown enlarged, one a picture; the least confident."),
     ] = None,
-    making: Making = Making(),  # noqa: B008 - frozen
+    options: UpscaleArgs = UpscaleArgs(),  # noqa: B008 - frozen
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
+    max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = MAX_PIXELS,
     quality: Annotated[int, option(help="1 to 100, for JPEG.")] = 90,
 ) -> int:
     """Draw each step's picture above its confidence (darker = surer), the input first, one place enlarged.
 
     A .gif plays the steps, an .html is one file with a slider. Needs pip install 'realsrt[visualize]'.
     """
-    from realsrt import imageio, visualize
     from realsrt.cli.regenerate import parse_box
+    from realsrt.io import image as imageio
+    from realsrt.visualize import render
 
-    if output.suffix.lower() not in visualize.SUFFIXES:
-        raise UsageError(f"{output}: cannot draw such a file; use {', '.join(visualize.SUFFIXES)}")
+    if output.suffix.lower() not in render.SUFFIXES:
+        raise UsageError(f"{output}: cannot draw such a file; use {', '.join(render.SUFFIXES)}")
     folder = output.parent / "as upscaled"  # finds the inputs; nothing is written there
     sources = [job.source for job in plan_batch(input, folder, ext="png")]
     if output.resolve() in {source.resolve() for source in sources}:
         raise UsageError(f"{output} is an input too and would be overwritten; give another name")
-    if len(sources) > 1 and output.suffix.lower() not in visualize.FIGURES:
+    if len(sources) > 1 and output.suffix.lower() not in render.FIGURES:
         raise UsageError(f"a {output.suffix} shows one picture, got {len(sources)}; use .png for several")
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
-    visualize.check()
-    up, strips = making.upscaler(), []
+    render.check()
+    up, strips = model.load(), []
     with Screen(len(sources)) as screen:
         for number, source in enumerate(sources):
             screen.begin(source.name)
-            picture = imageio.read(source, max_pixels=making.max_pixels)
+            picture = imageio.read(source, max_pixels=max_pixels)
             for notice in picture.notices:
                 note(notice)
-            steps = up.stream(picture, on_progress=screen.windows, **making.options())
-            strips.append(visualize.strip(source.name, picture, steps, zooms[number] if zooms else None))
+            steps = up.stream(picture, options, on_progress=screen.windows)
+            strips.append(render.strip(source.name, picture, steps, zooms[number] if zooms else None))
             screen.advance()
     output.parent.mkdir(parents=True, exist_ok=True)
-    visualize.write(output, strips, quality=quality)
+    render.write(output, strips, quality=quality)
     print(output, file=sys.stdout)
     return 0

@@ -8,13 +8,13 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from realsrt import __version__
 from realsrt.server import problems
 from realsrt.server.guard import Guard
 from realsrt.server.jobs import add_routes
 from realsrt.server.problems import documented, refuse
 from realsrt.server.service import Service
 from realsrt.server.views import Health, Model, Models
+from realsrt.version import __version__
 
 ABOUT = """Pictures in, better pictures out. A picture is sent to `POST /v1/jobs`; its job is then asked for, listened
 to, or cancelled, and its result fetched until it expires. All errors are problem details with one line."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from realsrt.disk import temporary_beside
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.io.atomic import temporary_beside
 
 FINAL = ("done", "failed", "cancelled", "expired")
 _MOST_TRIES = 100  # when the queue is full

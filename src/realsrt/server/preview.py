@@ -3,7 +3,7 @@
 import numpy as np
 import pyvips
 
-from realsrt.picture import Picture, from_float
+from realsrt.io.picture import Picture, from_float
 
 SIDE = 512  # pixels at most
 _QUALITY = 80

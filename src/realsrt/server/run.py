@@ -7,7 +7,7 @@ from types import FrameType
 
 import uvicorn
 
-from realsrt.pipeline import Upscaler
+from realsrt.inference.upscaler import Upscaler
 from realsrt.server.app import create_app
 from realsrt.server.logs import say, to_stderr
 from realsrt.server.service import Service

@@ -15,8 +15,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from realsrt import imageio
 from realsrt.errors import ImageError
+from realsrt.io import image as imageio
 from realsrt.server.guard import limited
 from realsrt.server.options import JobOptions
 from realsrt.server.problems import invalid, refuse

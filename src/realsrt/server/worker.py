@@ -5,10 +5,10 @@ import logging
 import threading
 import time
 
-from realsrt.disk import is_full
 from realsrt.errors import RealSRTError
-from realsrt.picture import Picture
-from realsrt.pipeline import Upscaled
+from realsrt.inference.result import Upscaled
+from realsrt.io.files import is_full
+from realsrt.io.picture import Picture
 from realsrt.server import preview
 from realsrt.server.live import Live, Preview
 from realsrt.server.logs import say

@@ -7,19 +7,19 @@ from typing import Any
 
 import torch
 
+from realsrt.batch.signals import stop_signals
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.models.quantizer import hold_codes
-from realsrt.stopping import stop_signals
 from realsrt.training.config import TrainConfig, shared_out
 from realsrt.training.device import Together, compile_parts, prepare_device
 from realsrt.training.ema import EMA
 from realsrt.training.pairs import build_pool
 from realsrt.training.parallel import Parallel, load_optimizer
-from realsrt.training.place import Place
 from realsrt.training.progress import Budget, Log, rate
 from realsrt.training.setup import adamw, crop_side, initial_model, make_accelerator, set_rate
 from realsrt.training.stages import BUILDERS
 from realsrt.training.state import restoring, write_state, write_weights
+from realsrt.training.storage import Place
 from realsrt.training.throughput import StepWork
 
 

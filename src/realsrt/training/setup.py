@@ -10,9 +10,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from realsrt import presets
 from realsrt.checkpoint import load_model
+from realsrt.checkpoint.published import load_published
 from realsrt.errors import UsageError
 from realsrt.model import RealSRT
-from realsrt.published import load_published
 from realsrt.training.config import TrainConfig
 
 

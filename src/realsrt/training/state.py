@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from realsrt.checkpoint import save_model, write_atomically
+from realsrt.checkpoint import save_model
 from realsrt.errors import CheckpointError, UsageError
+from realsrt.io.atomic import write_atomically
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
 

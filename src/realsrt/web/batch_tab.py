@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from realsrt.report import Record
+from realsrt.batch.report import Record
 from realsrt.web import batch, words
 from realsrt.web.batch import Finished, Row
 from realsrt.web.engine import Engine, plainly

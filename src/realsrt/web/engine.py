@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from realsrt.batch.report import about
 from realsrt.errors import RealSRTError, UsageError
-from realsrt.report import about
-from realsrt.saving import told
 from realsrt.web.session import PLACES
 
 if TYPE_CHECKING:
-    from realsrt.picture import Picture
-    from realsrt.pipeline import Upscaled, Upscaler
-    from realsrt.provenance import Provenance
-    from realsrt.strips import RowStore
+    from realsrt.inference.assemble import RowStore
+    from realsrt.inference.result import Upscaled
+    from realsrt.inference.upscaler import Upscaler
+    from realsrt.io.metadata.provenance import Provenance
+    from realsrt.io.picture import Picture
     from realsrt.web.choices import Choices
 
 Tell = Callable[[int, int, float | None], None]
@@ -53,7 +53,7 @@ class Engine:
 
     def upscaler(self, name: str) -> Upscaler:
         """The model of this name, one of `names`, loaded when first asked for. Raises UsageError."""
-        from realsrt.pipeline import Upscaler
+        from realsrt.inference.upscaler import Upscaler
 
         if name not in self._sources:
             raise UsageError(f"no model '{name}'; there are {', '.join(self.names)}")
@@ -131,25 +131,24 @@ class Engine:
 
 def provenance_of(up: Upscaler, choices: Choices, redone: tuple[dict[str, Any], ...] = ()) -> Provenance | None:
     """What is noted in the file: what the command notes; after it what was redone by hand, if anything was."""
-    from realsrt.provenance import provenance
+    from realsrt.io.metadata.provenance import provenance
 
     if not choices.provenance:
         return None
     info, extra = up.model.info, {"regenerated": list(redone)} if redone else {}
-    return provenance(info.source, info.sha256, told(choices.options()) | extra)
+    return provenance(info.source, info.sha256, choices.pixel_options() | extra)
 
 
 def rows_of(
     up: Upscaler, picture: Picture, choices: Choices, beside: Path, on_progress: Callable[[int, int], None]
 ) -> tuple[Upscaled, RowStore]:
     """Upscale a picture of any size as the command does: rows into a store, whose scratch file is beside `beside`."""
-    from realsrt.picture import out_size
-    from realsrt.strips import RowStore
+    from realsrt.inference.assemble import RowStore
 
-    width, height = out_size(picture.width, picture.height, choices.outscale)
+    width, height = choices.out_size(picture.width, picture.height)
     store = RowStore(picture, width, height, beside)
     try:
-        return up.upscale(picture, on_progress=on_progress, rows=store.add, **choices.options()), store
+        return up.upscale(picture, choices, on_progress=on_progress, rows=store.add), store
     except BaseException:
         store.close()
         raise

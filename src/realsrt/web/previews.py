@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from realsrt import imageio
 from realsrt.imaging.resize import resize
-from realsrt.picture import Picture, from_float, to_float
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture, from_float, to_float
 
 SIDE = 2048  # px: no preview's longer side is above it
 _QUALITY = 92

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from realsrt.picture import Picture
-    from realsrt.pipeline import Upscaled
-    from realsrt.strips import RowStore
+    from realsrt.inference.assemble import RowStore
+    from realsrt.inference.result import Upscaled
+    from realsrt.io.picture import Picture
     from realsrt.web.choices import Choices
 
 PREFIX = "realsrt-web-"

@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from realsrt.batch import PICTURES
 from realsrt.errors import UsageError
+from realsrt.io.suffixes import PICTURES
 from realsrt.web import studio, words
 from realsrt.web.engine import Engine, plainly
 from realsrt.web.options_panel import OptionsPanel, job, quiet

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realsrt import imageio
 from realsrt.errors import ImageError, UsageError
-from realsrt.picture import out_size
+from realsrt.io import image as imageio
 from realsrt.web import previews
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, named, provenance_of, rows_of
@@ -19,7 +18,7 @@ from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session, Version
 
 if TYPE_CHECKING:
-    from realsrt.picture import Picture
+    from realsrt.io.picture import Picture
 
 LIVE = 640_000  # input pixels up to which all windows are kept in flight: a preview after each step, and redoing
 
@@ -71,9 +70,8 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
                 out, store = rows_of(up, picture, choices, source, on_progress)
                 made = Version(store.picture(), out.confidence, choices, store=store, notices=notices)
             else:
-                options = {key: value for key, value in choices.options().items() if key not in ("keep_steps", "size")}
                 made = None
-                for out in up.stream(picture, on_progress=on_progress, **options):
+                for out in up.stream(picture, choices, on_progress=on_progress):
                     made = Version(out.image, out.confidence, choices, out, notices=notices)
                     if out.step < out.num_steps:
                         put(Step(out.step, out.num_steps, *look(session, made, 0, picture)))
@@ -237,7 +235,7 @@ def _read(engine: Engine, session: Session) -> Picture:
 def _check(session: Session, choices: Choices, picture: Picture) -> None:
     """Refuse what the format or the disk cannot hold, before the work. Raises ImageError."""
     assert session.source is not None
-    width, height = out_size(picture.width, picture.height, choices.outscale)
+    width, height = choices.out_size(picture.width, picture.height)
     target = session.source.with_name(choices.target(session.source))
     imageio.check_result(target, picture, width, height)
 

@@ -1,0 +1,1 @@
+"""Many images: which file becomes which, outputs, reports, resuming."""

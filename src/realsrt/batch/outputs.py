@@ -1,0 +1,89 @@
+"""What is written of one upscaled picture: itself, the pictures after each step, the maps of confidence."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from realsrt.batch.plan import Job
+from realsrt.errors import UsageError
+from realsrt.inference.options import UpscaleOptions
+from realsrt.io.files import MAX_PIXELS
+from realsrt.version import __version__
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from realsrt.inference.result import Upscaled
+    from realsrt.io.metadata.provenance import Provenance
+
+CONFIDENCE = "_confidence.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """How files are read and written."""
+
+    max_pixels: int = MAX_PIXELS
+    """Refuse larger inputs before decoding them."""
+    quality: int | None = None
+    """1 to 100, for JPEG, WebP and AVIF."""
+    strip: bool = False
+    """Leave all metadata but the ICC profile and density out of the output."""
+    provenance: bool = True
+    """Note software, model and settings in the output's XMP."""
+    confidence: bool = False
+    """Save how sure the model is as NAME_confidence.png, of the output's size; brighter = surer."""
+    save_steps: bool = False
+    """Save the image after each step as NAME_step1.EXT and so on, with --confidence its map too."""
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"quality goes from 1 to 100, got {self.quality}")
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels must be at least 1, got {self.max_pixels}")
+
+    def settings(self) -> dict[str, Any]:
+        """What of it decides about the files that are made."""
+        return {field.name: getattr(self, field.name) for field in fields(Files) if field.name != "max_pixels"}
+
+
+def save(job: Job, out: "Upscaled", files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
+    """Write everything; the notices and the files. The target last: that it exists stands for a finished picture."""
+    paths: list[Path] = []
+    if files.save_steps:
+        for number, step in enumerate(out.steps, 1):
+            _save(job, step, files, made, paths, f"_step{number}")
+    return _save(job, out, files, made, paths), paths
+
+
+def _save(
+    job: Job, out: "Upscaled", files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
+) -> tuple[str, ...]:
+    from realsrt.io import image as imageio
+
+    if files.confidence and out.confidence is not None:
+        image, path = out.image, job.beside(mark + CONFIDENCE)
+        imageio.write(path, confidence_picture(out.confidence, image.width, image.height))
+        paths.append(path)
+    target = job.beside(mark + job.target.suffix)
+    notices = imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
+    paths.append(target)
+    return notices
+
+
+def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> Any:
+    """A map in [0,1] on the grid of 8-px cells as an 8-bit gray Picture of the output's size; brighter = surer."""
+    import numpy as np
+
+    from realsrt.io.picture import Picture
+
+    gray = np.rint(np.clip(confidence_hw, 0, 1) * 255).astype(np.uint8)
+    return Picture.from_array(gray.repeat(8, axis=0).repeat(8, axis=1)[:height, :width])
+
+
+def settings_of(model_sha256: str, precision: str, options: UpscaleOptions, files: Files) -> dict[str, Any]:
+    """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
+    return {
+        "version": __version__, "model": model_sha256, "precision": precision,
+        **options.pixel_options(), **files.settings(),
+    }  # fmt: skip

@@ -1,0 +1,171 @@
+"""Planning a batch of pictures: which file becomes which. No pixels here."""
+
+import glob
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from realsrt.errors import UsageError
+from realsrt.io.suffixes import PICTURES, WRITABLE, is_picture
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture to make: read `source`, write `target`. `problem`: why it cannot be made, where that is known."""
+
+    source: Path
+    target: Path
+    problem: str = ""
+
+    def beside(self, ending: str) -> Path:
+        """A companion of the target, named by its stem: beside("_confidence.png")."""
+        return self.target.with_name(self.target.stem + ending)
+
+
+def plan_batch(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    suffix: str = "",
+    ext: str = "auto",
+    recursive: bool = False,
+    companions: Sequence[str] = (),
+) -> list[Job]:
+    """Which file becomes which: inputs are files, folders and globs; output a file (for one file) or a folder.
+
+    `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
+    inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
+    are the endings of files written beside each target, which must not collide either.
+    Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
+    """
+    means_folder = os.fspath(output).endswith(os.sep)
+    output = Path(output)
+    ext = ext.lower().lstrip(".")
+    if ext != "auto" and ext not in WRITABLE:
+        raise UsageError(f"cannot write '.{ext}' files; --ext takes auto, {', '.join(WRITABLE)}")
+    if {"/", os.sep} & set(suffix):
+        raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
+    found = list(_find([os.fspath(text) for text in inputs], output, recursive))
+    if len(found) == 1 and found[0][1] is None and is_picture(output) and not output.is_dir():
+        if ext != "auto" and output.suffix.lower() not in _same(ext):
+            raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")
+        jobs = [Job(found[0][0], output)]
+    else:
+        one = len(found) == 1 and found[0][1] is None
+        ending = output.suffix[1:]
+        if one and ending.isalpha() and len(ending) <= 5 and not (means_folder or output.exists()):
+            raise UsageError(
+                f"cannot write '.{ending}' files; use {', '.join(WRITABLE)}, or end a folder's name with /"
+            )
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
+        if is_picture(output) and not output.is_dir():
+            raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
+        jobs = [
+            Job(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
+            for source, folder, problem in found
+        ]
+    jobs = list(dict.fromkeys(jobs))
+    _refuse_collisions(jobs, companions)
+    return jobs
+
+
+def take_shard(jobs: Sequence[Job], output: str | os.PathLike[str], shard: str) -> list[Job]:
+    """The jobs of shard "i/n", i from 0 to n-1: each job is in one. Which one follows from the target's name within the
+    output folder alone, so pictures that come or go move no others. Raises UsageError."""
+    first, _, second = shard.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        raise UsageError(f"--shard takes i/n with i from 0 to n-1, such as 0/4, not '{shard}'")
+    number, count = int(first), int(second)
+
+    def place(job: Job) -> int:
+        key = os.fsencode(Path(os.path.relpath(job.target, output)).as_posix())
+        return int.from_bytes(hashlib.sha256(key).digest()[:8]) % count
+
+    return [job for job in jobs if place(job) == number]
+
+
+def output_name(source: Path, suffix: str, ext: str) -> str:
+    """The output's file name: `suffix` after the stem; `ext` "auto" keeps a format that can be written, else PNG."""
+    own = source.suffix.lower().lstrip(".")
+    chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
+    return source.stem + suffix + chosen
+
+
+def _same(ext: str) -> tuple[str, ...]:
+    """The suffixes of one format."""
+    groups = (("jpg", "jpeg"), ("tif", "tiff"))
+    return tuple(f".{name}" for name in next((group for group in groups if ext in group), (ext,)))
+
+
+def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tuple[Path, Path | None, str]]:
+    """Every input file, its folder relative to the input folder it was found in (None: named itself), what is wrong."""
+    if not inputs:
+        raise UsageError("no input: give files, folders or globs")
+    missing = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            files = list(pictures_in(path, output, recursive))
+            if not files:
+                hint = "" if recursive else " (folders inside it are read with --recursive)"
+                raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(PICTURES)}")
+            yield from ((file, file.parent.relative_to(path), problem) for file, problem in files)
+        elif os.path.lexists(path):
+            yield path, None, ""
+        else:
+            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True)) if not os.path.isdir(match)]
+            yield from ((match, Path(), "") for match in matches)
+            missing += [] if matches else [text]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise UsageError(f"no such file or folder: {', '.join(missing[:5])}{more}")
+
+
+def pictures_in(
+    folder: Path, output: Path, recursive: bool, above: frozenset[str] = frozenset()
+) -> Iterator[tuple[Path, str]]:
+    """Entries named like pictures, in order, with what is wrong: a folder inside that cannot be listed fails by name.
+
+    A folder named like a picture is entered when recursive, else left to fail by name. A link to a folder it lies in
+    (`above`: their real paths) is passed over.
+    """
+    try:
+        entries = sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        problem = f"{folder}: cannot be listed: {error.strerror}"
+        if not above:
+            raise UsageError(problem) from error
+        yield folder, problem
+        return
+    above |= {os.path.realpath(folder)}
+    for path in entries:
+        if path.name.startswith("."):
+            continue
+        if recursive and os.path.isdir(path):
+            if os.path.realpath(path) not in {*above, os.path.realpath(output)}:  # results of an earlier run: no input
+                yield from pictures_in(path, output, recursive, above)
+        elif is_picture(path):
+            yield path, ""
+
+
+def _refuse_collisions(jobs: Iterable[Job], companions: Sequence[str]) -> None:
+    jobs = [job for job in jobs if not job.problem]
+    sources = {_identity(job.source): job.source for job in jobs}
+    made: dict[str, Path] = {}
+    for job in jobs:
+        for target in (job.target, *map(job.beside, companions)):
+            identity = _identity(target)
+            if identity in sources:
+                raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
+            if identity in made:
+                raise UsageError(
+                    f"{made[identity]} and {job.source} would both become {target}; rename one or run them apart"
+                )
+            made[identity] = job.source
+
+
+def _identity(path: Path) -> str:
+    return os.path.normcase(os.path.realpath(path))

@@ -1,0 +1,178 @@
+"""The parts of a model as ONNX files, for programs without PyTorch. Needs the extra ``onnx``; see docs/export.md.
+
+Legend: B windows (any number), n side of a window in input pixels, N tokens, s scale (4). A token that is not known yet
+has the id ``codes``, the number of codes.
+
+* guide.onnx: lq (B,3,n,n), RGB in [0,1] → what the others take beside it: up (B,3,sn,sn), features, cond_ids, as far as
+  the model has them; a trunk has one denoising strength, chosen at the export
+* generator.onnx: ids (B,N) int64, mask (B,N) True = predicted, the guide's → choice (B,N), the likeliest codes
+* critic.onnx: ids, the guide's → confidence (B,N) in [0,1], high = believable
+* decoder.onnx: ids, the guide's → image (B,3,sn,sn), not clamped
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from realsrt.errors import RealSRTError, UsageError
+from realsrt.io.files import file_sha256
+from realsrt.model import RealSRT
+from realsrt.models.guide import Guide
+from realsrt.sampling.schedules import SCHEDULES, masked_count
+
+OPSET = 20
+TOLERANCE = 1e-3  # of a part's floats, between PyTorch and ONNX Runtime
+
+
+class _Part(nn.Module):
+    """A function of a model as a module with flat tensors in and out."""
+
+    def __init__(self, model: RealSRT) -> None:
+        super().__init__()
+        self.model = model
+
+    def _guide(self, lq: Tensor, rest: Sequence[Tensor]) -> Guide:
+        left = iter(rest)
+        up = next(left)
+        features = next(left) if self.model.trunk is not None else None
+        return Guide(lq, up, features, next(left) if self.model.needs_token_condition else None)
+
+
+class _GuidePart(_Part):
+    def __init__(self, model: RealSRT, denoise: float) -> None:
+        super().__init__(model)
+        self.denoise = None if model.trunk is None else denoise
+
+    def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
+        guide = self.model.guide(lq, denoise=self.denoise)
+        return tuple(x for x in (guide.up, guide.features, guide.ids) if x is not None)
+
+
+class _GeneratorPart(_Part):
+    def forward(self, ids: Tensor, mask: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
+        head = self.model.generator
+        return head(ids, self.model.condition(head.backbone, self._guide(lq, rest)), mask).argmax(-1)
+
+
+class _CriticPart(_Part):
+    def forward(self, ids: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
+        head = self.model.critic
+        return head(ids, self.model.condition(head.backbone, self._guide(lq, rest))).sigmoid()
+
+
+class _DecoderPart(_Part):
+    def forward(self, ids: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
+        return self.model.decode(ids, self._guide(lq, rest))
+
+
+PARTS: dict[str, tuple[type[_Part], tuple[str, ...], tuple[str, ...]]] = {
+    "generator": (_GeneratorPart, ("ids", "mask"), ("choice",)),
+    "critic": (_CriticPart, ("ids",), ("confidence",)),
+    "decoder": (_DecoderPart, ("ids",), ("image",)),
+}
+
+
+def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
+    """Write ``guide``, ``generator``, ``critic`` and ``decoder`` as .onnx and ``realsrt.json`` (how to join them) into
+    `folder`, each checked against PyTorch on a random window. `denoise`: strength of the trunk, 0 to 1.
+    Raises UsageError without the extra, RealSRTError if a part computes something else."""
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UsageError("exporting needs the extra 'onnx': pip install 'realsrt[onnx]'") from error
+    model = cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = torch.Generator().manual_seed(0)
+    window = model.config.window
+    lq = torch.rand(2, 3, window, window, generator=rng)
+    with torch.inference_mode():
+        ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
+        extra = _GuidePart(model, denoise)(lq)
+    lq, ids = lq.clone(), ids.clone()
+    extra = tuple(x.clone() for x in extra)
+    names = _guide_names(model)
+    mask = torch.rand(ids.shape, generator=rng) < 0.5
+    given = {"ids": ids, "mask": mask}
+    paths = [_write(_GuidePart(model, denoise), (lq,), ["lq"], names, folder / "guide.onnx")]
+    for name, (part, wants, outputs) in PARTS.items():
+        inputs = (*(given[want] for want in wants), lq, *extra)
+        paths.append(_write(part(model), inputs, [*wants, "lq", *names], list(outputs), folder / f"{name}.onnx"))
+    facts = {
+        "model": asdict(model.info),
+        "preset": model.config.preset,
+        "window": window,
+        "scale": model.config.scale,
+        "tokens": ids.shape[1],
+        "codes": model.config.generator.codes,
+        "steps": model.config.num_steps,
+        "denoise": None if model.trunk is None else denoise,
+        "masked_after_step": {
+            str(total): [
+                masked_count(SCHEDULES[model.config.schedule], ids.shape[1], t + 1, total) for t in range(total)
+            ]
+            for total in (1, 2, 4, 8)
+        },
+        "color_fix": model.config.color_fix,
+        "sha256": {path.name: file_sha256(path) for path in paths},
+    }
+    (folder / "realsrt.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return [*paths, folder / "realsrt.json"]
+
+
+def _guide_names(model: RealSRT) -> list[str]:
+    features = ["features"] if model.trunk is not None else []
+    return ["up", *features, *(["cond_ids"] if model.needs_token_condition else [])]
+
+
+def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> Path:
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    shapes: Any = {name: {0: batch} for name in names}
+    if len(names) > 1:  # "rest" of forward(..., *rest) takes the guide's
+        fixed = names.index("lq") + 1
+        shapes = tuple({0: batch} for _ in names[:fixed]), tuple({0: batch} for _ in names[fixed:])
+        shapes = (*shapes[0], shapes[1])
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            part, inputs, dynamo=True, verbose=False, opset_version=OPSET, input_names=names, output_names=outputs,
+            dynamic_shapes=shapes,
+        )  # fmt: skip
+    assert program is not None
+    program.save(str(path))
+    _compare(part, inputs, names, path)
+    return path
+
+
+def _compare(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], path: Path) -> None:
+    """On the inputs, and on the first window alone, so that the batch is known to be free."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    takes = {entry.name for entry in session.get_inputs()}
+    for some in (inputs, tuple(x[:1] for x in inputs)):
+        with torch.inference_mode():
+            expected = part(*some)
+        feed = {name: x.numpy() for name, x in zip(names, some, strict=True) if name in takes}
+        for want, got in zip(
+            expected if isinstance(expected, tuple) else (expected,), session.run(None, feed), strict=True
+        ):
+            got = torch.from_numpy(got)
+            same = got.shape == want.shape and (
+                torch.allclose(got, want, atol=TOLERANCE)
+                if want.is_floating_point()
+                else bool((got == want).float().mean() > 0.99)
+            )
+            if not same or not math.isfinite(float(got.double().sum())):
+                raise RealSRTError(f"{path}: does not compute what PyTorch does; please report this with the versions")

@@ -1,0 +1,128 @@
+"""Weight files: safetensors with a JSON header; strict loads, atomic writes, no code ever run from a file.
+
+The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``config`` and ``provenance``.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from realsrt.config import ModelConfig, from_dict, to_dict
+from realsrt.errors import CheckpointError
+from realsrt.io.atomic import write_atomically
+from realsrt.io.files import file_sha256
+from realsrt.model import CheckpointInfo, RealSRT
+
+FORMAT_VERSION = 1
+_SIDES = ("window", "stride")
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The ``realsrt`` header of a weight file. Raises CheckpointError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no weight file, or a damaged one ({one_line(error)}); "
+            "give a safetensors file or download it again"
+        ) from None
+    if "realsrt" not in metadata:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry"
+        )
+    try:
+        header = json.loads(metadata["realsrt"])
+        version = header["format"]
+        header["config"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError(f"{path} has a damaged 'realsrt' header; download it again") from None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT_VERSION}; update realsrt")
+    return header
+
+
+def load_file(path: Path, shown: str) -> RealSRT:
+    header = read_header(path)
+    config = from_dict(header["config"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged ({one_line(error)}); download it again") from None
+    _check_size(header["config"], len(state), str(path))
+    info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
+    return from_state(config, state, info, str(path))
+
+
+def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
+    """Raise CheckpointError if a header describes more than its file can hold, before anything is built from it."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            _check_size(value, tensors, where)
+            continue
+        limit = tensors if name.endswith(("depth", "blocks", "convs", "groups")) else 4096 if name in _SIDES else 65_536
+        sizes = [len(value), *value] if isinstance(value, list) else [value]
+        least = 1 if name in _SIDES else -65_536
+        if any(isinstance(size, int) and not least <= size <= limit for size in sizes):
+            raise CheckpointError(f"{where}: its header's {name} of {value!r:.40} is beyond what the file holds")
+
+
+def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: CheckpointInfo, where: str) -> RealSRT:
+    """A model of ``config`` holding exactly ``state`` (as float32). Raises CheckpointError naming the first key that
+    is missing, unexpected or of the wrong shape."""
+    try:
+        with torch.device("meta"):
+            model = RealSRT(config, info)
+    except Exception as error:  # whatever a nonsensical size leads to
+        raise CheckpointError(f"{where} describes a model that can't be built: {one_line(error)}") from None
+    check_state(state, {k: tuple(v.shape) for k, v in model.state_dict().items()}, where)
+    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
+    return model.eval()
+
+
+def check_state(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Raise CheckpointError unless ``state`` has exactly these keys and shapes and only floating tensors."""
+    if missing := [k for k in shapes if k not in state]:
+        raise CheckpointError(f"{where} lacks {missing[0]!r} ({len(missing)} keys missing of {len(shapes)})")
+    if extra := [k for k in state if k not in shapes]:
+        raise CheckpointError(f"{where} holds {extra[0]!r}, which this model does not have ({len(extra)} such keys)")
+    for key, shape in shapes.items():
+        if tuple(state[key].shape) != shape:
+            raise CheckpointError(f"{where}: {key!r} has shape {tuple(state[key].shape)}, {shape} was expected")
+        if not state[key].is_floating_point():
+            raise CheckpointError(f"{where}: {key!r} holds {state[key].dtype}, floating point was expected")
+
+
+def save_model(
+    model: RealSRT,
+    path: str | os.PathLike[str],
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    state: Mapping[str, Tensor] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model's weights (or ``state`` in their place, as ``dtype``), config and ``provenance`` (plain JSON types;
+    default: the model's own) atomically: afterwards ``path`` is whole, or as it was. Raises CheckpointError when it
+    can't be written."""
+    provenance = model.info.provenance if provenance is None else dict(provenance)
+    header = {
+        "format": FORMAT_VERSION,
+        "preset": model.config.preset,
+        "config": to_dict(model.config),
+        "provenance": provenance,
+    }
+    state = model.state_dict() if state is None else state
+    state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
+    write_atomically(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
+
+
+def one_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

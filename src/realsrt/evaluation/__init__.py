@@ -1,0 +1,1 @@
+"""Metrics, their registry, pairing with targets, contact sheets."""

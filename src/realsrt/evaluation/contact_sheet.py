@@ -1,0 +1,120 @@
+"""Contact sheets: the places where two pictures differ most, side by side, with words.
+
+Shape suffixes: B batch, C channels, H W pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realsrt.errors import ImageError, UsageError
+from realsrt.evaluation.metrics import luma
+
+SIDE = 96
+"""Side of a crop in output pixels."""
+_CELL, _GAP, _LINE = 288, 6, 16
+_BLOCK = 8
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One row of a sheet: square cuts, each (3,n,n) uint8, by label. `difference` is why it was chosen, luma 0…1."""
+
+    title: str
+    difference: float
+    panels: Mapping[str, Tensor]
+    rank: int = 0
+
+
+def most_different(a_BCHW: Tensor, b_BCHW: Tensor, *, side: int = SIDE, count: int = 1) -> list[tuple[int, int, float]]:
+    """Squares (top, left, mean absolute difference of luma) where two (1,3,H,W) pictures differ most, worst first.
+
+    At most `count` that do not overlap, on a grid of 8 px; the whole of a smaller picture. Raises ValueError when sizes
+    differ.
+    """
+    if a_BCHW.shape != b_BCHW.shape:
+        raise ValueError(f"shapes differ: {tuple(a_BCHW.shape)} and {tuple(b_BCHW.shape)}")
+    height, width = (min(side, length) for length in a_BCHW.shape[2:])
+    gap_BCHW = (luma(a_BCHW.clamp(0, 1)) - luma(b_BCHW.clamp(0, 1))).abs()
+    mean_HW = F.avg_pool2d(gap_BCHW, (height, width), stride=_BLOCK)[0, 0]
+    found = []
+    for _ in range(count):
+        worst = int(mean_HW.argmax())
+        row, column = divmod(worst, mean_HW.shape[1])
+        value = float(mean_HW[row, column])
+        if found and value <= 0:
+            break
+        found.append((row * _BLOCK, column * _BLOCK, value))
+        rows = slice(max(0, row - height // _BLOCK + 1), row + height // _BLOCK)
+        mean_HW[rows, max(0, column - width // _BLOCK + 1) : column + width // _BLOCK] = -1.0
+    return found
+
+
+def crops(
+    name: str, panels: Mapping[str, Tensor], between: tuple[str, str], *, count: int = 2, side: int = SIDE
+) -> list[Crop]:
+    """Where the two panels named by `between`, equally large, differ most: all panels (1,3,H,W) cut at that place.
+
+    A panel of another size, as a low-quality input has, is cut in proportion.
+    """
+    a_BCHW, b_BCHW = panels[between[0]], panels[between[1]]
+    full_height, full_width = a_BCHW.shape[2:]
+    made = []
+    for rank, (top, left, value) in enumerate(most_different(a_BCHW, b_BCHW, side=side, count=count)):
+        cut = {}
+        for label, image_BCHW in panels.items():
+            down, across = image_BCHW.shape[2] / full_height, image_BCHW.shape[3] / full_width
+            first_row, first_column = round(top * down), round(left * across)
+            last_row = max(first_row + 1, round(min(top + side, full_height) * down))
+            last_column = max(first_column + 1, round(min(left + side, full_width) * across))
+            part_CHW = image_BCHW[0, :, first_row:last_row, first_column:last_column]
+            cut[label] = (part_CHW.clamp(0, 1) * 255).round().to(torch.uint8).clone()
+        made.append(Crop(f"{name}  x {left}  y {top}  differ by {255 * value:.1f} of 255", value, cut, rank))
+    return made
+
+
+def choose(found: Sequence[Crop], rows: int) -> list[Crop]:
+    """The crops to show: every picture's first before any second, the most different ones, in that order."""
+    return sorted(found, key=lambda crop: (crop.rank, -crop.difference))[:rows]
+
+
+def save(path: Path, rows: Sequence[Crop]) -> None:
+    """Write the sheet, one row a crop, enlarged without smoothing. Raises UsageError without Pillow, ImageError."""
+    Image, ImageDraw = pillow()
+    columns = max(len(crop.panels) for crop in rows)
+    width, height = columns * (_CELL + _GAP) + _GAP, len(rows) * (_CELL + 2 * _LINE + _GAP) + _GAP
+    sheet = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = _GAP
+    for crop in rows:
+        draw.text((_GAP, top), _plain(crop.title), fill="black")
+        for column, (label, panel_CHW) in enumerate(crop.panels.items()):
+            left = _GAP + column * (_CELL + _GAP)
+            draw.text((left, top + _LINE), _plain(label), fill="black")
+            picture = Image.fromarray(panel_CHW.permute(1, 2, 0).contiguous().numpy())
+            scale = _CELL / max(picture.size)
+            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            sheet.paste(picture.resize(size, Image.Resampling.NEAREST), (left, top + 2 * _LINE))
+        top += _CELL + 2 * _LINE + _GAP
+    try:
+        sheet.save(path)
+    except (OSError, ValueError) as error:  # ValueError: an extension that Pillow does not know
+        raise ImageError(f"{path}: the sheet cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def pillow() -> tuple[Any, Any]:
+    """PIL's Image and ImageDraw. Raises UsageError without Pillow."""
+    try:
+        from PIL import Image, ImageDraw
+    except ImportError as error:
+        raise UsageError("a sheet needs Pillow: pip install 'realsrt[metrics]'") from error
+    return Image, ImageDraw
+
+
+def _plain(text: str) -> str:
+    return text.encode("ascii", "replace").decode()

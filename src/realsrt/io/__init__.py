@@ -1,0 +1,1 @@
+"""Image files, their formats and metadata; files that are whole or absent. No torch here."""

@@ -1,0 +1,57 @@
+"""Files as the disk has them: their hashes, room for them before a picture is computed, the end of that room."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from realsrt.errors import ImageError
+
+MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# The least part of its uncompressed size that a picture of a photograph takes, by suffix: only what surely does not
+# fit is refused.
+_LEAST = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
+_LEAST_LOSSY = 0.01
+
+
+def check_place(target: Path, samples: int, depth: int) -> None:
+    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or there is surely no
+    room for a picture of so many samples of `depth` bits."""
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
+    if target.is_dir():
+        raise ImageError(f"{target}: there is a folder of this name; remove it or use --suffix")
+    if not os.access(folder, os.W_OK):
+        raise ImageError(f"{target}: no permission to write into {folder}; choose another folder")
+    need = int(samples * depth / 8 * _LEAST.get(target.suffix.lower(), _LEAST_LOSSY))
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise ImageError(
+            f"{target}: needs at least {_size(need)}, and {_size(free)} are free; make room or choose another folder"
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e5 else f"{count / 1e3:,.1f} KB"
+
+
+def is_full(problem: BaseException) -> bool:
+    """Whether an error, or what caused it, says that the disk or the quota is used up."""
+    return any(
+        getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+        for error in _chain(problem)
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _chain(problem: BaseException | None) -> Iterator[BaseException]:
+    while problem is not None:
+        yield problem
+        problem = problem.__cause__

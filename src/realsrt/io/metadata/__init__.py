@@ -1,0 +1,1 @@
+"""What lies beside the pixels: EXIF, XMP, PNG text, ICC profiles, provenance."""

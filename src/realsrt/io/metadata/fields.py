@@ -1,0 +1,177 @@
+"""What a picture file says beside its pixels: taken from libvips' image, and put on the one to be written."""
+
+import re
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyvips
+
+from realsrt.io.formats import Format
+from realsrt.io.metadata import exif, png_text, xmp
+from realsrt.io.metadata.provenance import Provenance
+from realsrt.io.picture import Picture
+
+_CARRIED = (
+    "icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-",
+    "jpeg-thumbnail-data",
+)  # fmt: skip
+_TEXT = "png-comment-"
+_BLOB = pyvips.GValue.blob_type
+_THUMBNAIL_SIDE = 160
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_IPTC_RESOURCE = 0x0404
+
+
+def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
+    """libvips' field names → (type, value) of all that is carried; orientation is not, IPTC without its wrapper."""
+    names = [name for name in _fields(image) if name.startswith(_CARRIED) and "Orientation" not in name]
+    found: dict[str, tuple[int, Any]] = {name: (image.get_typeof(name), image.get(name)) for name in names}
+    if "iptc-data" in found:
+        data = _unwrapped(bytes(found["iptc-data"][1]))
+        found["iptc-data"] = (_BLOB, data)
+        if not data:
+            del found["iptc-data"]
+    return found
+
+
+def _fields(image: pyvips.Image) -> list[str]:
+    try:
+        return image.get_fields()
+    except UnicodeDecodeError:  # a hostile name among them, or a PNG's keyword with accents: whole blocks only
+        return [name for name in _CARRIED if image.get_typeof(name)]
+
+
+def collect_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+    """The EXIF and IPTC of an open TIFF file as `collect` would give them."""
+    block, records = exif.read(file), exif.read_iptc(file)
+    found: dict[str, tuple[int, Any]] = {} if records is None else {"iptc-data": (_BLOB, records)}
+    if block is None:
+        return found
+    jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep=0)  # libvips takes EXIF apart for other formats only
+    app1 = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
+    return found | collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+
+
+def collect_png(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+    """The text entries of an open PNG file, named as libvips names them."""
+    entries = png_text.read(file)
+    return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(entries)}
+
+
+def complete_png(file: BinaryIO, picture: Picture) -> None:
+    """Add to an open PNG file (r+b) the text entries that libvips would garble."""
+    fields = picture.metadata.items()
+    entries = [(name.split("-", 3)[3], text) for name, (_, text) in fields if _garbled(name, text)]
+    if entries:
+        png_text.add(file, entries)
+
+
+def _garbled(name: str, text: Any) -> bool:
+    """Whether a field is a PNG's text that is not all ASCII: libvips writes its UTF-8 as if it were Latin-1."""
+    return name.startswith(_TEXT) and not (name + str(text)).isascii()
+
+
+def complete_tiff(file: BinaryIO, picture: Picture) -> None:
+    """Add to an open TIFF file (r+b) what libvips does not write into it."""
+    iptc = picture.metadata.get("iptc-data")
+    block = picture.exif
+    exif.add(file, bytes(block) if block else None, bytes(iptc[1]) if iptc else None, picture.width, picture.height)
+
+
+def density(image: pyvips.Image) -> tuple[float, float]:
+    """px/mm along x and y; from EXIF where the format itself (WebP, AVIF) says nothing of it."""
+    if (image.xres, image.yres) != (1.0, 1.0):
+        return image.xres, image.yres
+    per_mm = {"2": 1 / 25.4, "3": 0.1}.get(_exif(image, "ResolutionUnit")[:1], 0.0)
+    found = [_ratio(_exif(image, name)) * per_mm for name in ("XResolution", "YResolution")]
+    return (found[0], found[1]) if min(found) > 0 else (1.0, 1.0)
+
+
+def _exif(image: pyvips.Image, tag: str) -> str:
+    name = f"exif-ifd0-{tag}"
+    return str(image.get(name)) if image.get_typeof(name) else ""
+
+
+def _ratio(text: str) -> float:
+    match = re.match(r"(\d{1,10})/(\d{1,10}) ", text)
+    return int(match[1]) / int(match[2]) if match and int(match[2]) else 0.0
+
+
+def attach(
+    image: pyvips.Image, picture: Picture, format: Format, path: Path, provenance: Provenance | None
+) -> tuple[pyvips.Image, tuple[str, ...]]:
+    """The image with the picture's metadata, corrected for its new size; notices on what the format cannot hold."""
+    notices = []
+    fields = dict(picture.metadata)
+    packet, problem = _packet(fields, picture, format, provenance)
+    if problem:
+        notices.append(f"{path}: {problem}")
+    fields.pop("xmp-data", None)
+    if packet is not None:
+        fields["xmp-data"] = (_BLOB, packet)
+    if "iptc-data" in fields and not format.iptc:
+        del fields["iptc-data"]
+        notices.append(f"{path}: {format.name} cannot hold the picture's IPTC data (kept by JPEG and TIFF)")
+    elif "iptc-data" in fields and format.name == "TIFF":
+        del fields["iptc-data"]  # `complete_tiff` sees to it
+    elif "iptc-data" in fields:
+        fields["iptc-data"] = (_BLOB, _wrapped(fields["iptc-data"][1]))
+    if format.name != "PNG" and any(name.startswith(_TEXT) for name in fields):
+        notices.append(f"{path}: {format.name} cannot hold the picture's text entries (kept by PNG)")
+    fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
+    if "jpeg-thumbnail-data" in fields:
+        fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
+        fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")
+    # a copy that no operation has seen: libvips' cache would go on giving results without the new fields
+    image = image.copy(xres=picture.density[0], yres=picture.density[1])
+    for key, (gtype, value) in fields.items():
+        image.set_type(gtype, key, value)
+    return image, tuple(notices)
+
+
+def _packet(
+    fields: dict[str, tuple[int, Any]], picture: Picture, format: Format, provenance: Provenance | None
+) -> tuple[bytes | None, str]:
+    """The XMP packet to write, and what went wrong with it."""
+    before = bytes(fields["xmp-data"][1]) if "xmp-data" in fields else None
+    made = (provenance.software, provenance.parameters) if provenance else ("", "")
+    try:
+        packet, problem = xmp.updated(before, picture.width, picture.height, *made), ""
+    except ValueError as error:
+        packet, problem = before, f"the picture's XMP is kept as it is, without an entry on its making: {error}"
+    if packet is not None and len(packet) > format.max_xmp:
+        return None, f"{format.name} cannot hold the picture's XMP of {len(packet):,} bytes; it is left out"
+    return packet, problem
+
+
+def _thumbnail(image: pyvips.Image) -> bytes:
+    small = image.thumbnail_image(_THUMBNAIL_SIDE, height=_THUMBNAIL_SIDE, size="down")
+    small = small.flatten() if small.hasalpha() else small
+    return small.colourspace("srgb").cast("uchar").jpegsave_buffer(Q=75, keep=0)
+
+
+def _unwrapped(data: bytes) -> bytes:
+    """The bare IPTC records of what libvips calls iptc-data: in JPEG a list of Photoshop's resources, in TIFF they
+    themselves."""
+    if not data.startswith(_PHOTOSHOP):
+        return data
+    position = len(_PHOTOSHOP)
+    while data[position : position + 4] == b"8BIM" and len(data) >= position + 7:
+        (kind,) = struct.unpack(">H", data[position + 4 : position + 6])
+        name = 1 + data[position + 6]
+        start = position + 6 + name + name % 2
+        if len(data) < start + 4:
+            break
+        (size,) = struct.unpack(">I", data[start : start + 4])
+        if kind == _IPTC_RESOURCE:
+            return data[start + 4 : start + 4 + size]
+        position = start + 4 + size + size % 2
+    return b""
+
+
+def _wrapped(records: bytes) -> bytes:
+    size = struct.pack(">I", len(records))
+    return (
+        _PHOTOSHOP + b"8BIM" + struct.pack(">H", _IPTC_RESOURCE) + b"\0\0" + size + records + b"\0" * (len(records) % 2)
+    )

@@ -1,0 +1,112 @@
+"""A picture in memory, with the numbers and the kind that its file had.
+
+`rgb_float` and `alpha_float` show it as a model wants it; `with_pixels` puts a result back into the same kind.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realsrt.errors import ImageError
+
+TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture, upright. `pixels` is HWC, uint8/uint16/float32, C = gray 1, gray+alpha 2, RGB 3, RGB+alpha 4.
+
+    `metadata` maps libvips' field names to (type, value): ICC profile, EXIF, XMP, IPTC. `density` is px/mm (x, y).
+    `notices` are one-line remarks for the user, such as pages left out.
+    """
+
+    pixels: np.ndarray
+    metadata: Mapping[str, tuple[int, Any]] = field(default_factory=dict)
+    density: tuple[float, float] = (1.0, 1.0)
+    notices: tuple[str, ...] = ()
+    source: Path | None = None
+
+    @classmethod
+    def from_array(cls, array: np.ndarray) -> "Picture":
+        """A picture of a HW or HWC array: uint8, uint16, or floats in [0,1]. Raises ImageError for anything else."""
+        array = np.asarray(array)
+        array = array[..., None] if array.ndim == 2 else array
+        if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+            raise ImageError(f"array of shape {array.shape} is not a picture: give HW, or HWC with 1 to 4 channels")
+        if array.dtype.kind == "f":
+            array = array.astype(np.float32)
+        elif array.dtype not in (np.uint8, np.uint16):
+            raise ImageError(f"array of {array.dtype} is not a picture: give uint8, uint16 or floats in [0,1]")
+        return cls(np.ascontiguousarray(array))
+
+    @property
+    def height(self) -> int:
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def gray(self) -> bool:
+        return self.pixels.shape[2] < 3
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels.shape[2] in (2, 4)
+
+    @property
+    def depth(self) -> int:
+        """Bits a sample: 8, 16, or 32 for float."""
+        return self.pixels.dtype.itemsize * 8
+
+    @property
+    def icc(self) -> bytes | None:
+        return self.metadata["icc-profile-data"][1] if "icc-profile-data" in self.metadata else None
+
+    @property
+    def exif(self) -> bytes | None:
+        return self.metadata["exif-data"][1] if "exif-data" in self.metadata else None
+
+    def rgb_float(self) -> np.ndarray:
+        """Colour as HW3 float32 in [0,1]; gray is repeated, alpha left out."""
+        colour = to_float(self.pixels[..., :1] if self.gray else self.pixels[..., :3])
+        return np.repeat(colour, 3, axis=2) if self.gray else colour
+
+    def alpha_float(self) -> np.ndarray | None:
+        """Alpha as HW float32 in [0,1], 1 = opaque, or None."""
+        return to_float(self.pixels[..., -1]) if self.has_alpha else None
+
+    def with_pixels(self, rgb: np.ndarray, alpha: np.ndarray | None = None) -> "Picture":
+        """This picture's kind and metadata around new pixels: `rgb` HW3 and `alpha` HW, floats in [0,1], any size.
+
+        Clamps, and rounds to nearest. Gray takes Rec. 601 luma. Raises ImageError on NaN or a missing or odd alpha.
+        """
+        if self.has_alpha != (alpha is not None) or (alpha is not None and alpha.shape != rgb.shape[:2]):
+            raise ImageError("the new alpha must be there exactly when the picture has one, and be of the new size")
+        if rgb.ndim != 3 or rgb.shape[2] != 3:
+            raise ImageError(f"new pixels must be HW3, not {rgb.shape}")
+        colour = rgb @ np.array([0.299, 0.587, 0.114], rgb.dtype) if self.gray else rgb
+        parts = [colour[..., None] if self.gray else colour, *([] if alpha is None else [alpha[..., None]])]
+        pixels = np.concatenate(parts, axis=2, dtype=np.float32) if len(parts) > 1 else parts[0]
+        return replace(self, pixels=from_float(pixels, self.pixels.dtype))
+
+
+def to_float(samples: np.ndarray) -> np.ndarray:
+    """uint8, uint16 or float samples as float32 in [0,1]; floats are clamped, NaN becomes 0."""
+    if samples.dtype.kind == "f":
+        return np.clip(np.nan_to_num(samples, nan=0.0), 0.0, 1.0).astype(np.float32)
+    return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+
+
+def from_float(samples: np.ndarray, dtype: Any) -> np.ndarray:
+    """Samples in [0,1] as `dtype`, clamped and rounded to nearest. Raises ImageError on NaN or infinity."""
+    if not np.isfinite(samples).all():
+        raise ImageError("the result has pixels that are not numbers (NaN or infinite): try --precision fp32")
+    samples = np.clip(samples, 0.0, 1.0, dtype=np.float32)
+    if np.dtype(dtype).kind == "f":
+        return np.ascontiguousarray(samples)
+    return np.ascontiguousarray(np.rint(samples * np.float32(np.iinfo(dtype).max)).astype(dtype))

@@ -1,0 +1,81 @@
+"""Models that obey the contract without learning anything, and images of noise."""
+
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from realsrt.inference.upscaler import Upscaler
+
+
+class Step(NamedTuple):
+    ids: torch.Tensor
+    mask: torch.Tensor
+    confidence: torch.Tensor | None
+
+
+class Fake(torch.nn.Module):
+    """Obeys the model's contract: tokens are mean brightness, pictures bicubic, a little brighter every step."""
+
+    def __init__(self, **config):
+        super().__init__()
+        defaults = dict(
+            window=16,
+            stride=8,
+            scale=4,
+            fold=2,
+            cell=2,
+            num_steps=3,
+            color_fix="none",
+            refine="dense",
+            blend="gaussian",
+            confidence_exit=1.0,
+            preset="fake",
+            trunk=None,
+            generator=SimpleNamespace(position="rope"),
+        )
+        self.config = SimpleNamespace(**(defaults | config))
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.trunk = None
+        self.batches, self.rngs, self.precise, self.refined = [], [], [], []
+
+    def guide(self, lq):
+        assert torch.is_inference_mode_enabled()
+        self.batches.append(len(lq))
+        self.precise.append(not torch.is_autocast_enabled("cpu"))
+        return lq
+
+    def iterate(self, guide, *, num_steps, want_confidence, rng, sparse, enough):
+        self.refined.append((sparse, enough))
+        self.rngs.append(None if rng is None else rng.initial_seed())
+        tokens = F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1)
+        for t in range(num_steps):
+            confident = want_confidence or t + 1 < num_steps
+            yield Step(
+                (tokens * 100).long() + t, torch.zeros_like(tokens).bool(), tokens.clamp(0, 1) if confident else None
+            )
+
+    def grid(self, ids, guide):
+        return ids.unflatten(1, (guide.shape[-2] // 2, guide.shape[-1] // 2))
+
+    confidence_map = grid
+
+    def decode(self, ids, guide, *, fidelity):
+        step = (ids - (F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1) * 100).long()).float().mean()
+        return F.interpolate(guide, scale_factor=4, mode="bicubic") + 0.01 * step * fidelity
+
+
+def make(device="cpu", precision="fp32", **config):
+    return Upscaler(Fake(**config), device, precision)
+
+
+def on_gpu(up):
+    """The batching of a GPU, on the CPU."""
+    up._runner.batch_size = lambda limit=None: max(1, min(limit or 16, up._runner._fits or 16))
+    return up
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
