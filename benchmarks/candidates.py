@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import degraded
 from torch import Tensor
-from validate import degraded
 
 from realsrt import scoring
 from realsrt.losses import load_squeeze_features

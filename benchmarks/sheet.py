@@ -8,9 +8,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from validate import confidence_panel, save_sheet, to_tensor
+from validate import confidence_panel, save_sheet
 
 from realsrt.imaging.resize import upscale_bicubic
+from realsrt.judging import load as to_tensor
 from realsrt.pipeline import Upscaler
 
 
