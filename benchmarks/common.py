@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt import degradations, judging, scoring
+from realsrt import degradations, imageio, judging, scoring
 from realsrt.errors import UsageError
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.judging import load as to_tensor
@@ -87,8 +87,15 @@ def degraded(folder: Path, protocol: str, seed: int, limit: int | None) -> list[
 
 
 def real(folder: Path, limit: int | None) -> list[Item]:
-    """Inputs as they are, without targets."""
-    return [Item(name, to_8bit(to_tensor(path)), None) for name, path in pictures(folder, limit)]
+    """Inputs without targets, as they are; transparent ones over white, as colours that nobody sees would mislead."""
+    items = []
+    for name, path in pictures(folder, limit):
+        picture = imageio.read(path)
+        colour_HWC, alpha_HW = torch.from_numpy(picture.rgb_float().copy()), picture.alpha_float()
+        if alpha_HW is not None:
+            colour_HWC = 1 - torch.from_numpy(alpha_HW.copy())[..., None] * (1 - colour_HWC)
+        items.append(Item(name, to_8bit(colour_HWC.permute(2, 0, 1)[None].contiguous()), None))
+    return items
 
 
 def sets(args: argparse.Namespace) -> list[tuple[str, Callable[[], list[Item]]]]:
@@ -190,7 +197,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--real", type=Path, help="folder of real low-quality pictures")
     made.add_argument("--models", nargs="+", default=["small"], help="embedded names, weight files, hf:org/repo")
     made.add_argument("--steps", type=int, nargs="+", default=[2], help="0: a model's base image, where it has one")
-    made.add_argument("--protocols", nargs="+", default=["bicubic", "light", "realesrgan"])
+    made.add_argument("--protocols", nargs="*", default=["bicubic", "light", "realesrgan"])
     made.add_argument("--seed", type=int, default=0, help="of the degradations")
     made.add_argument("--stride", type=int)
     made.add_argument("--color-fix")

@@ -7,7 +7,8 @@ Degraded inputs are those of `validate.py`. A table a protocol: means; lite as a
 95 % interval over pictures; output megapixels a second; and peak memory. lite is the distance in a network that no
 training sees (extra `judge`). Every result is rounded to 8 bit first. Speed is of the upscaling alone: contestants take
 turns on every image, each time in another order, after a warm-up. Memory is what one upscaling of the largest input
-adds at its peak, weights not counted. Real images have no target: speed, memory and sheets only.
+adds at its peak, weights not counted, right to some 15 MB on a CPU. Real images have no target: speed, memory and
+sheets only.
 
 --sheet: for every image one file with the input, all contestants and the target; for every set `overview-SET.png` with
 a square of each image at 100 %, where it has the most detail. Networks read inputs in tiles (--tile) with a margin.
@@ -186,7 +187,11 @@ class Sheets:
         return ", ".join(f"{name} {value}" for name, value in found.items())
 
     def save(self) -> None:
-        save_grid(self.folder / f"overview-{self.title}.png", self.rows, f"{self.title}: crops at 100 %")
+        save_grid(
+            self.folder / f"overview-{self.title}.png",
+            self.rows,
+            f"{self.title}: crops at 100 %, numbers of the whole image",
+        )
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

