@@ -22,14 +22,15 @@ from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 CELL = 16
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_LEAST_ENERGY = 1e-6
 _SHARPNESS = 0.05
 """Costs this far apart are clearly different where shares are weighed against each other."""
 
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """``width``: channels at the input's resolution; they double once on the way to the cells. A multiple of 16: then
-    the CPU computes a pixel the same way wherever it lies, and pieces give the bytes of the whole."""
+    """``width``: filters of a bank. A multiple of 16: then the CPU computes a pixel the same way wherever it lies, and
+    pieces give the bytes of the whole."""
 
     width: int = 32
 
@@ -62,34 +63,53 @@ class Amounts(NamedTuple):
 
 
 class StrengthEstimator(nn.Module):
-    """Costs of every choice of strength and share, for each cell: K = strengths x shares. Convolutions of bounded reach
-    only, so that parts of a picture give what the whole gives."""
+    """Costs of every choice of strength and share, for each cell: K = strengths x shares.
 
-    reach = 6 * CELL
+    A bank of learned filters at two scales; of each, the energy in a cell and that in its quietest part (the noise that
+    is left where nothing is to be seen), as logarithms; and how much of the steps between pixels lies on the borders of
+    JPEG blocks. Then a few convolutions from cell to cell. All of it of bounded reach, so that parts of a picture give
+    what the whole gives."""
+
+    reach = 3 * CELL
     """No cell depends on pixels further away than this from its border."""
 
     def __init__(self, config: EstimatorConfig) -> None:
         super().__init__()
         width, wide = config.width, 2 * config.width
+        self.fine = nn.Conv2d(3, width, 5, padding=2, bias=False)
+        self.coarse = nn.Conv2d(3, width, 5, padding=2, bias=False)
         self.net = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(width, width, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(width, wide, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(wide, wide, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(wide, wide, 4, stride=2, padding=1), nn.SiLU(),
+            nn.Conv2d(4 * width + 2, wide, 1), nn.SiLU(),
             nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU(),
             nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU(),
             nn.Conv2d(wide, len(STRENGTHS) * len(SHARES), 1),
         )  # fmt: skip
-        for layer in self.net:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+        for bank in (self.fine, self.coarse):  # most filters see no flat colour
+            bank.weight.data[4:] -= bank.weight.data[4:].mean((1, 2, 3), keepdim=True)
 
     def forward(self, lq_BCHW: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1], sides multiples of CELL → costs (B,K,h,w), less is better."""
-        return self.net((lq_BCHW - 0.5) * 4)
+        halved = F.avg_pool2d(lq_BCHW, 2)
+        measured = [*_energies(self.fine(lq_BCHW), 4), *_energies(self.coarse(halved), 2), _blockiness(lq_BCHW)]
+        return self.net(torch.cat(measured, 1))
+
+
+def _energies(filtered_BCHW: Tensor, part: int) -> tuple[Tensor, Tensor]:
+    """Logarithms of the mean energy of each cell, and of its quietest ``part`` x ``part`` pixels."""
+    parts = F.avg_pool2d(filtered_BCHW.square(), part)
+    mean, least = F.avg_pool2d(parts, 4), -F.max_pool2d(-parts, 4)
+    return ((mean + _LEAST_ENERGY).log() + 6) / 3, ((least + _LEAST_ENERGY).log() + 6) / 3
+
+
+def _blockiness(lq_BCHW: Tensor) -> Tensor:
+    """How steps between pixels at multiples of 8 compare with all steps, across and down, in each cell: (B,2,h,w)."""
+    found = []
+    for axis in (2, 3):
+        step = lq_BCHW.diff(dim=axis, prepend=lq_BCHW.narrow(axis, 0, 1)).abs().mean(1)
+        at_borders = step.unflatten(axis - 1, (-1, 8)).select(axis, 0).repeat_interleave(8, axis - 1)
+        pair = F.avg_pool2d(torch.stack([at_borders, step], 1), CELL)
+        found.append(((pair[:, 0] + 1e-3) / (pair[:, 1] + 1e-3)).log())
+    return torch.stack(found, 1)
 
 
 def choose(costs_Khw: Tensor, denoise: float | None = None) -> Amounts:
