@@ -43,7 +43,7 @@ def waves(count, side):
 def make_batch(count=2, side=64):
     gt = waves(count, side)
     lq = F.interpolate(gt, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
-    return Batch(lq, gt, tuple(range(1, count + 1)))
+    return Batch(lq, gt, tuple(range(1, count + 1)), gt, torch.zeros(count, dtype=torch.bool))
 
 
 def build_stage(model, name, **options):

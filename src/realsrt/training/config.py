@@ -1,5 +1,6 @@
 """Everything a training run depends on, in one frozen dataclass, and the defaults of each stage."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,13 @@ class TrainConfig:
     stage: Literal["strength", "tokenizer", "generator", "critic", "control"]
     data: tuple[Path, ...] = ()
     """Folders of photographs, tars and single pictures."""
+    data_weight: float = 1.0
+    """How often a training pair is a degraded photograph, in proportion to the weights of the recorded pairs."""
+    pairs: tuple[str, ...] = ()
+    """Folders and tars of recorded pairs (NAME.lq.png, NAME.gt.png, NAME.teacher.png), each with its weight if that is
+    not 1: --pairs cameras/ taught.tar=2."""
+    teacher: Path | None = None
+    """A published network file (RRDBNet or SRVGGNetCompact for x4): its image of every new pair goes with the pair."""
     out: str | Path = Path("runs/train")
     """A folder that all machines of the run see, or a URL: s3://bucket/run, or whatever else fsspec knows."""
     preset: str | None = None
@@ -148,9 +156,11 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     if config.max_steps is None and config.max_minutes is None:
         raise UsageError("give --max-steps or --max-minutes")
     positive = ("max_steps", "max_minutes", "batch", "accumulate", "global_batch", "tile", "pool", "log_every", "lr")
-    for name in (*positive, "save_steps"):
+    for name in (*positive, "save_steps", "data_weight"):
         if (value := getattr(config, name)) is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
+    for text in config.pairs:
+        pair_source(text)
     if not config.sampler_steps or min(config.sampler_steps) < 1:
         raise UsageError("--sampler-steps must be more than zero")
     if config.teacher_share and not config.tune_generator:
@@ -166,6 +176,20 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
         raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")
     return config
+
+
+def pair_source(text: str) -> tuple[Path, float]:
+    """The path and the weight of ``cameras/`` (weight 1) or ``taught.tar=2``. Raises UsageError."""
+    path, equals, number = text.rpartition("=")
+    if not equals or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not path or not 0 < weight < math.inf:
+        raise UsageError(f"--pairs takes a folder or tar, and perhaps a weight above zero (taught.tar=2), not {text}")
+    return Path(path), weight
 
 
 def shared_out(config: TrainConfig, processes: int) -> TrainConfig:
