@@ -111,7 +111,7 @@ def tiny() -> ModelConfig:
         generator=transformer,
         critic=replace(transformer, masked_input=False),
         control=FeatureControlConfig(features=16, latent=16, width=16, blocks=1, fine_blocks=1),
-        trunk=TrunkConfig(SRVGGConfig(16, 2), EstimatorConfig(16)),
+        trunk=TrunkConfig(SRVGGConfig(16, 2), EstimatorConfig(8)),
     )
 
 

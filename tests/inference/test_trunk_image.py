@@ -108,7 +108,7 @@ def test_no_steps_are_the_same_streamed_in_rows_and_among_many(up):
 
 def test_strength_changes_the_picture_and_auto_is_one_of_them(up):
     source = picture(32, 32)[None]
-    mild, strong, auto = (up.upscale(source, steps=0, denoise=d).image for d in (0.0, 1.0, None))
+    mild, strong, auto = (up.upscale(source, steps=0, denoise=d).image for d in (0.0, 1.0, "auto"))
     assert not torch.equal(mild, strong)
     chosen = up.model.trunk
     with torch.inference_mode():

@@ -8,12 +8,15 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.models.srvgg import SRVGGConfig
 from realsrt.models.trunk import (
     CELL,
+    MEASURED_AROUND,
     SHARES,
+    STATISTICS,
     STRENGTHS,
     EstimatorConfig,
     StrengthEstimator,
     TrunkConfig,
     choose,
+    measure,
     stretch,
     weigh_shares,
 )
@@ -23,7 +26,7 @@ from realsrt.models.trunk import (
 def trunk():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = TrunkConfig(SRVGGConfig(16, 3), EstimatorConfig(16)).build().eval()
+        made = TrunkConfig(SRVGGConfig(16, 3), EstimatorConfig(8)).build().eval()
     return made.requires_grad_(False)
 
 
@@ -82,16 +85,31 @@ def test_a_share_of_nothing_is_the_plain_enlargement_and_a_whole_one_the_network
         torch.testing.assert_close(trunk(lq, 1.0)[1], expected, rtol=0, atol=1e-3)
 
 
-def test_the_estimator_looks_no_further_than_it_says(trunk):
-    side = 2 * StrengthEstimator.reach + 5 * CELL
-    lq = torch.rand(1, 3, CELL, side)
-    other = lq.clone()
-    middle = slice(side // 2 // CELL * CELL, side // 2 // CELL * CELL + CELL)
-    other[..., middle] += 0.5
-    moved = (trunk.costs(lq) != trunk.costs(other)).any(1)[0, 0].nonzero().flatten()
-    assert len(moved) > 1
-    assert moved.min() * CELL > middle.start - StrengthEstimator.reach - CELL
-    assert moved.max() * CELL < middle.stop + StrengthEstimator.reach
+def test_cells_are_measured_with_little_around_them():
+    lq = torch.rand(1, 3, 3 * CELL, 9 * CELL)
+    whole = measure(lq)
+    first = 4 * CELL - MEASURED_AROUND
+    part = measure(lq[..., first : 5 * CELL + MEASURED_AROUND])
+    assert torch.equal(part[..., MEASURED_AROUND // CELL], whole[..., 4])
+    assert whole.shape == (1, STATISTICS, 3, 9)
+
+
+def test_noise_blur_and_jpeg_are_told_apart():
+    rng = torch.Generator().manual_seed(0)
+    smooth = upscale_bicubic(torch.rand(1, 3, 8, 8, generator=rng), 8).clamp(0, 1)
+    noisy = smooth + 0.05 * torch.randn(smooth.shape, generator=rng)
+    blocks = torch.nn.functional.avg_pool2d(smooth, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    clean, noise, jpeg = (measure(image).mean((0, 2, 3)) for image in (smooth, noisy, blocks))
+    assert noise[3] > clean[3] + 1  # the median of what neighbours do not foretell
+    assert (jpeg[-2:] > clean[-2:] + 1).all()
+
+
+def test_costs_follow_from_a_cell_and_the_picture(trunk):
+    found = measure(torch.rand(1, 3, 2 * CELL, 2 * CELL))
+    other = found.clone()
+    other[..., 0, 0] += 1.0
+    moved = (trunk.estimator(found) != trunk.estimator(other)).any(1)[0]
+    assert moved.all()
 
 
 def test_sides_that_cells_do_not_fit(trunk):

@@ -13,8 +13,6 @@ from safetensors.torch import save_file
 
 pytest.importorskip("accelerate")
 
-from runs import log_of, train_until_killed
-
 from realsrt.checkpoint import load_model
 from realsrt.checkpoint.published import load_published
 from realsrt.errors import CheckpointError, UsageError
@@ -25,6 +23,7 @@ from realsrt.training.loop import train
 from realsrt.training.pairs import PairMaker, build_pool
 from realsrt.training.recorded import RecordedPairs, find_pairs
 from realsrt.training.teacher import Teacher
+from support.runs import log_of, train_until_killed
 
 CPU = torch.device("cpu")
 MARK = torch.tensor([1, 1, 0], dtype=torch.uint8)[:, None, None]

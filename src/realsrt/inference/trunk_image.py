@@ -18,7 +18,7 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.imaging.tiling import TilePlan, window_at
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.models.guide import Ground
-from realsrt.models.trunk import CELL, Amounts, Trunk, choose, mix, stretch
+from realsrt.models.trunk import CELL, MEASURED_AROUND, Amounts, Trunk, choose, measure, mix, stretch
 from realsrt.nn.device import to_device
 
 PIECE = 512  # side of a piece without its halo; halved where memory does not take it
@@ -56,21 +56,22 @@ class TrunkImage:
     @torch.inference_mode()
     def _estimate(self, denoise: float | None) -> Amounts:
         height, width = self._source.hw
-        costs = [
-            torch.cat([self._costs(top, left) for left in range(0, width, PIECE)], 2) for top in range(0, height, PIECE)
+        lines = [
+            torch.cat([self._measured(top, left) for left in range(0, width, PIECE)], 3)
+            for top in range(0, height, PIECE)
         ]
-        return choose(torch.cat(costs, 1), denoise)
+        costs = self._trunk.estimator(to_device(torch.cat(lines, 2), self._device))
+        return choose(costs[0].cpu(), denoise)
 
-    def _costs(self, top: int, left: int) -> Tensor:
-        """(K,h,w) of the cells of a piece, on the CPU."""
-        halo = self._trunk.estimator.reach
+    def _measured(self, top: int, left: int) -> Tensor:
+        """Statistics (1,S,h,w) of the cells of a piece, on the CPU."""
         (first, stop), (west, east) = (
-            (max(0, at - halo), min(side, at + PIECE + halo))
+            (max(0, at - MEASURED_AROUND), min(side, at + PIECE + MEASURED_AROUND))
             for at, side in zip((top, left), self._source.hw, strict=True)
         )
-        costs = self._trunk.costs(self._pick(first, stop, west, east))[0].float().cpu()
+        found = measure(self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None])
         down, across = (top - first) // CELL, (left - west) // CELL
-        return costs[:, down : down + PIECE // CELL, across : across + PIECE // CELL]
+        return found[:, :, down : down + PIECE // CELL, across : across + PIECE // CELL]
 
     def _pick(self, first: int, stop: int, west: int, east: int) -> Tensor:
         lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]

@@ -22,17 +22,15 @@ from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 CELL = 16
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_LEAST_ENERGY = 1e-6
 _SHARPNESS = 0.05
 """Costs this far apart are clearly different where shares are weighed against each other."""
 
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """``width``: filters of a bank. A multiple of 16: then the CPU computes a pixel the same way wherever it lies, and
-    pieces give the bytes of the whole."""
+    """``width``: of the hidden layers."""
 
-    width: int = 32
+    width: int = 64
 
     def build(self) -> "StrengthEstimator":
         return StrengthEstimator(self)
@@ -63,53 +61,89 @@ class Amounts(NamedTuple):
 
 
 class StrengthEstimator(nn.Module):
-    """Costs of every choice of strength and share, for each cell: K = strengths x shares.
-
-    A bank of learned filters at two scales; of each, the energy in a cell and that in its quietest part (the noise that
-    is left where nothing is to be seen), as logarithms; and how much of the steps between pixels lies on the borders of
-    JPEG blocks. Then a few convolutions from cell to cell. All of it of bounded reach, so that parts of a picture give
-    what the whole gives."""
-
-    reach = 3 * CELL
-    """No cell depends on pixels further away than this from its border."""
+    """From statistics of a picture's cells the costs of every choice of strength and share, for each cell: K =
+    strengths x shares, the share fastest. A cell's costs follow from its own statistics and from the picture's mean."""
 
     def __init__(self, config: EstimatorConfig) -> None:
         super().__init__()
-        width, wide = config.width, 2 * config.width
-        self.fine = nn.Conv2d(3, width, 5, padding=2, bias=False)
-        self.coarse = nn.Conv2d(3, width, 5, padding=2, bias=False)
+        self.mean: Tensor
+        self.deviation: Tensor
+        self.register_buffer("mean", torch.zeros(STATISTICS))
+        self.register_buffer("deviation", torch.ones(STATISTICS))
+        width = config.width
         self.net = nn.Sequential(
-            nn.Conv2d(4 * width + 2, wide, 1), nn.SiLU(),
-            nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(wide, wide, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(wide, len(STRENGTHS) * len(SHARES), 1),
+            nn.Conv2d(2 * STATISTICS, width, 1), nn.SiLU(), nn.Dropout(0.2),
+            nn.Conv2d(width, width, 1), nn.SiLU(),
+            nn.Conv2d(width, len(STRENGTHS) * len(SHARES), 1),
         )  # fmt: skip
-        for bank in (self.fine, self.coarse):  # most filters see no flat colour
-            bank.weight.data[4:] -= bank.weight.data[4:].mean((1, 2, 3), keepdim=True)
 
-    def forward(self, lq_BCHW: Tensor) -> Tensor:
-        """(B,3,H,W) in [0,1], sides multiples of CELL → costs (B,K,h,w), less is better."""
-        halved = F.avg_pool2d(lq_BCHW, 2)
-        measured = [*_energies(self.fine(lq_BCHW), 4), *_energies(self.coarse(halved), 2), _blockiness(lq_BCHW)]
-        return self.net(torch.cat(measured, 1))
+    def forward(self, statistics_BShw: Tensor) -> Tensor:
+        """What :func:`measure` found in a whole picture → costs (B,K,h,w), less is better."""
+        known = (statistics_BShw.float() - self.mean[:, None, None]) / self.deviation[:, None, None]
+        return self.net(torch.cat([known, known.mean((2, 3), keepdim=True).expand_as(known)], 1))
 
 
-def _energies(filtered_BCHW: Tensor, part: int) -> tuple[Tensor, Tensor]:
-    """Logarithms of the mean energy of each cell, and of its quietest ``part`` x ``part`` pixels."""
-    parts = F.avg_pool2d(filtered_BCHW.square(), part)
-    mean, least = F.avg_pool2d(parts, 4), -F.max_pool2d(-parts, 4)
-    return ((mean + _LEAST_ENERGY).log() + 6) / 3, ((least + _LEAST_ENERGY).log() + 6) / 3
+_QUANTILES = (0.1, 0.3, 0.5, 0.8, 0.95)
+STATISTICS = 2 * (len(_QUANTILES) + 5) + 4
+"""How many statistics a cell has."""
 
 
-def _blockiness(lq_BCHW: Tensor) -> Tensor:
-    """How steps between pixels at multiples of 8 compare with all steps, across and down, in each cell: (B,2,h,w)."""
+@torch.no_grad()
+def measure(lq_BCHW: Tensor) -> Tensor:
+    """Statistics of the cells of pictures (B,3,H,W) in [0,1] → (B,S,h,w), logarithms; cells at the lower and right
+    border may be cut. At three scales: how much a pixel differs from what its neighbours foretell (the kernel of
+    Immerkaer's noise estimate), by quantiles, so that noise in quiet places is told from detail; steps between
+    neighbours; the same of colour; and how much of the steps lies on the borders of JPEG blocks. A cell looks
+    :data:`MEASURED_AROUND` pixels beyond its own, so that parts of a picture give what the whole gives."""
+    height, width = lq_BCHW.shape[-2:]
+    lq_BCHW = F.pad(lq_BCHW, (0, -width % CELL, 0, -height % CELL), mode="replicate")
+    red, green, blue = lq_BCHW.unbind(1)
+    luma_BHW = 0.299 * red + 0.587 * green + 0.114 * blue
+    found: list[Tensor] = []
+    for scale in (1, 2, 4):
+        gray, *colours = (
+            F.avg_pool2d(plane[:, None], scale)[:, 0] if scale > 1 else plane
+            for plane in (luma_BHW, red - luma_BHW, blue - luma_BHW)
+        )
+        noise = _unexpected(gray)
+        found.append(_cells(noise, scale).mean(-1))
+        if scale == 4:
+            found.append(_cells(noise, scale).median(-1).values)
+            continue
+        ranked = _cells(noise, scale).sort(-1).values
+        found += [ranked[..., int(q * ranked.shape[-1])] for q in _QUANTILES]
+        found += [_cells(gray.diff(dim=axis, prepend=gray.narrow(axis, 0, 1)).abs(), scale).mean(-1) for axis in (1, 2)]
+        found += [_cells(_unexpected(colour), scale).median(-1).values for colour in colours]
+    return torch.stack([*((part + 1e-3).log() for part in found), *_blockiness(luma_BHW)], 1)
+
+
+MEASURED_AROUND = CELL
+"""More than the kernels look beyond a cell, and a multiple of cells."""
+
+
+def _unexpected(plane_BHW: Tensor) -> Tensor:
+    """The absolute response of [1 -2 1] across and down, over 4; edges repeated."""
+    for axis in (1, 2):
+        first, last = plane_BHW.narrow(axis, 0, 1), plane_BHW.narrow(axis, plane_BHW.shape[axis] - 1, 1)
+        step = torch.cat([first, plane_BHW, last], axis).diff(dim=axis)
+        plane_BHW = step.diff(dim=axis) / 2
+    return plane_BHW.abs()
+
+
+def _cells(plane_BHW: Tensor, scale: int) -> Tensor:
+    """The pixels of each cell (B,h,w,n) of a plane that was shrunk by ``scale``."""
+    side = CELL // scale
+    return plane_BHW.unflatten(2, (-1, side)).unflatten(1, (-1, side)).transpose(2, 3).flatten(3)
+
+
+def _blockiness(luma_BHW: Tensor) -> list[Tensor]:
+    """How steps between pixels at multiples of 8 compare with all steps, across and down: two of (B,h,w)."""
     found = []
-    for axis in (2, 3):
-        step = lq_BCHW.diff(dim=axis, prepend=lq_BCHW.narrow(axis, 0, 1)).abs().mean(1)
-        at_borders = step.unflatten(axis - 1, (-1, 8)).select(axis, 0).repeat_interleave(8, axis - 1)
-        pair = F.avg_pool2d(torch.stack([at_borders, step], 1), CELL)
-        found.append(((pair[:, 0] + 1e-3) / (pair[:, 1] + 1e-3)).log())
-    return torch.stack(found, 1)
+    for axis in (1, 2):
+        step = luma_BHW.diff(dim=axis, prepend=luma_BHW.narrow(axis, 0, 1)).abs()
+        borders = step.unflatten(axis, (-1, 8)).select(axis + 1, 0).repeat_interleave(8, axis)
+        found.append((_cells(borders, 1).mean(-1) + 1e-3).log() - (_cells(step, 1).mean(-1) + 1e-3).log())
+    return found
 
 
 def choose(costs_Khw: Tensor, denoise: float | None = None) -> Amounts:
@@ -170,9 +204,8 @@ class Trunk(nn.Module):
         return self._between[1]
 
     def costs(self, lq_BCHW: Tensor) -> Tensor:
-        """The estimator's costs (B,K,h,w) of pictures of any size; cells at the lower and right border may be cut."""
-        height, width = lq_BCHW.shape[-2:]
-        return self.estimator(F.pad(lq_BCHW, (0, -width % CELL, 0, -height % CELL), mode="replicate"))
+        """The estimator's costs (B,K,h,w) of pictures of any size."""
+        return self.estimator(measure(lq_BCHW))
 
     def forward(self, lq_BCHW: Tensor, denoise: float | None = None) -> tuple[Tensor, Tensor]:
         """Features (B,F,H,W) and base pictures (B,3,sH,sW), not clamped, of pictures (B,3,H,W) in [0,1]; each gets its

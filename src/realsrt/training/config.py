@@ -29,6 +29,9 @@ class TrainConfig:
     pairs: tuple[str, ...] = ()
     """Folders and tars of recorded pairs (NAME.lq.png, NAME.gt.png, NAME.teacher.png), each with its weight if that is
     not 1: --pairs cameras/ taught.tar=2."""
+    teacher_above: float = 2.0
+    """Where a sample has a teacher's image and its input has lost at least so much (0: no more than plain shrinking
+    takes, 1: ruined), that image is the target in place of the photograph. Above 1: never."""
     teacher: Path | None = None
     """A published network file (RRDBNet or SRVGGNetCompact for x4): its image of every new pair goes with the pair."""
     out: str | Path = Path("runs/train")

@@ -28,7 +28,7 @@ class GeneratorMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model
-        guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
+        guide, ids_BN, mask_BN = masked_target(model, batch, self.config)
         cond = model.condition(model.generator.backbone, guide)
         logits_BNV = model.generator(ids_BN, cond, mask_BN)
         usual = usual_count(batch, mask_BN.shape[1], self.config.mask_sampling)

@@ -10,7 +10,7 @@ from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but
+from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, target_of
 
 
 class TokenizerMain(nn.Module):
@@ -26,14 +26,15 @@ class TokenizerMain(nn.Module):
         model, cfg = self.model, self.config
         guide = self._guide(batch.lq)
         rng = torch.Generator().manual_seed(derive_seed(cfg.seed, 4, step))
-        quantized = model.tokenizer.quantize(batch.gt, guide, rng)
+        target = target_of(batch, cfg)
+        quantized = model.tokenizer.quantize(target, guide, rng)
         code = quantized.z
         if guide.features is not None:
             draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
             keep = to_device((torch.cat(draws) >= cfg.token_drop).to(code.dtype), code.device)
             code = code * keep[:, None, None, None]
         image = model.tokenizer.decode(model.tokenizer.post(code), guide)
-        outcome = self.picture_loss(image, batch.gt, batch.lq, model.tokenizer.decoder.last_layer, step)
+        outcome = self.picture_loss(image, target, batch.lq, model.tokenizer.decoder.last_layer, step)
         commitment = commitment_loss(quantized.encoded, quantized.code)
         used = (model.tokenizer.quantizer.cluster_size_ema > 0.5).float().mean()
         figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}
