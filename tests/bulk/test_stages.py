@@ -95,11 +95,11 @@ def test_a_failure_while_computing_is_that_pictures(batch, tiny, tmp_path, monke
     compute = stages.Compute(work)
     upscale = compute._up.upscale_many
 
-    def failing(pictures, **options):
+    def failing(pictures, options, **more):
         pictures = list(pictures)
         if any(picture.height == 17 for picture in pictures):
             raise RuntimeError("of b")
-        yield from upscale(pictures, **options)
+        yield from upscale(pictures, options, **more)
 
     monkeypatch.setattr(compute._up, "upscale_many", failing)
     outcomes = [row.outcome for row in rows(compute(joined(read_all(items, work))))]
@@ -118,13 +118,13 @@ def test_what_kills_its_worker_is_tried_a_few_times_and_alone(batch, tiny, tmp_p
         compute = stages.Compute(work)
         upscale = compute._up.upscale_many
 
-        def dying(pictures, **options):
+        def dying(pictures, options, **more):
             pictures = list(pictures)
             for picture in pictures:
                 if picture.height == 17:
                     killed.append(len(pictures))
                     raise Killed
-                yield from upscale([picture], **options)
+                yield from upscale([picture], options, **more)
 
         monkeypatch.setattr(compute._up, "upscale_many", dying)
         tables = []

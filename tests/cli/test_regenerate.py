@@ -8,7 +8,7 @@ import pytest
 
 from realsrt import checkpoint, presets
 from realsrt.cli import main
-from realsrt.cli.making import Making
+from realsrt.cli.options import ModelArgs
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 
@@ -120,7 +120,7 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(folder, capsys, argv
     ],
 )  # fmt: skip
 def test_what_can_be_known_before_the_work_is_refused_before_it(folder, monkeypatch, argv):
-    monkeypatch.setattr(Making, "upscaler", lambda _: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(ModelArgs, "load", lambda _: pytest.fail("the model was loaded"))
     assert run(folder, *argv, output="never.png") == 2
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -10,7 +11,6 @@ from realsrt import checkpoint, presets
 from realsrt.batch.outputs import confidence_picture
 from realsrt.batch.resume import NAME
 from realsrt.cli import main
-from realsrt.errors import UsageError
 from realsrt.inference import upscaler
 from realsrt.inference.adapters import Planes
 from realsrt.inference.result import Upscaled
@@ -36,16 +36,11 @@ class FakeUpscaler:
         cls.asked = {"name": name, **options}
         return cls()
 
-    def upscale(self, image, *, on_progress=None, rows=None, **options):
-        FakeUpscaler.asked |= options
-        if options["fidelity"] > 1:
-            raise UsageError("fidelity goes from 0 to 1")
+    def upscale(self, image, options, *, on_progress=None, rows=None, keep_steps=False):
+        FakeUpscaler.asked |= asdict(options) | {"keep_steps": keep_steps}
         if image.width == 13:
             raise RuntimeError("an\nodd number")
-        width, height = options["size"] or (
-            round(image.width * options["outscale"]),
-            round(image.height * options["outscale"]),
-        )
+        width, height = options.out_size(image.width, image.height)
         rgb, alpha = np.full((height, width, 3), 0.5, np.float32), image.alpha_float()
         result = image.with_pixels(rgb, None if alpha is None else np.full((height, width), 0.5, np.float32))
         on_progress(1, 1)
@@ -58,8 +53,8 @@ class FakeUpscaler:
             step=1,
             num_steps=1,
             image=result,
-            confidence=step.confidence if options["confidence"] else None,
-            steps=(step, step) if options["keep_steps"] else (),
+            confidence=step.confidence if options.confidence else None,
+            steps=(step, step) if keep_steps else (),
             window_steps=np.array([2, 1]),
         )
 

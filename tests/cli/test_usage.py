@@ -21,8 +21,8 @@ def picture(folder):
         (["-s", "nan"], "outscale must be above 0"),
         (["-s", "inf"], "outscale must be above 0"),
         (["--steps", "99999"], "steps must be at most"),
-        (["--quality", "101"], "--quality goes from 1 to 100"),
-        (["--max-pixels", "0"], "--max-pixels must be at least 1"),
+        (["--quality", "101"], "quality goes from 1 to 100"),
+        (["--max-pixels", "0"], "max_pixels must be at least 1"),
         (["-f", "jpg"], "contradicts --ext jpg"),
     ],
 )

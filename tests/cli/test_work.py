@@ -43,7 +43,7 @@ class Fake:
     def from_pretrained(cls, name, **options):
         return cls()
 
-    def upscale(self, image, *, on_progress, rows=None, **options):
+    def upscale(self, image, options, *, on_progress, rows=None):
         on_progress(0, 2)
         Fake.during(image)
         on_progress(1, 2)

@@ -17,19 +17,19 @@ class Batches:
     def __init__(self, up, broken=None):
         self.model, self.precision, self._up, self.together, self._broken = up.model, up.precision, up, [], broken
 
-    def upscale(self, *args, **options):
-        return self._up.upscale(*args, **options)
+    def upscale(self, *args, **more):
+        return self._up.upscale(*args, **more)
 
-    def stream(self, *args, **options):
-        return self._up.stream(*args, **options)
+    def stream(self, *args, **more):
+        return self._up.stream(*args, **more)
 
-    def upscale_many(self, pictures, **options):
+    def upscale_many(self, pictures, options):
         self.together.append([])
         for picture in pictures:
-            self.together[-1].append((picture.width, options["fidelity"]))
+            self.together[-1].append((picture.width, options.fidelity))
             if picture.width == self._broken:
                 raise ImageError("does not go together")
-            yield self._up.upscale(picture, **options)
+            yield self._up.upscale(picture, options)
 
 
 def held(here):

@@ -9,24 +9,18 @@ from realsrt.bulk.plan import checked_model, make_work
 from realsrt.bulk.results import Outcome
 from realsrt.bulk.sources import plan_items
 from realsrt.bulk.store import HOUSEKEEPING, Store
+from realsrt.inference.options import UpscaleOptions
 
 QUICK = {"steps": 1, "stride": 32}
 QUICK_FLAGS = ["--steps", "1", "--stride", "32"]
 
 
 def work_for(output, tiny, *, options=None, max_tries=3, **files):
-    given = {
-        "max_pixels": 10**8, "quality": None, "strip": False, "provenance": True, "confidence": False,
-        "save_steps": False,
-    }  # fmt: skip
-    options = {
-        "tile": None, "max_minibatch": None, "fidelity": 1.0, "color_fix": None, "outscale": 4.0, "size": None,
-        "confidence": True, "seed": None, "alpha": "lanczos", "refine": None, "confidence_exit": None, **QUICK,
-        **(options or {}),
-    }  # fmt: skip
+    options = UpscaleOptions(**QUICK | (options or {}))
     info = checked_model(str(tiny), options, "auto")
     return make_work(
-        str(output), str(tiny), info, options, Files(**{**given, **files}), device="cpu", precision="auto", threads=2,
+        str(output), str(tiny), info, options, Files(**{"max_pixels": 10**8, **files}), device="cpu", precision="auto",
+        threads=2,
         max_tries=max_tries,
     )  # fmt: skip
 

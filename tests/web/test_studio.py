@@ -315,8 +315,8 @@ def test_a_copied_session_is_a_new_one(tmp_path):
 def test_values_at_the_models_own_count_as_not_given():
     values = ("small", 4, choices.SAME, 2, 56, 1, choices.OWN, choices.OWN, None, False, True)
     made = choices.make(*values, own_steps=2, own_stride=56)
-    assert made == Choices("small")
-    told = provenance("small", "", {k: v for k, v in made.options().items() if k in ("fidelity", "outscale")})
+    assert made == Choices("small", outscale=4.0)
+    told = provenance("small", "", made.pixel_options())
     assert '"fidelity": 1.0' in told.parameters
     with pytest.raises(UsageError, match="a number is missing"):
         choices.make(*values[:1], None, *values[2:], own_steps=2, own_stride=56)

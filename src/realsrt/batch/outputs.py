@@ -1,11 +1,13 @@
 """What is written of one upscaled picture: itself, the pictures after each step, the maps of confidence."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch.plan import Job
+from realsrt.errors import UsageError
+from realsrt.inference.options import UpscaleOptions
+from realsrt.io.files import MAX_PIXELS
 from realsrt.version import __version__
 
 if TYPE_CHECKING:
@@ -17,25 +19,32 @@ if TYPE_CHECKING:
 CONFIDENCE = "_confidence.png"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Files:
     """How files are read and written."""
 
-    max_pixels: int
-    quality: int | None
-    strip: bool
-    provenance: bool
-    confidence: bool
-    save_steps: bool
+    max_pixels: int = MAX_PIXELS
+    """Refuse larger inputs before decoding them."""
+    quality: int | None = None
+    """1 to 100, for JPEG, WebP and AVIF."""
+    strip: bool = False
+    """Leave all metadata but the ICC profile and density out of the output."""
+    provenance: bool = True
+    """Note software, model and settings in the output's XMP."""
+    confidence: bool = False
+    """Save how sure the model is as NAME_confidence.png, of the output's size; brighter = surer."""
+    save_steps: bool = False
+    """Save the image after each step as NAME_step1.EXT and so on, with --confidence its map too."""
+
+    def __post_init__(self) -> None:
+        if self.quality is not None and not 1 <= self.quality <= 100:
+            raise UsageError(f"quality goes from 1 to 100, got {self.quality}")
+        if self.max_pixels < 1:
+            raise UsageError(f"max_pixels must be at least 1, got {self.max_pixels}")
 
     def settings(self) -> dict[str, Any]:
         """What of it decides about the files that are made."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "max_pixels"}
-
-
-def told(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `Upscaler.upscale` that decide about a picture's pixels. Batches round, and are left out."""
-    return {key: value for key, value in options.items() if key not in ("confidence", "keep_steps", "max_minibatch")}
+        return {field.name: getattr(self, field.name) for field in fields(Files) if field.name != "max_pixels"}
 
 
 def save(job: Job, out: "Upscaled", files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
@@ -72,9 +81,9 @@ def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> 
     return Picture.from_array(gray.repeat(8, axis=0).repeat(8, axis=1)[:height, :width])
 
 
-def settings_of(model_sha256: str, precision: str, options: Mapping[str, Any], files: Files) -> dict[str, Any]:
+def settings_of(model_sha256: str, precision: str, options: UpscaleOptions, files: Files) -> dict[str, Any]:
     """What decides about the bytes of an output, but for the input. Batches and devices round, and are left out."""
     return {
         "version": __version__, "model": model_sha256, "precision": precision,
-        **told(options), **files.settings(),
+        **options.pixel_options(), **files.settings(),
     }  # fmt: skip

@@ -1,32 +1,31 @@
 """What is asked of a run, checked before any work: options against the model, and what decides about outputs."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
-from realsrt.batch.outputs import Files, settings_of, told
+from realsrt.batch.outputs import Files, settings_of
 from realsrt.bulk.run import new_run
 from realsrt.bulk.work import Work
 from realsrt.checkpoint import load_model
-from realsrt.inference.request import Options, make_job
+from realsrt.inference.options import UpscaleOptions
+from realsrt.inference.request import make_job
 from realsrt.inference.runner import PRECISIONS, pick_precision
 from realsrt.io.metadata.provenance import provenance
 from realsrt.model import CheckpointInfo
 
 
-def checked_model(weights: str, options: Mapping[str, Any], precision: str) -> CheckpointInfo:
+def checked_model(weights: str, options: UpscaleOptions, precision: str) -> CheckpointInfo:
     """The model's name and hash, once its options are known to be possible. Raises UsageError, CheckpointError."""
     pick_precision(precision, torch.device("cpu"))
     model = load_model(weights)
-    make_job(np.zeros((8, 8, 3), np.uint8), Options(**options), model.config)
+    make_job(np.zeros((8, 8, 3), np.uint8), options, model.config)
     return model.info
 
 
 def make_work(
-    output: str, weights: str, info: CheckpointInfo, options: Mapping[str, Any], files: Files, *, device: str,
+    output: str, weights: str, info: CheckpointInfo, options: UpscaleOptions, files: Files, *, device: str,
     precision: str, threads: int, max_tries: int,
 ) -> Work:  # fmt: skip
     """`device`: where the actors compute."""
@@ -36,10 +35,10 @@ def make_work(
     return Work(
         run=new_run(),
         output=output,
-        options=dict(options),
+        options=options,
         settings=json.loads(json.dumps(settings)),
         files=files,
-        made=provenance(info.source, info.sha256, told(options)) if files.provenance else None,
+        made=provenance(info.source, info.sha256, options.pixel_options()) if files.provenance else None,
         weights=weights,
         device=device,
         precision=precision,

@@ -152,7 +152,7 @@ class Compute:
         """One result or exception a picture, in order: what goes wrong with one is that one's."""
         done = 0
         try:
-            for out in self._up.upscale_many(pictures, return_errors=True, **self._work.options):
+            for out in self._up.upscale_many(pictures, self._work.options, return_errors=True):
                 yield out
                 done += 1
         except Exception as problem:
@@ -171,10 +171,13 @@ class Compute:
         try:
             with ends.fetched(item) as (path, digest), work.store.scratch() as folder:
                 picture = ends.read_picture(work, item, path)
-                size, (width, height) = (picture.width, picture.height), work.size(picture)
+                size, (width, height) = (
+                    (picture.width, picture.height),
+                    work.options.out_size(picture.width, picture.height),
+                )
                 store = RowStore(picture, width, height, folder / "rows")
                 try:
-                    out = self._up.upscale(picture, rows=store.add, **work.options)
+                    out = self._up.upscale(picture, work.options, rows=store.add)
                     made = replace(made_of(out), image=store.picture())
                     took = time.perf_counter() - started
                     return row.settled(ends.put_in_place(work, item, digest, size, made, row.tries, took))

@@ -18,6 +18,7 @@ from realsrt.bulk.sources import Item
 from realsrt.bulk.state import State, missing, write_state
 from realsrt.bulk.store import Store, fingerprint, is_local, open_fs, open_store
 from realsrt.errors import ImageError
+from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import check_place, file_sha256
 from realsrt.io.metadata.provenance import Provenance
 
@@ -32,7 +33,7 @@ class Work:
 
     run: str
     output: str
-    options: Mapping[str, Any]
+    options: UpscaleOptions
     settings: Mapping[str, Any]
     files: Files
     made: Provenance | None
@@ -61,12 +62,6 @@ class Work:
         with contextlib.suppress(OSError):  # the failure may be the store's
             write_state(self.store, state)
         return outcome
-
-    def size(self, picture: "Picture") -> tuple[int, int]:
-        """Width and height of the result."""
-        from realsrt.io.picture import out_size
-
-        return out_size(picture.width, picture.height, self.options["outscale"], self.options["size"])
 
     def past(self, item: Item, state: State, digest: str) -> Outcome | str:
         """The outcome of a picture whose output is there, or why it has to be made."""
@@ -114,7 +109,7 @@ def read_picture(work: Work, item: Item, path: Path) -> "Picture":
     from realsrt.io import image as imageio
 
     picture = imageio.read(path, max_pixels=work.files.max_pixels)
-    width, height = work.size(picture)
+    width, height = work.options.out_size(picture.width, picture.height)
     imageio.check_output(item.target, width, height, picture.has_alpha, picture.depth)
     if work.files.confidence:
         imageio.check_output(CONFIDENCE, width, height)
@@ -130,9 +125,8 @@ def is_large(work: Work, path: Path) -> bool:
     from realsrt.io import image as imageio
 
     header = imageio.header(path, max_pixels=work.files.max_pixels)
-    scale = work.options["outscale"]
-    size = work.options["size"] or (header.width * scale, header.height * scale)
-    return size[0] * size[1] * header.pixel_bytes > work.large
+    width, height = work.options.out_size(header.width, header.height)
+    return width * height * header.pixel_bytes > work.large
 
 
 def put_in_place(

@@ -27,7 +27,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(upscale.upscale)
     app.command(regenerate.regenerate)
     app.command(visualize.visualize)
-    app.command(bulk.command())
+    app.command(bulk.bulk)
     app.command(tools.convert)
     app.command(tools.export)
     app.command(degrade.degrade)

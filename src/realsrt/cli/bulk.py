@@ -1,6 +1,5 @@
 """`realsrt bulk`: many pictures on all cores or many machines. Most options are those of `realsrt upscale`."""
 
-import inspect
 import json
 import os
 import signal
@@ -9,43 +8,39 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
-from realsrt.batch.outputs import CONFIDENCE, Files
+from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.signals import stop_signals
+from realsrt.cli.options import ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import error, note
-from realsrt.cli.upscale import chosen_precision, final_size, upscale
 from realsrt.errors import UsageError
 from realsrt.io.files import FULL
 
-_SHARED = (
-    "model_name", "model_path", "outscale", "resize", "tile", "stride", "steps", "refine", "confidence_exit",
-    "max_minibatch", "device", "precision", "fp32", "suffix", "ext", "fidelity", "color_fix", "confidence", "seed",
-    "quality", "alpha", "strip", "no_provenance", "max_pixels",
-)  # fmt: skip
-_OPTIONS = (
-    "stride", "steps", "refine", "confidence_exit", "max_minibatch", "fidelity", "color_fix", "seed", "alpha",
-)  # fmt: skip
 _EVERY = 10.0  # s between lines of progress where there is no terminal
 
 
-def _option(help: str, *names: str) -> Parameter:
-    return Parameter(name=list(names) or None, help=help, negative=())
-
-
 def bulk(
-    src: Annotated[str, _option("A folder, a manifest (.csv, .parquet) or .tar files (a glob); a path or a URL.")],
-    dst: Annotated[str, _option("The output folder; a path or a URL such as s3://bucket/folder.")],
+    src: Annotated[str, option(help="A folder, a manifest (.csv, .parquet) or .tar files (a glob); a path or a URL.")],
+    dst: Annotated[str, option(help="The output folder; a path or a URL such as s3://bucket/folder.")],
     *,
-    address: Annotated[str | None, _option("A Ray cluster to join; else Ray runs on this machine only.")] = None,
+    address: Annotated[str | None, option(help="A Ray cluster to join; else Ray runs on this machine only.")] = None,
     num_actors: Annotated[
-        str, _option("How many models compute side by side; auto: one a GPU, or one a CPU core.")
+        str, option(help="How many models compute side by side; auto: one a GPU, or one a CPU core.")
     ] = "auto",
-    threads: Annotated[int | None, _option("CPU threads of each; cores divided by --num-actors if not given.")] = None,
-    batch: Annotated[int | None, _option("Pictures a model takes at a time.  [default: 8, on a GPU 32]")] = None,
-    max_tries: Annotated[int, _option("A picture that kills what computes it is begun so often, over all runs.")] = 3,
-    object_store_mb: Annotated[int, _option("Shared memory for pictures on their way, without --address.")] = 500,
-    **shared: Any,
+    threads: Annotated[
+        int | None, option(help="CPU threads of each; cores divided by --num-actors if not given.")
+    ] = None,
+    batch: Annotated[int | None, option(help="Pictures a model takes at a time.  [default: 8, on a GPU 32]")] = None,
+    max_tries: Annotated[
+        int, option(help="A picture that kills what computes it is begun so often, over all runs.")
+    ] = 3,
+    object_store_mb: Annotated[int, option(help="Shared memory for pictures on their way, without --address.")] = 500,
+    options: UpscaleArgs = UpscaleArgs(),  # noqa: B008 - frozen
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
+    files: OutputArgs = OutputArgs(),  # noqa: B008 - frozen
+    suffix: Annotated[str, option(help="Added to each output's name, before its extension.")] = "",
+    ext: Annotated[
+        str, option("--ext", "-f", help="Output format: auto (as the input), png, jpg, webp, tif, ...")
+    ] = "auto",
 ) -> int:
     """Upscale many pictures side by side: on all cores of this machine, or on a Ray cluster.
 
@@ -66,34 +61,21 @@ def bulk(
     for name, value, least in (("threads", threads, 1), ("batch", batch, 1), ("max-tries", max_tries, 1)):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
-    given = {name: shared.get(name, _parameters()[name].default) for name in _SHARED}
-    size, precision = (
-        final_size(given["resize"], given["outscale"]),
-        chosen_precision(given["precision"], given["fp32"]),
-    )
-    options = {name: given[name] for name in _OPTIONS}
-    options |= {
-        "tile": given["tile"] or None, "size": size, "confidence": True,
-        "outscale": 4.0 if given["outscale"] is None else given["outscale"],
-    }  # fmt: skip
-    files = Files(
-        given["max_pixels"], given["quality"], given["strip"], not given["no_provenance"], given["confidence"], False
-    )
     companions = [CONFIDENCE] if files.confidence else []
     try:
         store = open_store(dst)
-        items = plan_items(src, store, suffix=given["suffix"], ext=given["ext"], companions=companions)
+        items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions)
     except ModuleNotFoundError as problem:
         raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
-    weights = given["model_path"] or given["model_name"]
-    info = checked_model(weights, options, precision)
+    info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[Outcome] = []
     full: list[str] = []
     with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)
-        share = shares(ray.cluster_resources(), actors, threads, batch, given["device"], len(items))
+        share = shares(ray.cluster_resources(), actors, threads, batch, model.device, len(items))
         work = make_work(
-            dst, weights, info, options, files, device=share.device, precision=precision, threads=share.threads,
+            dst, model.weights, info, options, files, device=share.device, precision=model.chosen_precision,
+            threads=share.threads,
             max_tries=max_tries,
         )  # fmt: skip
         tally = Tally(len(items))
@@ -143,21 +125,3 @@ def _span(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def _parameters() -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(upscale).parameters)
-
-
-def command() -> Callable[..., int]:
-    """The command, with the options that it shares with `realsrt upscale` spelled out."""
-    own = [each for each in inspect.signature(bulk).parameters.values() if each.kind is not each.VAR_KEYWORD]
-    parameters = [*own, *(_parameters()[name] for name in _SHARED)]
-
-    def made(*args: Any, **kwargs: Any) -> int:
-        return bulk(*args, **kwargs)
-
-    made.__signature__ = inspect.Signature(parameters, return_annotation=int)  # pyright: ignore
-    made.__annotations__ = {each.name: each.annotation for each in parameters} | {"return": int}
-    made.__doc__, made.__name__ = bulk.__doc__, "bulk"
-    return made

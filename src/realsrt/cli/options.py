@@ -1,21 +1,109 @@
 """Options that several commands share."""
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from realsrt.batch.outputs import Files
+from realsrt.errors import UsageError
+from realsrt.inference.options import UpscaleOptions
 
-def option(*names: str, help: str = "", **more: Any) -> Parameter:
-    """An option of a command without a --no- form."""
-    return Parameter(name=list(names) or None, help=help, negative=(), **more)
+if TYPE_CHECKING:
+    from realsrt.inference.upscaler import Upscaler
 
 
-ModelName = Annotated[
-    str, option("--model-name", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.')
-]
-ModelPath = Annotated[str | None, option(help="A weight file: ours, or the authors' .pth as it is.")]
+def option(*names: str, **more: Any) -> Parameter:
+    """An option of a command without a --no- form; without `help`, the docstring of the field is shown."""
+    return Parameter(name=list(names) or None, negative=(), **more)
+
+
+def _size(_: Any, tokens: Any) -> tuple[int, int]:
+    text = tokens[0].value
+    width, _, height = text.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"--resize takes a width and a height such as 1920x1080, not '{text}'")
+    return int(width), int(height)
+
+
 Device = Annotated[str, option("--device", "-g", help="auto, cpu, cuda:0, mps.")]
 Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], option(help="auto: bf16 on GPUs that have it.")]
-Quality = Annotated[int | None, option(help="1 to 100, for JPEG, WebP and AVIF.")]
-Strip = Annotated[bool, option(help="Leave all metadata but the ICC profile and density out of the output.")]
-NoProvenance = Annotated[bool, option(help="Do not note software, model and settings in the output's XMP.")]
+ModelName = Annotated[
+    str,
+    option("--model-name", "--model", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.'),
+]
+ModelPath = Annotated[str | None, option(help="A weight file: ours, or the authors' .pth as it is.")]
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class UpscaleArgs(UpscaleOptions):
+    """The options of upscaling, where the command line writes them differently."""
+
+    outscale: Annotated[float, option("--outscale", "-s")] = 4.0
+    size: Annotated[
+        tuple[int, int] | None,
+        option("--resize", "-r", help="Final size in pixels, in place of a scale.", metavar="WxH", n_tokens=1,
+               converter=_size),
+    ] = None  # fmt: skip
+    tile: Annotated[int | None, option("--tile", "-t")] = None
+    steps: Annotated[int | None, option("--steps", "--timesteps")] = None
+    confidence: Annotated[bool, Parameter(parse=False)] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size is not None and self.outscale != UpscaleOptions.outscale:
+            raise UsageError("give --outscale or --resize, not both")
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class ModelArgs:
+    """Which model, and where it computes."""
+
+    model_name: ModelName = "small"
+    model_path: ModelPath = None
+    device: Device = "auto"
+    precision: Precision = "auto"
+    fp32: Annotated[bool, option(help="The same as --precision fp32.")] = False
+
+    def __post_init__(self) -> None:
+        if self.fp32 and self.precision not in ("auto", "fp32"):
+            raise UsageError(f"--fp32 contradicts --precision {self.precision}")
+
+    @property
+    def weights(self) -> str:
+        """Name or path of the model."""
+        return self.model_path or self.model_name
+
+    @property
+    def chosen_precision(self) -> str:
+        return "fp32" if self.fp32 else self.precision
+
+    def load(self, *, compile: bool = False) -> "Upscaler":
+        """Raises UsageError, CheckpointError."""
+        from realsrt.inference.upscaler import Upscaler
+
+        return Upscaler.from_pretrained(
+            self.weights, device=self.device, precision=self.chosen_precision, compile=compile
+        )
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class OutputArgs(Files):
+    """How files are read and written, without the steps."""
+
+    provenance: Annotated[
+        bool,
+        Parameter(negative="--no-provenance"),
+    ] = True
+    save_steps: Annotated[bool, Parameter(parse=False)] = False
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class StepOutputArgs(OutputArgs):
+    """How files are read and written."""
+
+    save_steps: Annotated[bool, option()] = False

@@ -2,14 +2,15 @@
 
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from realsrt.batch.outputs import CONFIDENCE, Files, save, told
-from realsrt.batch.plan import Job
-from realsrt.cli.making import Making, one_picture
-from realsrt.cli.options import NoProvenance, Quality, Strip, option
+from cyclopts import Parameter
+
+from realsrt.batch.outputs import CONFIDENCE, save
+from realsrt.batch.plan import Job, plan_batch
+from realsrt.cli.options import ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from realsrt.inference.result import Upscaled
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class _UpscaleArgs(UpscaleArgs):
+    seed: Annotated[int | None, Parameter(parse=False)] = None  # --seed is the region's
 
 
 def regenerate(
@@ -42,11 +49,9 @@ def regenerate(
     boldest: Annotated[
         float | None, option(help="The candidates' temperatures rise to this, from --temperature on.")
     ] = None,
-    making: Making = Making(),  # noqa: B008 - frozen
-    confidence: Annotated[bool, option(help=f"Save how sure the model is as NAME{CONFIDENCE}.")] = False,
-    quality: Quality = None,
-    strip: Strip = False,
-    no_provenance: NoProvenance = False,
+    options: _UpscaleArgs = _UpscaleArgs(),
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
+    files: OutputArgs = OutputArgs(),  # noqa: B008 - frozen
 ) -> int:
     """Upscale a picture and generate one region of it anew, by sampling; the rest is what upscale makes of it.
 
@@ -65,21 +70,20 @@ def regenerate(
     Sampling(temperature, top_k, seed, candidates, boldest)  # what is wrong with it is said before the work
     if below is not None:
         check_limit(below)
-    options = making.options()
     endings = [f"_{number}" for number in range(2, candidates + 1)]
-    job = _with_companions(input, output, endings, confidence)
-    picture = imageio.read(job.source, max_pixels=making.max_pixels)
-    width, height = making.out_size(picture.width, picture.height)
+    job = _with_companions(input, output, endings, files.confidence)
+    picture = imageio.read(job.source, max_pixels=files.max_pixels)
+    width, height = options.out_size(picture.width, picture.height)
     imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
     for region in regions if box else ():
         pixel_mask(region, (height, width), None)
     if mask is not None:
         regions = [read_mask(mask, (height, width), (picture.height, picture.width))]
-    up = making.upscaler()
+    up = model.load()
     before = [(list(region) if isinstance(region, tuple) else str(mask) if mask else region) for region in regions]
     with Screen(1) as screen:
         screen.begin(job.source.name)
-        out = up.upscale(picture, on_progress=screen.windows, **options)
+        out = up.upscale(picture, options, on_progress=screen.windows)
         for number, region in enumerate(regions, 1):
             several = {"candidates": candidates, "boldest": boldest} if number == len(regions) else {}
             out = up.regenerate(
@@ -93,18 +97,28 @@ def regenerate(
     def made(one: "Upscaled") -> Any:
         """Each file tells of its own temperature."""
         own = {} if boldest is None else {"temperature": round(one.temperature or 0, 3)}
-        return None if no_provenance else provenance(info.source, info.sha256, told(options) | said | own)
+        return (
+            None if not files.provenance else provenance(info.source, info.sha256, options.pixel_options() | said | own)
+        )
 
     job.target.parent.mkdir(parents=True, exist_ok=True)
-    plain = Files(making.max_pixels, quality, strip, not no_provenance, False, False)
+    plain = replace(files, confidence=False)
     written = []
     for ending, other in zip(endings, out.candidates[1:], strict=True):
         written += save(Job(job.source, job.beside(ending + job.target.suffix)), other, plain, made(other))[1]
-    notices, files = save(job, out, _with_map(plain) if confidence else plain, made(out))
+    notices, last = save(job, out, files, made(out))
     for notice in (*picture.notices, *notices):
         note(notice)
-    _tell(job, files[-1:] + written, out)
+    _tell(job, last[-1:] + written, out)
     return 0
+
+
+def one_picture(input: str, output: str, companions: list[str], command: str) -> Job:
+    """The one image of a command that takes one, and its target. Raises UsageError."""
+    jobs = plan_batch([input], output, companions=companions)
+    if len(jobs) != 1 or Path(input).is_dir():
+        raise UsageError(f"{command} takes one picture, and {input} is {len(jobs)}; give a file")
+    return jobs[0]
 
 
 def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> Job:
@@ -112,10 +126,6 @@ def _with_companions(input: str, output: str, endings: list[str], confidence: bo
     maps = [CONFIDENCE] if confidence else []
     suffix = one_picture(input, output, maps, "regenerate").target.suffix
     return one_picture(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
-
-
-def _with_map(files: Files) -> Files:
-    return replace(files, confidence=True)
 
 
 def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.making import Making
-from realsrt.cli.options import option
+from realsrt.cli.options import ModelArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
+from realsrt.io.files import MAX_PIXELS
 
 
 def visualize(
@@ -22,7 +22,9 @@ def visualize(
         list[str] | None,
         option(help="X0,Y0,X1,Y1 in output pixels, the place shown enlarged, one a picture; the least confident."),
     ] = None,
-    making: Making = Making(),  # noqa: B008 - frozen
+    options: UpscaleArgs = UpscaleArgs(),  # noqa: B008 - frozen
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
+    max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = MAX_PIXELS,
     quality: Annotated[int, option(help="1 to 100, for JPEG.")] = 90,
 ) -> int:
     """Draw each step's picture above its confidence (darker = surer), the input first, one place enlarged.
@@ -45,14 +47,14 @@ def visualize(
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
     render.check()
-    up, strips = making.upscaler(), []
+    up, strips = model.load(), []
     with Screen(len(sources)) as screen:
         for number, source in enumerate(sources):
             screen.begin(source.name)
-            picture = imageio.read(source, max_pixels=making.max_pixels)
+            picture = imageio.read(source, max_pixels=max_pixels)
             for notice in picture.notices:
                 note(notice)
-            steps = up.stream(picture, on_progress=screen.windows, **making.options())
+            steps = up.stream(picture, options, on_progress=screen.windows)
             strips.append(render.strip(source.name, picture, steps, zooms[number] if zooms else None))
             screen.advance()
     output.parent.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import CONFIDENCE, Files, save, told
+from realsrt.batch.outputs import CONFIDENCE, Files, save
 from realsrt.batch.plan import Job
 from realsrt.batch.report import Record, Report, about
 from realsrt.batch.resume import Manifest
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
+from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import check_place, file_sha256, is_full
 from realsrt.io.metadata.provenance import provenance
 
@@ -55,7 +56,7 @@ class Work:
     """Takes jobs through: each is read, computed, written and reported, whatever happens to the others."""
 
     def __init__(
-        self, up: "Upscaler", options: Mapping[str, Any], files: Files, past: Past, report: Report, screen: Screen,
+        self, up: "Upscaler", options: UpscaleOptions, files: Files, past: Past, report: Report, screen: Screen,
         signals: list[int],
     ) -> None:  # fmt: skip
         """`signals` fills as they come: the picture being computed is then dropped, the one being written finished."""
@@ -64,7 +65,7 @@ class Work:
         self._behind: tuple[Job, Future[Record]] | None = None
         info = up.model.info
         self._model = {"model": info.source, "model_sha256": info.sha256}
-        self._made = provenance(info.source, info.sha256, told(options)) if files.provenance else None
+        self._made = provenance(info.source, info.sha256, options.pixel_options()) if files.provenance else None
 
     def run(self, jobs: list[Job]) -> str:
         """All of them, or until a signal comes or the disk is full: returns why it stopped early, or "".
@@ -118,20 +119,14 @@ class Work:
         from realsrt.inference.assemble import RowStore
 
         if self._files.save_steps:
-            return self._up.upscale(picture, on_progress=self._progress, **self._options), None
-        width, height = self._size(picture)
+            return self._up.upscale(picture, self._options, on_progress=self._progress, keep_steps=True), None
+        width, height = self._options.out_size(picture.width, picture.height)
         store = RowStore(picture, width, height, job.target)
         try:
-            return self._up.upscale(picture, on_progress=self._progress, rows=store.add, **self._options), store
+            return self._up.upscale(picture, self._options, on_progress=self._progress, rows=store.add), store
         except BaseException:
             store.close()
             raise
-
-    def _size(self, picture: "Picture") -> tuple[int, int]:
-        """Width and height of the result."""
-        from realsrt.io.picture import out_size
-
-        return out_size(picture.width, picture.height, self._options["outscale"], self._options["size"])
 
     def _progress(self, done: int, total: int) -> None:
         if done < total:  # with all windows done, the picture is finished
@@ -190,7 +185,7 @@ class Work:
                 return _Input(None, why="the output is there, of this input and these settings")
             why = f"made again: {missing}" if past.resume and job.target.exists() else None
         picture = imageio.read(job.source, max_pixels=files.max_pixels)
-        width, height = self._size(picture)
+        width, height = self._options.out_size(picture.width, picture.height)
         imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
         if files.confidence:
             imageio.check_output(job.beside(CONFIDENCE), width, height)

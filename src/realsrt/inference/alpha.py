@@ -7,11 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.errors import UsageError
 from realsrt.imaging.color import fill_transparent
 from realsrt.inference.adapters import Pixels, Planes
 
-ALPHAS = ("lanczos", "model")
 _FLAT = 1e-4  # how near to 0 or 1 alpha must be, and all around it, to be left as it is
 _AROUND = 9  # output pixels
 
@@ -19,10 +17,8 @@ _AROUND = 9  # output pixels
 def as_inputs(pictures: list[Planes] | list[Pixels], alpha: str) -> list[Planes | Pixels]:
     """What the model is to see: the pictures and, with "model", each one's alpha as a gray picture after them.
 
-    All pictures have alpha, or none. Raises UsageError for an `alpha` not in ALPHAS.
+    All pictures have alpha, or none.
     """
-    if alpha not in ALPHAS:
-        raise UsageError(f"alpha {alpha!r} is none of {', '.join(ALPHAS)}")
     planes = [p.alpha for p in pictures if p.alpha is not None]
     filled: list[Planes | Pixels] = [
         Planes(fill_transparent(p.rgb, p.alpha[0]), p.alpha) if isinstance(p, Planes) and p.alpha is not None else p

@@ -11,31 +11,8 @@ from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.inference import adapters, alpha
 from realsrt.inference.adapters import Pixels, Planes
+from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.runner import Settings
-from realsrt.io.picture import out_size
-
-MOST_STEPS = 256
-COLOR_FIXES = ("adain", "wavelet", "none")
-REFINES = ("dense", "sparse")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What `Upscaler.upscale` was asked for, unchecked; None means the model's own."""
-
-    steps: int | None = None
-    stride: int | None = None
-    tile: int | None = None
-    max_minibatch: int | None = None
-    fidelity: float = 1.0
-    color_fix: str | None = None
-    outscale: float = 4.0
-    size: tuple[int, int] | None = None
-    confidence: bool = True
-    seed: int | None = None
-    alpha: str = "lanczos"
-    refine: str | None = None
-    confidence_exit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +43,7 @@ class Job:
         return len(self.inputs) * len(self.tiles) * self.settings.num_steps
 
 
-def make_job(image: Any, options: Options, config: Any) -> Job:
+def make_job(image: Any, options: UpscaleOptions, config: Any) -> Job:
     """Check the options against a model's config, and take the picture apart. Raises UsageError, ImageError."""
     token = config.fold
     window = options.tile or config.window
@@ -79,29 +56,12 @@ def make_job(image: Any, options: Options, config: Any) -> Job:
     if not token <= stride <= window or stride % token:
         raise UsageError(f"stride must be a multiple of {token} from {token} to the tile's {window}, got {stride}")
     steps = config.num_steps if options.steps is None else options.steps
-    if steps < 1:
-        raise UsageError(f"steps must be at least 1, got {steps}")
-    if steps > MOST_STEPS:
-        raise UsageError(f"steps must be at most {MOST_STEPS}, got {steps}")
-    if not 0 <= options.fidelity <= 1:
-        raise UsageError(f"fidelity goes from 0 to 1, got {options.fidelity}")
-    color_fix = config.color_fix if options.color_fix is None else options.color_fix
-    if color_fix not in COLOR_FIXES:
-        raise UsageError(f"color fix {color_fix!r} is none of {', '.join(COLOR_FIXES)}")
-    if options.size is not None and min(options.size) < 1:
-        raise UsageError(f"the output size must be at least 1x1, got {options.size[0]}x{options.size[1]}")
-    if options.max_minibatch is not None and options.max_minibatch < 1:
-        raise UsageError(f"max_minibatch must be at least 1, got {options.max_minibatch}")
-    refine = config.refine if options.refine is None else options.refine
-    if refine not in REFINES:
-        raise UsageError(f"refine {refine!r} is none of {', '.join(REFINES)}")
+    color_fix = options.color_fix or config.color_fix
+    refine = options.refine or config.refine
     leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
-    if not 0 <= leave <= 1:
-        raise UsageError(f"confidence_exit goes from 0 to 1, got {leave}")
-    out_size(1, 1, options.outscale)  # known to be possible before the picture is read
     inputs, pack = adapters.unpack(image)
     height, width = inputs[0].hw
-    out_width, out_height = out_size(width, height, options.outscale, options.size)
+    out_width, out_height = options.out_size(width, height)
     return Job(
         inputs=alpha.as_inputs(inputs, options.alpha),
         pack=pack,

@@ -19,8 +19,9 @@ from realsrt.imaging import tiling
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.assemble import Blended, Mosaic, Rows, joined
 from realsrt.inference.many import run_many
+from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling, regenerate
-from realsrt.inference.request import Job, Options, make_job
+from realsrt.inference.request import Job, make_job
 from realsrt.inference.result import Origin, Upscaled
 from realsrt.inference.runner import Flight, Result, Runner, pick_device, pick_precision
 from realsrt.models.compiled import compile_for_inference
@@ -57,40 +58,32 @@ class Upscaler:
     def upscale(
         self,
         image: Any,
+        options: UpscaleOptions | None = None,
         *,
-        steps: int | None = None,
-        stride: int | None = None,
-        tile: int | None = None,
-        max_minibatch: int | None = None,
-        fidelity: float = 1.0,
-        color_fix: str | None = None,
-        outscale: float = 4.0,
-        size: tuple[int, int] | None = None,
-        confidence: bool = True,
-        seed: int | None = None,
-        alpha: str = "lanczos",
         on_progress: Progress | None = None,
         keep_steps: bool = False,
-        refine: str | None = None,
-        confidence_exit: float | None = None,
         rows: Rows | None = None,
+        **changes: Any,
     ) -> Upscaled:
-        """Upscale a path, Picture, PIL image, HW(C) array or BCHW tensor (see `kinds.unpack`).
+        """Upscale an image, which may be a path, Picture, PIL image, HW(C) array or BCHW tensor (see `adapters`).
 
-        steps, stride and tile (side of a window; both in input pixels), color_fix (adain, wavelet, none): None means
-        the model's own. fidelity 0…1: how much the input steers decoding. size (W,H) overrides outscale; both resample
-        the x4 result. alpha: transparency by "lanczos" or by the "model". max_minibatch: windows a batch, on GPUs.
-        refine: from the second step on all positions are computed (dense) or the masked ones only (sparse: faster, an
-        approximation). confidence_exit 0…1: a window of this mean confidence takes no further step.
-        on_progress(done, total) counts windows times steps. rows(first, planes) gets the finished rows from the top in
-        place of `image`, which is then None, as is `ids`; they come as they are finished (but with alpha="model"), so
-        the result is never held whole, nor is an opaque input of whole numbers made floats as a whole. On the CPU the
-        same input and options give the same bytes. Raises UsageError, ImageError, RealSRTError.
+        Args:
+            image: What to upscale.
+            options: See `UpscaleOptions`; single ones may also be given by name, as in ``upscale(image, outscale=2)``.
+            on_progress: Called with (done, total), which count windows times steps.
+            keep_steps: Whether to keep the image after every step.
+            rows: Called with (first, planes) as rows are finished, from the top, in place of `image` and `ids`, which
+                are then None: the result is never held whole, nor is an opaque input of whole numbers made floats as a
+                whole. With ``alpha="model"`` all rows come at the end.
+
+        Returns:
+            The result, its image of the kind that came in. On the CPU the same input and options give the same bytes.
+
+        Raises:
+            UsageError, ImageError, RealSRTError: One line on what is wrong and what to do.
+            TypeError: For an unknown option.
         """
-        options = Options(
-            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
-            confidence_exit,
-        )  # fmt: skip
+        options = UpscaleOptions.of(options, changes)
         job = make_job(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
@@ -109,23 +102,27 @@ class Upscaler:
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
 
     def upscale_many(
-        self, images: Iterable[Any], *, return_errors: bool = False, **options: Any
+        self,
+        images: Iterable[Any],
+        options: UpscaleOptions | None = None,
+        *,
+        return_errors: bool = False,
+        **changes: Any,
     ) -> Iterator[Upscaled | RealSRTError]:
-        """What `upscale(image, **options)` gives for each of the images, in order; windows of several share a batch.
+        """What `upscale` gives for each of the images, in order; windows of several share a batch.
 
-        `images` is drawn from as batches fill, so it may be endless. On the CPU every byte is that of `upscale`. Takes
-        its options but for on_progress, keep_steps and rows. return_errors: a picture that fails gives its error in its
-        place, and the others go on; else it is raised. Raises TypeError for an unknown option.
+        `images` is drawn from as batches fill, so it may be endless. On the CPU every byte is that of `upscale`.
+        return_errors: an image that fails gives its error in its place, and the others go on; else it is raised.
         """
-        asked = Options(**options)
-        jobs = (self._job_or_error(image, asked) for image in images)
+        options = UpscaleOptions.of(options, changes)
+        jobs = (self._job_or_error(image, options) for image in images)
         pack = lambda job, blended: _pack(job, Origin(job, self.model.config), blended)  # noqa: E731
-        for result in run_many(jobs, self._runner, pack, asked.max_minibatch):
+        for result in run_many(jobs, self._runner, pack, options.max_minibatch):
             if isinstance(result, RealSRTError) and not return_errors:
                 raise result
             yield result
 
-    def _job_or_error(self, image: Any, options: Options) -> Job | RealSRTError:
+    def _job_or_error(self, image: Any, options: UpscaleOptions) -> Job | RealSRTError:
         try:
             return make_job(image, options, self.model.config)
         except UsageError:
@@ -134,32 +131,13 @@ class Upscaler:
             return error
 
     def stream(
-        self,
-        image: Any,
-        *,
-        steps: int | None = None,
-        stride: int | None = None,
-        tile: int | None = None,
-        max_minibatch: int | None = None,
-        fidelity: float = 1.0,
-        color_fix: str | None = None,
-        outscale: float = 4.0,
-        size: tuple[int, int] | None = None,
-        confidence: bool = True,
-        seed: int | None = None,
-        alpha: str = "lanczos",
-        on_progress: Progress | None = None,
-        refine: str | None = None,
-        confidence_exit: float | None = None,
+        self, image: Any, options: UpscaleOptions | None = None, *, on_progress: Progress | None = None, **changes: Any
     ) -> Iterator[Upscaled]:
-        """The whole picture after each step; the last equals what `upscale`, which see, gives for the same options.
+        """The whole image after each step; the last equals what `upscale`, which see, gives for the same options.
 
-        All windows are in flight at once: memory grows with the picture. Options are checked before this returns.
+        All windows are in flight at once: memory grows with the image. Options are checked before this returns.
         """
-        options = Options(
-            steps, stride, tile, max_minibatch, fidelity, color_fix, outscale, size, confidence, seed, alpha, refine,
-            confidence_exit,
-        )  # fmt: skip
+        options = UpscaleOptions.of(options, changes)
         job = make_job(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from realsrt.errors import ImageError
 
+MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
 FULL = (errno.ENOSPC, errno.EDQUOT)
 # The least part of its uncompressed size that a picture of a photograph takes, by suffix: only what surely does not
 # fit is refused.

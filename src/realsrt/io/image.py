@@ -14,7 +14,7 @@ import numpy as np
 
 from realsrt.errors import ImageError, UsageError
 from realsrt.io.atomic import temporary_beside
-from realsrt.io.files import check_place
+from realsrt.io.files import MAX_PIXELS, check_place
 from realsrt.io.formats import FORMATS, READERS, Format, check_output, output_format, supported_formats
 from realsrt.io.metadata.fields import (
     attach,
@@ -44,7 +44,6 @@ __all__ = [
 
 logging.getLogger("pyvips").addHandler(logging.NullHandler())
 
-MAX_PIXELS = 500_000_000
 IN_MEMORY = 2**28  # bytes of an input that are kept in memory
 _MAX_BANDS = 16
 _SPARE = 2**28  # bytes left free on the disk of the temporary folder

@@ -3,7 +3,6 @@
 `rgb_float` and `alpha_float` show it as a model wants it; `with_pixels` puts a result back into the same kind.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError
 
 TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
 
@@ -94,14 +93,6 @@ class Picture:
         parts = [colour[..., None] if self.gray else colour, *([] if alpha is None else [alpha[..., None]])]
         pixels = np.concatenate(parts, axis=2, dtype=np.float32) if len(parts) > 1 else parts[0]
         return replace(self, pixels=from_float(pixels, self.pixels.dtype))
-
-
-def out_size(width: int, height: int, outscale: float, size: tuple[int, int] | None = None) -> tuple[int, int]:
-    """Width and height of a result: `size` if given, else the input's times `outscale`, at least 1x1. Raises
-    UsageError for an `outscale` that is no number above 0."""
-    if not (math.isfinite(outscale) and outscale > 0):
-        raise UsageError(f"outscale must be above 0, got {outscale}")
-    return size or (max(1, round(width * outscale)), max(1, round(height * outscale)))
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from realsrt.batch.outputs import Files, save, told
+from realsrt.batch.outputs import Files, save
 from realsrt.batch.plan import Job
 from realsrt.errors import RealSRTError
 from realsrt.inference.assemble import RowStore
@@ -46,7 +46,7 @@ class Maker:
     def read(self, record: Record, source: Path, target: Path) -> Picture:
         """The input, if its result can be written. Raises ImageError."""
         picture = imageio.read(source, max_pixels=self._max_pixels)
-        width, height = record.options.out_size(picture.width, picture.height)
+        width, height = record.options.upscaling.out_size(picture.width, picture.height)
         imageio.check_result(target, picture, width, height)
         return picture
 
@@ -61,7 +61,7 @@ class Maker:
     ) -> Iterator[Made]:
         """Jobs that ask for the same, in order, each written before the next comes."""
         up: Any = self.up
-        results = up.upscale_many(iter(pictures), **records[0].options.upscaling())
+        results = up.upscale_many(iter(pictures), records[0].options.upscaling)
         for record, picture, target, out in zip(records, pictures, targets, results, strict=True):
             yield self._write(record, target, picture, out)
 
@@ -69,23 +69,23 @@ class Maker:
         self, record: Record, target: Path, picture: Picture, progress: Progress, show: Show | None,
         stack: contextlib.ExitStack,
     ) -> Upscaled:  # fmt: skip
-        options, rounds = record.options.upscaling(), 1 + len(record.edits)
+        options, rounds = record.options.upscaling, 1 + len(record.edits)
 
         def share(round: int) -> Callable[[int, int], None]:
             return lambda done, total: progress((round + done / total) / rounds)
 
         if record.edits:
-            return self._regenerate(self.up.upscale(picture, on_progress=share(0), **options), record.edits, share)
+            return self._regenerate(self.up.upscale(picture, options, on_progress=share(0)), record.edits, share)
         if show and picture.width * picture.height <= PREVIEW_PIXELS:
             out = None
-            for out in self.up.stream(picture, on_progress=share(0), **options):
+            for out in self.up.stream(picture, options, on_progress=share(0)):
                 show(out)
             assert out is not None
             return out
-        width, height = record.options.out_size(picture.width, picture.height)
+        width, height = record.options.upscaling.out_size(picture.width, picture.height)
         store = RowStore(picture, width, height, target)
         stack.callback(store.close)
-        out = self.up.upscale(picture, on_progress=share(0), rows=store.add, **options)
+        out = self.up.upscale(picture, options, on_progress=share(0), rows=store.add)
         return replace(out, image=store.picture())
 
     def _regenerate(
@@ -104,7 +104,7 @@ class Maker:
     def _write(self, record: Record, target: Path, picture: Picture, out: Upscaled) -> Made:
         files: Files = record.options.files(self._max_pixels)
         info = self.up.model.info
-        said: dict[str, Any] = told(record.options.upscaling())
+        said: dict[str, Any] = record.options.upscaling.pixel_options()
         if record.edits:
             said["regenerated"] = [edit.model_dump(exclude_none=True) for edit in record.edits]
         made = provenance(info.source, info.sha256, said) if files.provenance else None

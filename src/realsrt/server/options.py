@@ -1,37 +1,54 @@
 """What a client may ask for: the options of `realsrt upscale` by their names, with bounds that keep a job finite."""
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from docstring_parser import parse_from_object
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from realsrt.batch.outputs import Files
-from realsrt.io.picture import out_size
+from realsrt.errors import UsageError
+from realsrt.inference.options import UpscaleOptions
 
 _FORMATS = Literal["auto", "png", "jpg", "webp", "tif", "avif", "jxl"]
 _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "JPEG XL": ".jxl"}
 
 
-class JobOptions(BaseModel):
+# Bounds that keep a job finite; an option without any has those of `UpscaleOptions`.
+_LIMITS: dict[str, dict[str, Any]] = {
+    "outscale": {"gt": 0, "le": 16},
+    "tile": {"ge": 0, "le": 512},
+    "stride": {"ge": 1, "le": 512},
+    "steps": {"ge": 1, "le": 64},
+    "confidence_exit": {"ge": 0, "le": 1},
+    "fidelity": {"ge": 0, "le": 1},
+    "seed": {"ge": 0, "lt": 2**63},
+}
+_OWN = ("size", "max_minibatch", "confidence")  # not asked for, or otherwise
+_SHARED = {field.name: field for field in fields(UpscaleOptions) if field.name not in _OWN}
+
+
+def _shared_fields() -> dict[str, Any]:
+    """The fields of `UpscaleOptions` with their descriptions, for pydantic."""
+    descriptions = {param.arg_name: param.description for param in parse_from_object(UpscaleOptions).params}
+    return {
+        name: (field.type, Field(field.default, description=descriptions.get(name), **_LIMITS.get(name, {})))
+        for name, field in _SHARED.items()
+    }
+
+
+_Shared: type[BaseModel] = create_model("_Shared", **_shared_fields())
+
+
+class JobOptions(_Shared):
     """Options of one job; what is left out is the model's own choice."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"outscale": 4, "ext": "png"}]})
 
-    outscale: Annotated[float | None, Field(gt=0, le=16, description="Final scale; x4, then resampled.")] = None
     resize: Annotated[
         str | None,
         Field(pattern=r"^[1-9][0-9]{0,5}x[1-9][0-9]{0,5}$", description="Final size WxH, not with outscale."),
     ] = None
-    tile: Annotated[int, Field(ge=0, le=512, description="Side of a window in input pixels; 0: the model's own.")] = 0
-    stride: Annotated[int | None, Field(ge=1, le=512, description="Input pixels from window to window.")] = None
-    steps: Annotated[int | None, Field(ge=1, le=64, description="Generation steps.")] = None
-    refine: Annotated[Literal["sparse", "dense"] | None, Field(description="What later steps compute.")] = None
-    confidence_exit: Annotated[
-        float | None, Field(ge=0, le=1, description="Windows of this mean confidence take no further step.")
-    ] = None
-    fidelity: Annotated[float, Field(ge=0, le=1, description="How closely to follow the input.")] = 1.0
-    color_fix: Annotated[Literal["adain", "wavelet", "none"] | None, Field(description="The colour fix.")] = None
-    seed: Annotated[int | None, Field(ge=0, lt=2**63, description="For what is random (nothing is, here).")] = None
-    alpha: Annotated[Literal["lanczos", "model"], Field(description="What enlarges transparency.")] = "lanczos"
     ext: Annotated[_FORMATS, Field(description="Format of the result; auto: the input's, where it can be written.")] = (
         "auto"
     )
@@ -43,35 +60,26 @@ class JobOptions(BaseModel):
     ] = True
 
     @model_validator(mode="after")
-    def _one_size(self) -> "JobOptions":
-        if self.resize and self.outscale is not None:
+    def _possible(self) -> "JobOptions":
+        if self.resize and self.upscaling.outscale != UpscaleOptions.outscale:
             raise ValueError("give outscale or resize, not both")
         return self
 
     @property
-    def size(self) -> tuple[int, int] | None:
-        """(W, H) of `resize`."""
-        if self.resize is None:
-            return None
-        width, _, height = self.resize.partition("x")
-        return int(width), int(height)
-
-    def upscaling(self) -> dict[str, Any]:
-        """The arguments of `Upscaler.upscale` that decide about the pixels, as the command gives them."""
-        return {
-            "steps": self.steps, "stride": self.stride, "tile": self.tile or None, "fidelity": self.fidelity,
-            "color_fix": self.color_fix, "outscale": 4.0 if self.outscale is None else self.outscale,
-            "size": self.size, "seed": self.seed, "alpha": self.alpha, "refine": self.refine,
-            "confidence_exit": self.confidence_exit,
-        }  # fmt: skip
+    def upscaling(self) -> UpscaleOptions:
+        """What decides about the pixels."""
+        width, _, height = (self.resize or "").partition("x")
+        size = (int(width), int(height)) if self.resize else None
+        try:
+            return UpscaleOptions(size=size, **{name: getattr(self, name) for name in _SHARED})
+        except UsageError as error:
+            raise ValueError(str(error)) from None
 
     def files(self, max_pixels: int) -> Files:
-        return Files(max_pixels, self.quality, self.strip, not self.no_provenance, confidence=True, save_steps=False)
-
-    def out_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of the result for an input of this size."""
-        scale = 4.0 if self.outscale is None else self.outscale
-        return out_size(width, height, scale, self.size)
+        return Files(
+            max_pixels=max_pixels, quality=self.quality, strip=self.strip, provenance=not self.no_provenance,
+            confidence=True,
+        )  # fmt: skip
 
     def suffix(self, input_format: str) -> str:
         """Of the result's file, for an input of this format (as imageio.header names it)."""

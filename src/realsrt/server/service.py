@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
-from realsrt.inference.request import Options, make_job
+from realsrt.inference.request import make_job
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
 from realsrt.server.live import Live
@@ -145,14 +145,14 @@ class Service:
     def _check(self, record: Record, has_alpha: bool) -> None:
         """Whether the model, the format and this service's limits allow it."""
         options, config = record.options, self.up.model.config
-        asked = Options(max_minibatch=None, confidence=True, **options.upscaling())
+        asked = options.upscaling
         try:
             tiles = make_job(np.zeros((8, 8, 3), np.uint8), asked, config).tiles
         except UsageError as error:
             raise refuse(422, str(error)) from None
-        if options.stride is not None and tiles.stride * _OVERLAP < tiles.window:
+        if asked.stride is not None and tiles.stride * _OVERLAP < tiles.window:
             least = -(-tiles.window // _OVERLAP)
-            raise refuse(422, f"stride must be at least {least}, a quarter of the tile, got {options.stride}")
+            raise refuse(422, f"stride must be at least {least}, a quarter of the tile, got {asked.stride}")
         width, height = record.out_size
         limit = self.settings.max_pixels * _ENLARGED
         if width * height > limit:

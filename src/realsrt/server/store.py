@@ -189,7 +189,7 @@ def _row(record: Record) -> dict[str, Any]:
     row["options"] = record.options.model_dump_json(exclude_defaults=True)
     row["edits"] = json.dumps([edit.model_dump() for edit in record.edits])
     row["notices"] = json.dumps(record.notices)
-    row["alike"] = None if record.edits else json.dumps(record.options.upscaling(), sort_keys=True)
+    row["alike"] = None if record.edits else json.dumps(record.options.upscaling.pixel_options(), sort_keys=True)
     return row
 
 

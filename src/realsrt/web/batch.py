@@ -12,7 +12,6 @@ from pathlib import Path
 from realsrt.batch.report import Record
 from realsrt.errors import UsageError
 from realsrt.io import image as imageio
-from realsrt.io.picture import out_size
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, named, plainly, provenance_of, rows_of
 from realsrt.web.running import Progress, Put, waiting, watched
@@ -93,7 +92,7 @@ def _one(
     try:
         up = engine.upscaler(choices.model)
         picture = imageio.read(upload, max_pixels=engine.max_pixels)
-        width, height = out_size(picture.width, picture.height, choices.outscale)
+        width, height = choices.out_size(picture.width, picture.height)
         imageio.check_result(target, picture, width, height)
         what = f"{upload.name} ({place})"
         on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left, what)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from realsrt.errors import UsageError
+from realsrt.inference.options import ColorFix, Refine, UpscaleOptions
 from realsrt.io.suffixes import WRITABLE
 
 SAME = "as the input"
@@ -15,29 +16,14 @@ OWN = "the model's own"
 
 
 @dataclass(frozen=True)
-class Choices:
-    """None, "" and SAME leave it to the model or to the input, as an option not given on the command line does."""
+class Choices(UpscaleOptions):
+    """The options of upscaling, the model, and what concerns the file. SAME leaves the format to the input."""
 
     model: str = "small"
-    outscale: float = 4.0
     format: str = SAME
-    steps: int | None = None
-    stride: int | None = None
-    fidelity: float = 1.0
-    color_fix: str | None = None
-    refine: str | None = None
     quality: int | None = None
     strip: bool = False
     provenance: bool = True
-
-    def options(self) -> dict[str, Any]:
-        """For `Upscaler.upscale`: the very dictionary that `realsrt upscale` makes of the same options."""
-        return {
-            "steps": self.steps, "stride": self.stride, "tile": None, "max_minibatch": None,
-            "fidelity": float(self.fidelity), "color_fix": self.color_fix, "outscale": float(self.outscale),
-            "size": None, "confidence": True, "seed": None, "alpha": "lanczos",
-            "keep_steps": False, "refine": self.refine, "confidence_exit": None,
-        }  # fmt: skip
 
     def of_file(self, now: Choices) -> Choices:
         """These for the pixels, with the file's format, quality and metadata as in `now`."""
@@ -53,11 +39,12 @@ class Choices:
         """The command that writes the same file."""
         words = ["realsrt", "upscale", source.name, "-o", self.target(source)]
         words += [] if self.model == "small" else ["--model-path" if Path(self.model).suffix else "-n", self.model]
-        words += [] if self.outscale == 4 else ["--outscale", f"{self.outscale:g}"]
-        given = {"steps": self.steps, "stride": self.stride, "color-fix": self.color_fix, "refine": self.refine}
-        for name, value in (given | {"quality": self.quality}).items():
-            words += [] if value is None else [f"--{name}", str(value)]
-        words += [] if self.fidelity == 1 else ["--fidelity", f"{self.fidelity:g}"]
+        for field in fields(UpscaleOptions):
+            value = getattr(self, field.name)
+            if value != field.default:
+                shown = f"{value:g}" if isinstance(value, float) else str(value)
+                words += [f"--{field.name.replace('_', '-')}", shown]
+        words += [] if self.quality is None else ["--quality", str(self.quality)]
         words += ["--strip"] if self.strip else []
         words += [] if self.provenance else ["--no-provenance"]
         return shlex.join(words)
@@ -80,15 +67,15 @@ def make(
     except (TypeError, ValueError) as problem:
         raise UsageError(f"quality is a whole number from 1 to 100, or nothing; got {quality}") from problem
     return Choices(
-        model,
-        scale,
-        format,
-        None if taken[0] == own_steps else taken[0],
-        None if taken[1] == own_stride else taken[1],
-        closeness,
-        None if color_fix == OWN else color_fix,
-        None if refine == OWN else refine,
-        given,
-        strip,
-        provenance,
+        model=model,
+        outscale=scale,
+        format=format,
+        steps=None if taken[0] == own_steps else taken[0],
+        stride=None if taken[1] == own_stride else taken[1],
+        fidelity=closeness,
+        color_fix=None if color_fix == OWN else cast(ColorFix, color_fix),
+        refine=None if refine == OWN else cast(Refine, refine),
+        quality=given,
+        strip=strip,
+        provenance=provenance,
     )

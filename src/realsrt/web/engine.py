@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import told
 from realsrt.batch.report import about
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.web.session import PLACES
@@ -137,7 +136,7 @@ def provenance_of(up: Upscaler, choices: Choices, redone: tuple[dict[str, Any], 
     if not choices.provenance:
         return None
     info, extra = up.model.info, {"regenerated": list(redone)} if redone else {}
-    return provenance(info.source, info.sha256, told(choices.options()) | extra)
+    return provenance(info.source, info.sha256, choices.pixel_options() | extra)
 
 
 def rows_of(
@@ -145,12 +144,11 @@ def rows_of(
 ) -> tuple[Upscaled, RowStore]:
     """Upscale a picture of any size as the command does: rows into a store, whose scratch file is beside `beside`."""
     from realsrt.inference.assemble import RowStore
-    from realsrt.io.picture import out_size
 
-    width, height = out_size(picture.width, picture.height, choices.outscale)
+    width, height = choices.out_size(picture.width, picture.height)
     store = RowStore(picture, width, height, beside)
     try:
-        return up.upscale(picture, on_progress=on_progress, rows=store.add, **choices.options()), store
+        return up.upscale(picture, choices, on_progress=on_progress, rows=store.add), store
     except BaseException:
         store.close()
         raise

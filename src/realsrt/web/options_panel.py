@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 
-from realsrt.inference.request import COLOR_FIXES, REFINES
+from realsrt.inference.options import ColorFix, Refine
 from realsrt.io.image import FORMATS, supported_formats
 from realsrt.io.suffixes import WRITABLE
 from realsrt.web import choices
@@ -42,8 +42,8 @@ class OptionsPanel:
             self.stride = slider(
                 8, window, stride, step=8, label="Stride", info=f"less: windows overlap more; the model's own: {stride}"
             )
-            self.color_fix = gr.Dropdown([OWN, *COLOR_FIXES], value=OWN, label="Colour fix")
-            self.refine = gr.Dropdown([OWN, *REFINES], value=OWN, label="Later steps compute")
+            self.color_fix = gr.Dropdown([OWN, *get_args(ColorFix)], value=OWN, label="Colour fix")
+            self.refine = gr.Dropdown([OWN, *get_args(Refine)], value=OWN, label="Later steps compute")
             self.quality = gr.Textbox(  # a gr.Number makes 0 of None once it is unfolded
                 "", label="Quality", info="1 to 100, of JPEG, WebP, AVIF", placeholder="the usual", max_lines=1
             )

@@ -11,7 +11,6 @@ import numpy as np
 
 from realsrt.errors import ImageError, UsageError
 from realsrt.io import image as imageio
-from realsrt.io.picture import out_size
 from realsrt.web import previews
 from realsrt.web.choices import Choices
 from realsrt.web.engine import Cancelled, Engine, named, provenance_of, rows_of
@@ -71,9 +70,8 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
                 out, store = rows_of(up, picture, choices, source, on_progress)
                 made = Version(store.picture(), out.confidence, choices, store=store, notices=notices)
             else:
-                options = {key: value for key, value in choices.options().items() if key not in ("keep_steps", "size")}
                 made = None
-                for out in up.stream(picture, on_progress=on_progress, **options):
+                for out in up.stream(picture, choices, on_progress=on_progress):
                     made = Version(out.image, out.confidence, choices, out, notices=notices)
                     if out.step < out.num_steps:
                         put(Step(out.step, out.num_steps, *look(session, made, 0, picture)))
@@ -237,7 +235,7 @@ def _read(engine: Engine, session: Session) -> Picture:
 def _check(session: Session, choices: Choices, picture: Picture) -> None:
     """Refuse what the format or the disk cannot hold, before the work. Raises ImageError."""
     assert session.source is not None
-    width, height = out_size(picture.width, picture.height, choices.outscale)
+    width, height = choices.out_size(picture.width, picture.height)
     target = session.source.with_name(choices.target(session.source))
     imageio.check_result(target, picture, width, height)
 

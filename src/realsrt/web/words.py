@@ -7,7 +7,6 @@ from html import escape
 from pathlib import Path
 
 from realsrt.batch.report import Record
-from realsrt.io.picture import out_size
 from realsrt.web.choices import Choices
 from realsrt.web.running import Progress
 
@@ -46,7 +45,7 @@ def facts(
     made: Choices | None = None,
 ) -> str:  # fmt: skip
     """What will be made of a picture; `made`: the choices of what is there already."""
-    out_width, out_height = out_size(width, height, choices.outscale)
+    out_width, out_height = choices.out_size(width, height)
     lines = [f"<b>{escape(name)}</b>", f"{width} × {height} → {out_width} × {out_height} px"]
     lines.append(f"about {duration(seconds)}" if seconds is not None else f"{windows} windows to compute")
     if not live:

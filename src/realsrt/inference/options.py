@@ -1,0 +1,96 @@
+"""The options of upscaling: their meaning, defaults and bounds, for Python, the command line, the service and the page.
+
+An option is added by adding a field here: every surface then has it.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from realsrt.errors import UsageError
+
+ColorFix = Literal["adain", "wavelet", "none"]
+Refine = Literal["sparse", "dense"]
+Alpha = Literal["lanczos", "model"]
+MAX_STEPS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions:
+    """How an image is upscaled; None leaves it to the model.
+
+    Raises UsageError for values out of range; what depends on the model is checked with it.
+
+    >>> UpscaleOptions(outscale=2).out_size(100, 50)
+    (200, 100)
+    """
+
+    outscale: float = 4.0
+    """Final scale, any number; x4, then resampled."""
+    size: tuple[int, int] | None = None
+    """Final width and height in pixels, in place of a scale."""
+    tile: int | None = None
+    """Side of a window in input pixels; 0 = the model's own."""
+    stride: int | None = None
+    """Input pixels from window to window (less: smoother, slower)."""
+    steps: int | None = None
+    """Generation steps; the model's own if not given."""
+    refine: Refine | None = None
+    """From the second step on, compute masked tokens only (sparse: faster) or all (dense); the model's own."""
+    confidence_exit: float | None = None
+    """Windows of this mean confidence, 0 to 1, take no further step; 1 = all steps. The model's own."""
+    max_minibatch: int | None = None
+    """Windows computed at a time on a GPU."""
+    fidelity: float = 1.0
+    """How closely to follow the input, 0 to 1 (1: the paper's)."""
+    color_fix: ColorFix | None = None
+    """How the colours of the input are kept; the model's own if not given."""
+    seed: int | None = None
+    """For what is random (nothing is, by default)."""
+    alpha: Alpha = "lanczos"
+    """What enlarges transparency; the model takes twice the time."""
+    confidence: bool = True
+    """Whether to compute the confidence map."""
+
+    def __post_init__(self) -> None:
+        for name, value in (
+            ("tile", self.tile or None),
+            ("outscale", float(self.outscale)),
+            ("fidelity", float(self.fidelity)),
+        ):
+            object.__setattr__(self, name, value)  # the same option, however it is written, is the same to the byte
+        if not (math.isfinite(self.outscale) and self.outscale > 0):
+            raise UsageError(f"outscale must be above 0, got {self.outscale}")
+        if self.size is not None and min(self.size) < 1:
+            raise UsageError(f"the output size must be at least 1x1, got {self.size[0]}x{self.size[1]}")
+        for name, most in (("steps", MAX_STEPS), ("max_minibatch", None)):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+            if value is not None and most is not None and value > most:
+                raise UsageError(f"{name} must be at most {most}, got {value}")
+        for name in ("fidelity", "confidence_exit"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{name} goes from 0 to 1, got {value}")
+        for name, kind in (("color_fix", ColorFix), ("refine", Refine), ("alpha", Alpha)):
+            value = getattr(self, name)
+            if value is not None and value not in get_args(kind):
+                raise UsageError(f"{name.replace('_', ' ')} {value!r} is none of {', '.join(get_args(kind))}")
+
+    @classmethod
+    def of(cls, options: "UpscaleOptions | None", changes: dict[str, Any]) -> "UpscaleOptions":
+        """`options`, or the defaults, with some changes. Raises TypeError for an unknown option, UsageError."""
+        if unknown := set(changes) - {field.name for field in fields(cls)}:
+            raise TypeError(f"unknown option: {', '.join(sorted(unknown))}")
+        options = options or cls()
+        return replace(options, **changes) if changes else options
+
+    def out_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the result of an image, at least 1x1."""
+        return self.size or (max(1, round(width * self.outscale)), max(1, round(height * self.outscale)))
+
+    def pixel_options(self) -> dict[str, Any]:
+        """The options that decide about pixels, as plain data. Batches round, and are left out."""
+        left_out = ("confidence", "max_minibatch")
+        return {field.name: getattr(self, field.name) for field in fields(UpscaleOptions) if field.name not in left_out}
