@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from realsrt.batch.process import upscale_rows
 from realsrt.bulk import work as ends
 from realsrt.bulk.packing import Made, pack, unpack
 from realsrt.bulk.results import Outcome, outcome_of
@@ -145,7 +146,8 @@ class Compute:
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
                 continue
-            payload = pack(out.image, made_of(out), (picture.width, picture.height))
+            made = Made(None, out.confidence, out.window_steps)
+            payload = pack(out.image, made, (picture.width, picture.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
 
     def _upscaled(self, pictures: list[Any]) -> Iterator[Any]:
@@ -164,33 +166,19 @@ class Compute:
 
     def _whole(self, row: Row) -> Row:
         """A large picture: read, computed row by row and written here, as `realsrt upscale` does."""
-        from realsrt.inference.assemble import RowStore
-
         work, item, path = self._work, row.item, None
         started = time.perf_counter()
         try:
             with ends.fetched(item) as (path, digest), work.store.scratch() as folder:
                 picture = ends.read_picture(work, item, path)
-                size, (width, height) = (
-                    (picture.width, picture.height),
-                    work.options.out_size(picture.width, picture.height),
-                )
-                store = RowStore(picture, width, height, folder / "rows")
+                out, store = upscale_rows(self._up, picture, work.options, folder / "rows")
                 try:
-                    out = self._up.upscale(picture, work.options, rows=store.add)
-                    made = replace(made_of(out), image=store.picture())
-                    took = time.perf_counter() - started
-                    return row.settled(ends.put_in_place(work, item, digest, size, made, row.tries, took))
+                    size, took = (picture.width, picture.height), time.perf_counter() - started
+                    return row.settled(ends.put_in_place(work, item, digest, size, out, row.tries, took))
                 finally:
                     store.close()
         except Exception as problem:
             return row.settled(work.failure(item, problem, row.digest, path))
-
-
-def made_of(out: Any) -> Made:
-    """Without the picture."""
-    steps = None if out.window_steps is None else round(float(out.window_steps.mean()), 3)
-    return Made(None, out.confidence, steps)
 
 
 def write(table: Any, work: Work) -> Iterator[Any]:

@@ -3,23 +3,22 @@
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import CONFIDENCE, Files, save
+from realsrt.batch.outputs import Files
 from realsrt.batch.plan import Job
+from realsrt.batch.process import Finished, read_image, save_image
 from realsrt.batch.report import about
-from realsrt.bulk.packing import Made
 from realsrt.bulk.results import Outcome, outcome_of
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import State, missing, write_state
 from realsrt.bulk.store import Store, fingerprint, is_local, open_fs, open_store
 from realsrt.errors import ImageError
 from realsrt.inference.options import UpscaleOptions
-from realsrt.io.files import check_place, file_sha256
+from realsrt.io.files import file_sha256
 from realsrt.io.metadata.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -106,17 +105,9 @@ def fetched(item: Item) -> Iterator[tuple[Path, str]]:
 
 def read_picture(work: Work, item: Item, path: Path) -> "Picture":
     """Decoded, and its output known to be possible. Raises ImageError."""
-    from realsrt.io import image as imageio
-
-    picture = imageio.read(path, max_pixels=work.files.max_pixels)
-    width, height = work.options.out_size(picture.width, picture.height)
-    imageio.check_output(item.target, width, height, picture.has_alpha, picture.depth)
-    if work.files.confidence:
-        imageio.check_output(CONFIDENCE, width, height)
-    if work.store.local:
-        target = Path(work.store.path(item.target))
-        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target, local = PurePosixPath(item.target), work.store.local
+    path_or_name = Path(work.store.path(item.target)) if local else target
+    picture = read_image(path, path_or_name, work.options, work.files, local=local)
     return replace(picture, source=None, notices=tuple(said(notice, item, path) for notice in picture.notices))
 
 
@@ -130,35 +121,24 @@ def is_large(work: Work, path: Path) -> bool:
 
 
 def put_in_place(
-    work: Work, item: Item, digest: str, size: tuple[int, int], out: Made, tries: int, seconds: float
+    work: Work, item: Item, digest: str, size: tuple[int, int], out: Finished, tries: int, seconds: float
 ) -> Outcome:
     """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the picture last."""
-    started = time.perf_counter()
     store = work.store
     with store.scratch() as folder:
         path = folder / PurePosixPath(item.target).name
         try:
-            notices, made = save(Job(Path(item.uri), path), cast(Any, out), work.files, work.made)
+            record, made = save_image(
+                Job(Path(item.uri), path), out, work.files, work.made, size=size, seconds=seconds, model=work.model,
+                model_sha256=work.model_sha256,
+            )  # fmt: skip
         except ImageError as problem:
             raise ImageError(str(problem).replace(str(path), f"{store.shown}/{item.target}")) from problem
         prints = {file.name: fingerprint(file) for file in made}
-        outcome = work.outcome(
-            item,
-            "done",
-            width=size[0],
-            height=size[1],
-            out_width=out.image.width,
-            out_height=out.image.height,
-            seconds=round(seconds + time.perf_counter() - started, 3),
-            confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-            steps=out.steps,
-            input_sha256=digest,
-            output_sha256=prints[path.name]["sha256"],
-            tries=tries,
-            model=work.model,
-            model_sha256=work.model_sha256,
-            notices=(*out.image.notices, *(said(notice, item, path) for notice in notices)),
-        )
+        told = work.outcome(item, "done", input_sha256=digest, output_sha256=prints[path.name]["sha256"], tries=tries)
+        measured = {key: value for key, value in asdict(record).items() if key not in ("source", "target")}
+        notices = (*out.image.notices, *(said(notice, item, path) for notice in record.notices))
+        outcome = replace(told, **{**measured, "notices": notices})
         state = State(
             item.key, digest, work.settings, "done", work.run, tries, outputs=prints, record=asdict(outcome),
             worker=worker(),

@@ -14,7 +14,7 @@ import numpy as np
 
 from realsrt.errors import ImageError, UsageError
 from realsrt.io.atomic import temporary_beside
-from realsrt.io.files import MAX_PIXELS, check_place
+from realsrt.io.files import MAX_PIXELS
 from realsrt.io.formats import FORMATS, READERS, Format, check_output, output_format, supported_formats
 from realsrt.io.metadata.fields import (
     attach,
@@ -34,7 +34,6 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "check_output",
-    "check_result",
     "header",
     "output_format",
     "read",
@@ -305,13 +304,6 @@ def write(
 def _kept(format: Format, picture: Picture) -> str:
     """What libvips shall write of stripped metadata: these formats have the density in EXIF, else holding nothing."""
     return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF") and picture.density != (1.0, 1.0) else "icc"
-
-
-def check_result(target: Path, picture: Picture, width: int, height: int) -> None:
-    """Refuse, before the work, what the format or the disk cannot hold: a result of this size, else like `picture`.
-    Raises ImageError."""
-    check_output(target, width, height, picture.has_alpha, picture.depth)
-    check_place(target, width * height * picture.pixels.shape[2], picture.depth)
 
 
 def _vips(pixels: np.ndarray) -> pyvips.Image:

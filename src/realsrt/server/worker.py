@@ -5,6 +5,8 @@ import logging
 import threading
 import time
 
+from realsrt.batch.report import Record as Made
+from realsrt.batch.report import mean_confidence
 from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.io.files import is_full
@@ -12,7 +14,7 @@ from realsrt.io.picture import Picture
 from realsrt.server import preview
 from realsrt.server.live import Live, Preview
 from realsrt.server.logs import say
-from realsrt.server.maker import Made, Maker
+from realsrt.server.maker import Maker
 from realsrt.server.metrics import Metrics
 from realsrt.server.records import Record
 from realsrt.server.store import Store
@@ -79,7 +81,7 @@ class Worker(threading.Thread):
             tell(share)
 
         def show(step: Upscaled) -> None:
-            mean = None if step.confidence is None else round(float(step.confidence.mean()), 4)
+            mean = mean_confidence(step.confidence)
             self._live.add_preview(job.id, Preview(step.step, step.num_steps, preview.jpeg(step.image), mean))
 
         started = time.monotonic()

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from realsrt.batch.process import provenance_of, read_image, upscale_rows
 from realsrt.errors import ImageError, UsageError
 from realsrt.io import image as imageio
 from realsrt.web import previews
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled, Engine, named, provenance_of, rows_of
+from realsrt.web.engine import Cancelled, Engine, named
 from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session, Version
 
@@ -62,13 +63,13 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
     def work(put: Put) -> None:
         with engine.job(stop, waiting(put)):
             put(Progress(0, 0, what="loading"))
-            up, picture = engine.upscaler(choices.model), _read(engine, session)
+            up, target = engine.upscaler(choices.model), source.with_name(choices.target(source))
+            picture = read_image(source, target, choices, choices.files(engine.max_pixels))
             notices = tuple(map(named, picture.notices))
-            _check(session, choices, picture)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             if picture.width * picture.height > LIVE:
-                out, store = rows_of(up, picture, choices, source, on_progress)
-                made = Version(store.picture(), out.confidence, choices, store=store, notices=notices)
+                out, store = upscale_rows(up, picture, choices, source, on_progress)
+                made = Version(out.image, out.confidence, choices, store=store, notices=notices)
             else:
                 made = None
                 for out in up.stream(picture, choices, on_progress=on_progress):
@@ -170,7 +171,8 @@ def export(engine: Engine, session: Session, choices: Choices, version: Version)
     made = version.choices.of_file(choices)
     if made not in version.files:
         target = session.place(made.target(session.source))
-        noted = provenance_of(engine.upscaler(made.model), made, version.redone)
+        redone = {"regenerated": list(version.redone)} if version.redone else None
+        noted = provenance_of(engine.upscaler(made.model), made, made.files(), redone)
         notices = imageio.write(target, version.picture, quality=made.quality, strip=made.strip, provenance=noted)
         version.files[made] = target
         version.remarks[target] = tuple(map(named, notices))
@@ -230,14 +232,6 @@ def why_not(session: Session) -> str:
 def _read(engine: Engine, session: Session) -> Picture:
     assert session.source is not None
     return imageio.read(session.source, max_pixels=engine.max_pixels)
-
-
-def _check(session: Session, choices: Choices, picture: Picture) -> None:
-    """Refuse what the format or the disk cannot hold, before the work. Raises ImageError."""
-    assert session.source is not None
-    width, height = choices.out_size(picture.width, picture.height)
-    target = session.source.with_name(choices.target(session.source))
-    imageio.check_result(target, picture, width, height)
 
 
 def _mask(version: Version, region: Any) -> np.ndarray:
