@@ -8,19 +8,15 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from realsrt.batch.plan import Job
 from realsrt.batch.report import cut_torn_line
 from realsrt.errors import ImageError
+from realsrt.io.atomic import lock, share_lock
 from realsrt.io.files import file_sha256
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 NAME = ".realsrt-manifest.jsonl"
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as imageio names them
@@ -36,9 +32,12 @@ class Manifest:
         try:
             root.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed in __exit__
-            self.alone = _lock(self._file.fileno())
+            held = lock(self._file.fileno())
+            self.alone = bool(held)
             if self.alone:
                 cut_torn_line(self.path)
+            elif held is False:
+                share_lock(self._file.fileno())  # waits while another run tidies up
             self._entries = dict(_entries(self.path))
         except OSError as error:
             raise ImageError(f"{root}: cannot be written: {error.strerror}; choose another folder") from error
@@ -51,8 +50,8 @@ class Manifest:
 
     def share(self) -> None:
         """Let other runs in; to be called once what is only done alone is done."""
-        if self.alone and fcntl:
-            fcntl.flock(self._file.fileno(), fcntl.LOCK_SH)
+        if self.alone:
+            share_lock(self._file.fileno())
 
     def key(self, job: Job) -> str:
         """The target's path within the folder, with slashes."""
@@ -63,16 +62,12 @@ class Manifest:
         entry = self._entries.get(self.key(job))
         if entry is None:
             return "the output is not in the folder's manifest" if os.path.lexists(job.target) else "there is no output"
-        if entry["input"] != digest:
-            return "the input has changed"
-        old, new = entry["settings"], _plain(settings)
-        if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
-            return f"other settings: {', '.join(changed)}"
-        for name, made in entry["outputs"].items():
+
+        def damaged(name: str, made: Any) -> str:
             path = job.target.with_name(Path(name).name)  # never a path that the manifest might name elsewhere
-            if _digest_or_none(path) != made:
-                return f"{path} is damaged or gone"
-        return ""
+            return "" if _digest_or_none(path) == made else str(path)
+
+        return outdated(entry, digest, settings, damaged)
 
     def add(self, job: Job, digest: str, settings: Mapping[str, Any], outputs: Iterable[Path]) -> None:
         """Record a finished picture: its input's hash, its settings, its files. Raises ImageError."""
@@ -89,6 +84,24 @@ class Manifest:
     def _write(self, line: bytes) -> None:
         while line:  # a full disk may take a part; the next write then says what is wrong
             line = line[self._file.write(line) :]
+
+
+def outdated(
+    entry: Mapping[str, Any], digest: str, settings: Mapping[str, Any], damaged: Callable[[str, Any], str]
+) -> str:
+    """Why an image has to be made again: "" if its files are those once made of this input with these settings.
+
+    `entry` says what was made: input, settings, outputs; `damaged(name, made)` names a file that is no longer so.
+    """
+    if entry["input"] != digest:
+        return "the input has changed"
+    old, new = entry["settings"], _plain(settings)
+    if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
+        return f"other settings: {', '.join(changed)}"
+    for name, made in entry["outputs"].items():
+        if path := damaged(name, made):
+            return f"{path} is damaged or gone"
+    return ""
 
 
 def remove_leftovers(jobs: Sequence[Job], companions: Sequence[str] = ()) -> int:
@@ -129,17 +142,3 @@ def _entries(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
             tables = isinstance(entry, dict) and all(isinstance(entry.get(k), dict) for k in ("settings", "outputs"))
             if tables and isinstance(entry.get("target"), str) and entry["outputs"] and "input" in entry:
                 yield entry["target"], entry
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether this run alone has the file; a file system without locks: False. Released when the file is closed."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits while another run tidies up
-        return False
-    except OSError:
-        return False

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
+from realsrt.batch.resume import outdated
 from realsrt.bulk.store import HOUSEKEEPING, Store
 
 
@@ -57,15 +58,14 @@ def missing(store: Store, state: State, target: str, digest: str, settings: Mapp
     """Why a picture has to be made: "" if its files are those once made of this input with these settings."""
     if state.status != "done" or not state.outputs:
         return "it failed before" if state.status == "failed" else "there is no output"
-    if state.input != digest:
-        return "the input has changed"
-    if changed := sorted(key for key in {*state.settings, *settings} if state.settings.get(key) != settings.get(key)):
-        return f"other settings: {', '.join(changed)}"
     folder = PurePosixPath(target).parent
-    for name, made in state.outputs.items():
+
+    def damaged(name: str, made: Any) -> str:
         path = (folder / PurePosixPath(name).name).as_posix()  # never a path that the state might name elsewhere
-        if not store.holds(path, dict(made)):
-            return f"{path} is damaged or gone"
+        return "" if store.holds(path, dict(made)) else path
+
+    if why := outdated(vars(state), digest, settings, damaged):
+        return why
     if PurePosixPath(target).name not in state.outputs:
         return "the output has another name"
     return ""

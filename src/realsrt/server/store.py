@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from realsrt.errors import RealSRTError
+from realsrt.io.atomic import lock
 from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.records import FINAL, Record
 
@@ -211,13 +212,7 @@ def _link(source: Path, target: Path) -> None:
 def _only_one(path: Path) -> Any:
     """An open, locked file. Raises RealSRTError if another process holds it."""
     file = path.open("ab")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not on Windows
-        pass
-    except BlockingIOError:
+    if lock(file.fileno()) is False:
         file.close()
-        raise RealSRTError(f"{path.parent}: another service is at work here; give each its own --data") from None
+        raise RealSRTError(f"{path.parent}: another service is at work here; give each its own --data")
     return file
