@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.errors import UsageError
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import MAX_PIXELS
@@ -46,7 +46,7 @@ class Files:
         return {field.name: getattr(self, field.name) for field in fields(Files) if field.name != "max_pixels"}
 
 
-def save(job: Job, out: Any, files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
+def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
     """Write everything of an `Upscaled`; the notices and the files. The target last: that it exists stands for a
     finished image."""
     paths: list[Path] = []
@@ -57,7 +57,7 @@ def save(job: Job, out: Any, files: Files, made: "Provenance | None") -> tuple[t
 
 
 def _save(
-    job: Job, out: Any, files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
+    job: FileJob, out: Any, files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
 ) -> tuple[str, ...]:
     from realsrt.io import image as imageio
 

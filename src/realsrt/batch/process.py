@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
 from realsrt.batch.outputs import CONFIDENCE, Files, save
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.report import Record, mean_confidence
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import check_place
@@ -41,7 +41,7 @@ class Finished(Protocol):
 
 
 def process_image(
-    up: "Upscaler", job: Job, options: UpscaleOptions, files: Files, on_progress: Progress | None = None
+    up: "Upscaler", job: FileJob, options: UpscaleOptions, files: Files, on_progress: Progress | None = None
 ) -> Record:
     """Upscale one file into another. Raises ImageError, UsageError, and whatever `on_progress` raises."""
     started = time.perf_counter()
@@ -93,7 +93,7 @@ def upscale_rows(
 
 
 def save_image(
-    job: Job, out: Finished, files: Files, made: Provenance | None, *, size: tuple[int, int], seconds: float,
+    job: FileJob, out: Finished, files: Files, made: Provenance | None, *, size: tuple[int, int], seconds: float,
     **more: Any,
 ) -> tuple[Record, list[Path]]:  # fmt: skip
     """Write the files of an input of `size`; the record, with what is in `more`, and the files. `seconds`: taken so

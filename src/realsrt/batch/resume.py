@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.report import cut_torn_line
 from realsrt.errors import ImageError
 from realsrt.io.atomic import lock, share_lock
@@ -53,11 +53,11 @@ class Manifest:
         if self.alone:
             share_lock(self._file.fileno())
 
-    def key(self, job: Job) -> str:
+    def key(self, job: FileJob) -> str:
         """The target's path within the folder, with slashes."""
         return Path(os.path.relpath(job.target, self.path.parent)).as_posix()
 
-    def missing(self, job: Job, digest: str, settings: Mapping[str, Any]) -> str:
+    def missing(self, job: FileJob, digest: str, settings: Mapping[str, Any]) -> str:
         """Why a picture has to be made: "" if its files are those once made of this input with these settings."""
         entry = self._entries.get(self.key(job))
         if entry is None:
@@ -69,7 +69,7 @@ class Manifest:
 
         return outdated(entry, digest, settings, damaged)
 
-    def add(self, job: Job, digest: str, settings: Mapping[str, Any], outputs: Iterable[Path]) -> None:
+    def add(self, job: FileJob, digest: str, settings: Mapping[str, Any], outputs: Iterable[Path]) -> None:
         """Record a finished picture: its input's hash, its settings, its files. Raises ImageError."""
         made = {path.name: file_sha256(path) for path in outputs}
         entry = {"target": self.key(job), "input": digest, "settings": _plain(settings), "outputs": made}
@@ -104,7 +104,7 @@ def outdated(
     return ""
 
 
-def remove_leftovers(jobs: Sequence[Job], companions: Sequence[str] = ()) -> int:
+def remove_leftovers(jobs: Sequence[FileJob], companions: Sequence[str] = ()) -> int:
     """Remove the temporary files that a killed run left beside these targets; returns how many. Only while no other run
     writes there."""
     expected: dict[Path, set[str]] = {}

@@ -15,14 +15,14 @@ from typing import Any
 from realsrt.batch.process import upscale_rows
 from realsrt.bulk import work as ends
 from realsrt.bulk.packing import Made, pack, unpack
-from realsrt.bulk.results import Outcome, outcome_of
+from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import read_state
-from realsrt.bulk.work import Work
+from realsrt.bulk.work import BulkRun
 
 
 @dataclass(frozen=True)
-class Row:
+class BulkRow:
     """A picture on its way. `payload`: see `packing`; empty if settled, or if its actor has to read it itself."""
 
     item: Item
@@ -30,15 +30,15 @@ class Row:
     seconds: float = 0.0
     tries: int = 0
     why: str | None = None
-    outcome: Outcome | None = None
+    outcome: BulkRecord | None = None
     payload: bytes = b""
 
-    def settled(self, outcome: Outcome) -> "Row":
+    def settled(self, outcome: BulkRecord) -> "BulkRow":
         again = self.why if outcome.status == "done" and self.why else outcome.reason
         return replace(self, outcome=replace(outcome, reason=again), payload=b"")
 
 
-def to_table(row: Row) -> Any:
+def to_table(row: BulkRow) -> Any:
     """A block of one row."""
     import pyarrow as pa
 
@@ -46,28 +46,28 @@ def to_table(row: Row) -> Any:
     return pa.table({"info": pa.array([info]), "payload": pa.array([row.payload], pa.large_binary())})
 
 
-def from_table(table: Any) -> Iterator[Row]:
+def from_table(table: Any) -> Iterator[BulkRow]:
     for info, payload in zip(table["info"].to_pylist(), table["payload"].to_pylist(), strict=True):
         told = json.loads(info)
-        outcome = None if told["outcome"] is None else outcome_of(told["outcome"])
-        yield Row(**{**told, "item": Item(**told["item"]), "outcome": outcome, "payload": payload})
+        outcome = None if told["outcome"] is None else bulk_record(told["outcome"])
+        yield BulkRow(**{**told, "item": Item(**told["item"]), "outcome": outcome, "payload": payload})
 
 
-def read(table: Any, work: Work) -> Iterator[Any]:
+def read(table: Any, work: BulkRun) -> Iterator[Any]:
     """Stage 1, a task: hash and decode what is not there yet."""
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
     for row in from_table(table):
         yield to_table(_read(row, work))
 
 
-def _read(row: Row, work: Work) -> Row:
+def _read(row: BulkRow, work: BulkRun) -> BulkRow:
     item, digest, path = row.item, "", None
     started = time.perf_counter()
     try:
         with ends.fetched(item) as (path, digest):
             state = read_state(work.store, item.key)
             past = work.past(item, state, digest)
-            if isinstance(past, Outcome):
+            if isinstance(past, BulkRecord):
                 return row.settled(past)
             remade = state.status == "done" and state.run != work.run
             row = replace(row, digest=digest, why=f"made again: {past}" if remade else None)
@@ -83,7 +83,7 @@ def _read(row: Row, work: Work) -> Row:
 class Compute:
     """Stage 2, an actor: holds the model."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: BulkRun) -> None:
         import torch
 
         torch.set_num_threads(work.threads)
@@ -95,8 +95,8 @@ class Compute:
 
     def __call__(self, table: Any) -> Iterator[Any]:
         """First all that were never begun, together; then each of those that may have killed a worker, alone."""
-        together: list[Row] = []
-        alone: list[Row] = []
+        together: list[BulkRow] = []
+        alone: list[BulkRow] = []
         rows = list(from_table(table))
         waiting = [row for row in rows if row.outcome is None]
         yield from (to_table(row) for row in rows if row.outcome is not None)
@@ -108,14 +108,14 @@ class Compute:
         for group in ([together] if together else []) + [[row] for row in alone]:
             yield from (to_table(row) for row in self._compute(group))
 
-    def _check(self, row: Row) -> Row:
+    def _check(self, row: BulkRow) -> BulkRow:
         """How often it was begun; settled if too often, or if a worker has died only after it was done."""
         work = self._work
         try:
             state = read_state(work.store, row.item.key)
             if state.status == "done" and state.run == work.run:
                 past = work.past(row.item, state, row.digest)
-                if isinstance(past, Outcome):
+                if isinstance(past, BulkRecord):
                     return row.settled(past)
             tries = ends.tries_before(work, state, row.digest)
         except Exception as problem:
@@ -128,7 +128,7 @@ class Compute:
             return row.settled(work.outcome(row.item, "failed", reason, input_sha256=row.digest, tries=tries))
         return replace(row, tries=tries)
 
-    def _compute(self, rows: list[Row]) -> Iterator[Row]:
+    def _compute(self, rows: list[BulkRow]) -> Iterator[BulkRow]:
         work = self._work
         rows = [replace(row, tries=row.tries + 1) for row in rows]
         try:
@@ -164,7 +164,7 @@ class Compute:
             for picture in pictures[done:]:
                 yield from self._upscaled([picture])
 
-    def _whole(self, row: Row) -> Row:
+    def _whole(self, row: BulkRow) -> BulkRow:
         """A large picture: read, computed row by row and written here, as `realsrt upscale` does."""
         work, item, path = self._work, row.item, None
         started = time.perf_counter()
@@ -181,19 +181,19 @@ class Compute:
             return row.settled(work.failure(item, problem, row.digest, path))
 
 
-def write(table: Any, work: Work) -> Iterator[Any]:
+def write(table: Any, work: BulkRun) -> Iterator[Any]:
     """Stage 3, a task: encode, and put in place."""
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
     for row in from_table(table):
         yield to_table(row if row.outcome is not None else _write(row, work))
 
 
-def _write(row: Row, work: Work) -> Row:
+def _write(row: BulkRow, work: BulkRun) -> BulkRow:
     try:
         state = read_state(work.store, row.item.key)
         if state.status == "done" and state.run == work.run:  # this task is run again
             past = work.past(row.item, state, row.digest)
-            if isinstance(past, Outcome):
+            if isinstance(past, BulkRecord):
                 return row.settled(past)
         image, made, size = unpack(row.payload)
         made = replace(made, image=image)
@@ -206,5 +206,5 @@ def items_to_blocks(items: Iterable[Item], size: int) -> list[Any]:
     """Tables of up to `size` rows."""
     import pyarrow as pa
 
-    tables = [to_table(Row(item)) for item in items]
+    tables = [to_table(BulkRow(item)) for item in items]
     return [pa.concat_tables(tables[start : start + size]).combine_chunks() for start in range(0, len(tables), size)]

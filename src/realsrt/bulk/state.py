@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from realsrt.batch.resume import outdated
-from realsrt.bulk.store import HOUSEKEEPING, Store
+from realsrt.bulk.store import HOUSEKEEPING, OutputStore
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def state_name(key: str) -> str:
     return f"{HOUSEKEEPING}/state/{name[:2]}/{name}.json"
 
 
-def read_state(store: Store, key: str) -> State:
+def read_state(store: OutputStore, key: str) -> State:
     """The state of a picture; an empty one if there is none that can be read. Raises OSError."""
     content = store.read(state_name(key))
     with contextlib.suppress(ValueError, TypeError, RecursionError):
@@ -49,12 +49,12 @@ def read_state(store: Store, key: str) -> State:
     return State(key)
 
 
-def write_state(store: Store, state: State) -> None:
+def write_state(store: OutputStore, state: State) -> None:
     """Raises OSError."""
     store.put(state_name(state.key), json.dumps(asdict(state)).encode())
 
 
-def missing(store: Store, state: State, target: str, digest: str, settings: Mapping[str, Any]) -> str:
+def missing(store: OutputStore, state: State, target: str, digest: str, settings: Mapping[str, Any]) -> str:
     """Why a picture has to be made: "" if its files are those once made of this input with these settings."""
     if state.status != "done" or not state.outputs:
         return "it failed before" if state.status == "failed" else "there is no output"

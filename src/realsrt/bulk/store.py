@@ -37,12 +37,12 @@ def is_local(fs: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def open_store(url: str) -> "Store":
+def open_store(url: str) -> "OutputStore":
     """The store of a URL, made once a process."""
-    return Store(url)
+    return OutputStore(url)
 
 
-class Store:
+class OutputStore:
     """A folder that outputs and states are put into by names with slashes; each file is there whole or not at all."""
 
     def __init__(self, url: str) -> None:

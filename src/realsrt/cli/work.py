@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch.outputs import Files
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.process import provenance_of, read_image, save_image, upscale_rows
 from realsrt.batch.report import Record, Report, about
 from realsrt.batch.resume import Manifest
@@ -52,7 +52,7 @@ class Stop(Exception):
     """The batch ends here; says why in one line."""
 
 
-class Work:
+class BatchLoop:
     """Takes jobs through: each is read, computed, written and reported, whatever happens to the others."""
 
     def __init__(
@@ -62,12 +62,12 @@ class Work:
         """`signals` fills as they come: the picture being computed is then dropped, the one being written finished."""
         self._up, self._options, self._files, self._past = up, options, files, past
         self._report, self._screen, self._signals = report, screen, signals
-        self._behind: tuple[Job, Future[Record]] | None = None
+        self._behind: tuple[FileJob, Future[Record]] | None = None
         info = up.model.info
         self._model = {"model": info.source, "model_sha256": info.sha256}
         self._made = provenance_of(up, options, files)
 
-    def run(self, jobs: list[Job]) -> str:
+    def run(self, jobs: list[FileJob]) -> str:
         """All of them, or until a signal comes or the disk is full: returns why it stopped early, or "".
 
         Only contradicting options (UsageError) and an unwritable report (ImageError) get through.
@@ -100,7 +100,7 @@ class Work:
         if self._signals:
             raise Stop(f"stopped by {signal.Signals(self._signals[0]).name}")
 
-    def _take(self, job: Job, reading: "Future[_Input]", io: ThreadPoolExecutor) -> None:
+    def _take(self, job: FileJob, reading: "Future[_Input]", io: ThreadPoolExecutor) -> None:
         """Compute one picture that has been read, settle the one before, and hand this one over for writing."""
         with self._failures_of(job):
             loaded = reading.result()
@@ -114,7 +114,7 @@ class Work:
             self._settle()
             self._behind = job, io.submit(self._write, job, loaded, out, store, seconds)
 
-    def _compute(self, job: Job, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
+    def _compute(self, job: FileJob, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
         """The rows in a store, unless the steps are to be saved too."""
         if self._files.save_steps:
             return self._up.upscale(picture, self._options, on_progress=self._progress, keep_steps=True), None
@@ -134,7 +134,7 @@ class Work:
                 self._add(writing.result())
 
     @contextlib.contextmanager
-    def _failures_of(self, job: Job, *, settled: bool = False) -> Iterator[None]:
+    def _failures_of(self, job: FileJob, *, settled: bool = False) -> Iterator[None]:
         """Report what goes wrong with one picture; go on, unless there is no point in it. Reports stay in order."""
         try:
             yield
@@ -160,7 +160,7 @@ class Work:
 
     # in the other thread
 
-    def _read(self, job: Job) -> _Input:
+    def _read(self, job: FileJob) -> _Input:
         started = time.perf_counter()
         if job.problem:
             raise ImageError(job.problem)
@@ -177,7 +177,7 @@ class Work:
         picture = read_image(job.source, job.target, self._options, self._files)
         return _Input(picture, digest, why, time.perf_counter() - started)
 
-    def _write(self, job: Job, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:
+    def _write(self, job: FileJob, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:
         started = time.perf_counter()
         picture = loaded.picture
         assert picture is not None

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from realsrt.batch.plan import Job as FileJob
+from realsrt.batch.plan import FileJob
 from realsrt.batch.process import provenance_of, read_image, save_image, upscale_rows
-from realsrt.batch.report import Record as Made
+from realsrt.batch.report import Record
 from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io.picture import Picture
 from realsrt.server.options import Regeneration
-from realsrt.server.records import Record
+from realsrt.server.records import JobRecord
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 
@@ -33,19 +33,19 @@ class Maker:
         """Whether pictures share batches: where there are batches."""
         return self.up.device.type != "cpu" and hasattr(self.up, "upscale_many")
 
-    def read(self, record: Record, source: Path, target: Path) -> Picture:
+    def read(self, record: JobRecord, source: Path, target: Path) -> Picture:
         """The input, if its result can be written. Raises ImageError."""
         return read_image(source, target, record.options.upscaling, record.options.files(self._max_pixels))
 
-    def make(self, record: Record, source: Path, target: Path, progress: Progress, show: Show | None) -> Made:
+    def make(self, record: JobRecord, source: Path, target: Path, progress: Progress, show: Show | None) -> Record:
         """Everything. `progress` hears the share done, 0 to 1, and may raise to end it; `show` sees every step."""
         picture = self.read(record, source, target)
         with contextlib.ExitStack() as stack:
             return self._write(record, target, picture, self._compute(record, target, picture, progress, show, stack))
 
     def make_many(
-        self, records: Sequence[Record], pictures: Sequence[Picture], targets: Sequence[Path]
-    ) -> Iterator[Made]:
+        self, records: Sequence[JobRecord], pictures: Sequence[Picture], targets: Sequence[Path]
+    ) -> Iterator[Record]:
         """Jobs that ask for the same, in order, each written before the next comes."""
         up: Any = self.up
         results = up.upscale_many(iter(pictures), records[0].options.upscaling)
@@ -53,7 +53,7 @@ class Maker:
             yield self._write(record, target, picture, out)
 
     def _compute(
-        self, record: Record, target: Path, picture: Picture, progress: Progress, show: Show | None,
+        self, record: JobRecord, target: Path, picture: Picture, progress: Progress, show: Show | None,
         stack: contextlib.ExitStack,
     ) -> Upscaled:  # fmt: skip
         options, rounds = record.options.upscaling, 1 + len(record.edits)
@@ -86,7 +86,7 @@ class Maker:
             )  # fmt: skip
         return out
 
-    def _write(self, record: Record, target: Path, picture: Picture, out: Upscaled) -> Made:
+    def _write(self, record: JobRecord, target: Path, picture: Picture, out: Upscaled) -> Record:
         options, files = record.options.upscaling, record.options.files(self._max_pixels)
         edits = [edit.model_dump(exclude_none=True) for edit in record.edits]
         noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)

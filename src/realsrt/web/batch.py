@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.process import process_image
 from realsrt.batch.report import Record
 from realsrt.errors import UsageError
@@ -21,7 +21,7 @@ MOST = 200  # files a time
 
 
 @dataclass(frozen=True)
-class Row:
+class RowUpdate:
     """What has become of file `number`: a Record whose target is the name in the zip."""
 
     number: int
@@ -29,14 +29,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finished:
+class BatchFinished:
     """The zip, if anything was made; `why` it ended early, if it did."""
 
     path: Path | None
     why: str = ""
 
 
-def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices) -> Iterator[Progress | Row | Finished]:
+def run(
+    engine: Engine, session: Session, uploads: list[Path], choices: Choices
+) -> Iterator[Progress | RowUpdate | BatchFinished]:
     """Upscale every file into a zip of `session`. A cancelled batch keeps what is done. Raises UsageError."""
     if not uploads:
         raise UsageError("drop pictures first")
@@ -52,19 +54,19 @@ def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices)
         try:
             with engine.job(stop, waiting(put)):
                 for number, (upload, name) in enumerate(zip(uploads, names, strict=True)):
-                    put(Row(number, Record(upload.name, name, "working")))
+                    put(RowUpdate(number, Record(upload.name, name, "working")))
                     target = archive.with_name(name)
                     record = _one(engine, stop, upload, target, choices, put, f"{number + 1} of {len(uploads)}")
                     made += [target] if record.status == "done" else []
-                    put(Row(number, record))
+                    put(RowUpdate(number, record))
         except Cancelled as end:
             why = str(end)
-        put(Finished(_zipped(archive, made), why))
+        put(BatchFinished(_zipped(archive, made), why))
 
     if session.batch:
         session.batch.unlink(missing_ok=True)
     for item in watched(work, stop):
-        if isinstance(item, Finished):
+        if isinstance(item, BatchFinished):
             session.batch = item.path
         yield item
 
@@ -91,7 +93,7 @@ def _one(
     on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left, what)))
     try:
         up, files = engine.upscaler(choices.model), choices.files(engine.max_pixels)
-        record = process_image(up, Job(upload, target), choices, files, on_progress)
+        record = process_image(up, FileJob(upload, target), choices, files, on_progress)
     except (Cancelled, UsageError):
         raise
     except Exception as problem:

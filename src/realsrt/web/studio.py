@@ -25,7 +25,7 @@ LIVE = 640_000  # input pixels up to which all windows are kept in flight: a pre
 
 
 @dataclass(frozen=True)
-class Step:
+class StepPreview:
     """The picture after a step is ready to be looked at, as a file beside the input's."""
 
     number: int
@@ -51,8 +51,9 @@ def first_look(engine: Engine, session: Session) -> Path:
     return previews.save(shown, session.place("input"))
 
 
-def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Progress | Step | Version]:
-    """Progress, a Step after each step (of pictures up to LIVE), at last the Version, which the session then shows.
+def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Progress | StepPreview | Version]:
+    """Progress, a StepPreview after each step (of pictures up to LIVE), at last the Version, which the session then
+    shows.
 
     Raises ImageError, UsageError, Cancelled; the session then keeps what it had.
     """
@@ -75,7 +76,7 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
                 for out in up.stream(picture, choices, on_progress=on_progress):
                     made = Version(out.image, out.confidence, choices, out, notices=notices)
                     if out.step < out.num_steps:
-                        put(Step(out.step, out.num_steps, *look(session, made, 0, picture)))
+                        put(StepPreview(out.step, out.num_steps, *look(session, made, 0, picture)))
                 assert made is not None
         put(Progress(1, 1, what="writing the file"))
         if stop.is_set():
@@ -98,7 +99,7 @@ def regenerate(
     temperature: float,
     seed: int,
     candidates: int,
-    boldest: float | None = None,
+    max_temperature: float | None = None,
 ) -> Iterator[Progress | Version]:
     """Redo a region: a bool mask of the output's size, or a number: where confidence is below it. See
     `Upscaler.regenerate`. Raises UsageError, Cancelled."""
@@ -120,13 +121,13 @@ def regenerate(
             up = engine.upscaler(version.choices.model)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             out = up.regenerate(
-                version.out, region, temperature=temperature, seed=seed, candidates=candidates, boldest=boldest,
-                on_progress=on_progress,
+                version.out, region, temperature=temperature, seed=seed, candidates=candidates,
+                max_temperature=max_temperature, on_progress=on_progress,
             )  # fmt: skip
         found = out.candidates or (out,)
         box = _bounds(mask)
         note = {"box": list(box), "temperature": temperature, "seed": seed, "candidates": candidates}
-        note |= {} if boldest is None else {"boldest": boldest}
+        note |= {} if max_temperature is None else {"max_temperature": max_temperature}
         if not isinstance(region, np.ndarray):
             note["below"] = region
         made = Version(
