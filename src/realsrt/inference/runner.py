@@ -1,7 +1,8 @@
 """Running windows through a model: batches, half precision, and what to do when memory or precision gives out.
 
-A `WindowBatch` is a batch of windows on its way through the steps. Between two steps it can wait for any time, so whole pictures can be advanced together, one step at a time. Out of memory: the batch is halved and each half
-repeats the steps already done. Not finite, or black where the input is not: that window is redone alone in float32.
+A `WindowBatch` is a batch of windows on its way through the steps. Between two steps it can wait, so that whole images
+can be advanced together, one step at a time. Out of memory: the batch is halved, and each half repeats the steps
+already done. Not finite, or black where the input is not: that window is redone alone in float32.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def train(config: TrainConfig) -> Path:
     ``out`` also gets state.pt (to resume), log.jsonl and TensorBoard files; a URL gets them with every save (see
     :class:`RunStorage`), and the file returned is the local one. Raises UsageError, CheckpointError, or RealSRTError
     when the loss is no longer finite. After SIGINT or SIGTERM the step is finished, the state saved, and SystemExit
-    raised     (130 or 143).
+    raised (130 or 143).
     """
     torch.manual_seed(config.seed)
     place = RunStorage(config.out)
