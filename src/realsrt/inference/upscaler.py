@@ -17,13 +17,13 @@ from realsrt.checkpoint import load_model
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.imaging import tiling
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Blended, Mosaic, Rows, joined
+from realsrt.inference.assemble import Blended, ImageAssembler, Rows, joined
 from realsrt.inference.many import run_many
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling, regenerate
-from realsrt.inference.request import Job, make_job
+from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
-from realsrt.inference.runner import Flight, Result, Runner, pick_device, pick_precision
+from realsrt.inference.runner import Runner, WindowBatch, WindowResult, pick_device, pick_precision
 from realsrt.models.compiled import compile_for_inference
 
 Progress = Callable[[int, int], None]
@@ -84,7 +84,7 @@ class Upscaler:
             TypeError: For an unknown option.
         """
         options = UpscaleOptions.of(options, changes)
-        job = make_job(image, options, self.model.config)
+        job = make_request(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
             raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
@@ -122,9 +122,9 @@ class Upscaler:
                 raise result
             yield result
 
-    def _job_or_error(self, image: Any, options: UpscaleOptions) -> Job | RealSRTError:
+    def _job_or_error(self, image: Any, options: UpscaleOptions) -> UpscaleRequest | RealSRTError:
         try:
-            return make_job(image, options, self.model.config)
+            return make_request(image, options, self.model.config)
         except UsageError:
             raise
         except RealSRTError as error:
@@ -138,7 +138,7 @@ class Upscaler:
         All windows are in flight at once: memory grows with the image. Options are checked before this returns.
         """
         options = UpscaleOptions.of(options, changes)
-        job = make_job(image, options, self.model.config)
+        job = make_request(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
     def regenerate(
@@ -150,7 +150,7 @@ class Upscaler:
         top_k: int | None = None,
         seed: int = 0,
         candidates: int = 1,
-        boldest: float | None = None,
+        max_temperature: float | None = None,
         on_progress: Progress | None = None,
     ) -> Upscaled:
         """Generate a region of one picture's result anew, by sampling; all else is kept.
@@ -160,19 +160,27 @@ class Upscaler:
         that sees them, in the steps and with the options of `result`; outside it, pixels change within a token's side
         only (8 output pixels at x4), where old and new are feathered, and beyond that no byte does. temperature 0 is
         argmax; top_k: sample among the likeliest codes only; the same seed gives the same picture (on the CPU, to the
-        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `boldest` their
+        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `max_temperature` their
         temperatures rise from `temperature` to it, by equal factors. `result` stays as it is; what is returned can be
         regenerated again. Transparency is kept. Raises UsageError.
         """
-        sampling = Sampling(temperature, top_k, seed, candidates, boldest)
+        sampling = Sampling(temperature, top_k, seed, candidates, max_temperature)
         return regenerate(self._runner, result, region, sampling, on_progress)
 
     def _run(
-        self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None
+        self,
+        job: UpscaleRequest,
+        source: Planes | Pixels,
+        count: _Counter,
+        *,
+        every_step: bool,
+        rows: Rows | None = None,
     ) -> list[Blended]:
         """Batch after batch through all steps, so that only one is on the device."""
         total = job.settings.num_steps
-        mosaics = {step: Mosaic(job, step, source, rows) for step in range(1 if every_step else total, total + 1)}
+        mosaics = {
+            step: ImageAssembler(job, step, source, rows) for step in range(1 if every_step else total, total + 1)
+        }
         for flight in self._flights(job, source):
             for step in range(1, total + 1):
                 results = count(flight.advance(decode=step in mosaics))
@@ -180,20 +188,20 @@ class Upscaler:
                     mosaics[step].add(results)
         return [mosaic.finish() for mosaic in mosaics.values()]
 
-    def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
+    def _steps(self, job: UpscaleRequest, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
         origin = Origin(job, self.model.config)
         flights = [list(self._flights(job, planes)) for planes in job.inputs]
         for step in range(1, job.settings.num_steps + 1):
             blended = []
             for planes, in_flight in zip(job.inputs, flights, strict=True):
-                mosaic = Mosaic(job, step, planes)
+                mosaic = ImageAssembler(job, step, planes)
                 for flight in in_flight:
                     mosaic.add(count(flight.advance()))
                 blended.append(mosaic.finish())
             yield _pack(job, origin, blended)
 
-    def _flights(self, job: Job, source: Planes | Pixels) -> Iterator[Flight]:
+    def _flights(self, job: UpscaleRequest, source: Planes | Pixels) -> Iterator[WindowBatch]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
@@ -202,7 +210,7 @@ class Upscaler:
             start = stop
 
 
-def _pack(job: Job, origin: Origin, pictures: list[Blended]) -> Upscaled:
+def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upscaled:
     pictures = joined(pictures)
     ids = np.stack([picture.ids for picture in pictures if picture.ids is not None])
     steps = np.stack([picture.window_steps for picture in pictures])
@@ -227,7 +235,7 @@ class _Counter:
         if on_progress:
             on_progress(0, total)
 
-    def __call__(self, results: list[Result]) -> list[Result]:
+    def __call__(self, results: list[WindowResult]) -> list[WindowResult]:
         self._done += len(results)
         if self._call:
             self._call(self._done, self._total)
