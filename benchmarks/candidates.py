@@ -5,7 +5,7 @@ region's candidates: how often the one of the higher score is the one closer to 
 region and --context px around it); 50 % is chance. The mean over pictures, with a bootstrap 95 % interval. The same of
 other orders, to see what could be had: nearness to the picture before, and to the target itself, in squared error.
 Then the mean distance of the best by score, of all candidates, of the picture as it was before, and of the best that
-could have been chosen; differences paired by region, their intervals over pictures. `--boldest 4` spreads the
+could have been chosen; differences paired by region, their intervals over pictures. `--max-temperature 4` spreads the
 candidates' temperatures from --temperature to 4.
 """
 
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--boldest", type=float)
+    parser.add_argument("--max-temperature", type=float)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--regions", type=int, default=2, help="a picture")
@@ -79,7 +79,7 @@ def main() -> None:
             box = (x, y, x + args.side, y + args.side)
             best = up.regenerate(
                 before, box, temperature=args.temperature, top_k=args.top_k, seed=number, candidates=args.candidates,
-                boldest=args.boldest,
+                max_temperature=args.max_temperature,
             )  # fmt: skip
             found = [distance(features, one.image, item.target, box, args.context) for one in best.candidates]
             near = [nearness(best.candidates, other, box, args.context) for other in (before.image, item.target)]
@@ -100,7 +100,7 @@ def main() -> None:
         print(f"{item.name}: agreement {agreement['score'][-1]:.2f}", flush=True)
     count = len(agreement["score"])
     pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * count
-    spread = "" if args.boldest is None else f" to {args.boldest:g}"
+    spread = "" if args.max_temperature is None else f" to {args.max_temperature:g}"
     print(
         f"{args.model}, {count} pictures, {pairs} pairs, temperature {args.temperature:g}{spread}, top-k {args.top_k}"
     )

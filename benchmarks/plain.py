@@ -16,7 +16,7 @@ from torch import Tensor
 from realsrt.imaging import tiling
 from realsrt.imaging.color import adain
 from realsrt.inference.adapters import Planes
-from realsrt.inference.runner import Runner, Settings
+from realsrt.inference.runner import Runner, WindowSettings
 from realsrt.model import RealSRT
 from realsrt.models.guide import Guide
 from realsrt.sampling.schedules import SCHEDULES, masked_count
@@ -61,7 +61,7 @@ def upscale(model: RealSRT, lq_CHW: Tensor, *, num_steps: int, stride: int = 32)
     _, height, width = lq_CHW.shape
     window, scale = model.config.window, model.config.scale
     tiles = tiling.plan(height, width, window, stride)
-    settings = Settings(num_steps)
+    settings = WindowSettings(num_steps)
     view = Runner(model, torch.device("cpu"), torch.float32).view(Planes(lq_CHW), tiles, settings)
     padded = tiles.top + height + tiles.bottom, tiles.left + width + tiles.right
     canvas = torch.zeros(3, padded[0] * scale, padded[1] * scale)

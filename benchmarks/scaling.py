@@ -87,7 +87,7 @@ def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> 
 
 def noting(watch: Watch, work: Path, results: int = 300) -> float:
     """Seconds that one result costs whoever notes it: a line of the manifest and one of the report."""
-    from realsrt.batch.plan import Job
+    from realsrt.batch.plan import FileJob
     from realsrt.batch.report import Record, Report
     from realsrt.batch.resume import Manifest
 
@@ -97,7 +97,7 @@ def noting(watch: Watch, work: Path, results: int = 300) -> float:
 
     def note() -> None:
         for number in range(results):
-            manifest.add(Job(made, made), "0" * 64, {"steps": 2, "tile": 64}, [made])
+            manifest.add(FileJob(made, made), "0" * 64, {"steps": 2, "tile": 64}, [made])
             report.add(Record(str(made), f"{made}{number}", "done", width=1, height=1, seconds=1.0))
 
     with Manifest(made.parent) as manifest, Report(work / "report.jsonl") as report:

@@ -11,7 +11,7 @@ PUBLIC = {
     ],
     "realsrt.checkpoint": ["embedded", "load_model", "save_model"],
     "realsrt.imageio": [
-        "FORMATS", "MAX_PIXELS", "Header", "Picture", "check_output", "check_result", "header", "output_format", "read",
+        "FORMATS", "MAX_PIXELS", "Header", "Picture", "check_output", "header", "output_format", "read",
         "supported_formats", "write",
     ],
     "realsrt.pipeline": ["Upscaled", "Upscaler"],

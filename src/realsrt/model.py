@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from realsrt.config import ModelConfig
 from realsrt.models.guide import Ground, Guide, enlarge, tokens_from_map
 from realsrt.models.heads import CodeCritic, Critic, Generator
-from realsrt.models.passes import Passes
+from realsrt.models.passes import CachedDecoder
 from realsrt.models.transformer import Condition, Transformer
 from realsrt.sampling import SAMPLERS, SCHEDULES, Step
 from realsrt.sampling.noise import Noise
@@ -101,7 +101,7 @@ class RealSRT(nn.Module):
         rng: torch.Generator | None = None,
         temperature: float = 0.0,
         sparse: bool = False,
-        enough: float | None = None,
+        exit_confidence: float | None = None,
         ids_BN: Tensor | None = None,
         mask_BN: Tensor | None = None,
         top_k: int | None = None,
@@ -110,17 +110,18 @@ class RealSRT(nn.Module):
         """Generate the tokens of the guide's windows, yielding every step; confidences (B, N) in [0,1].
 
         Deterministic at temperature 0. ``want_confidence=False`` saves the last pass of the critic. ``sparse``: later
-        steps compute masked positions only (see :class:`Passes`; an approximation). ``enough``: a window is left as it
+        steps compute masked positions only (see :class:`CachedDecoder`; an approximation).
+        ``exit_confidence``: a window is left as it
         is from the step on after which its mean confidence is at least this; when all are, no further step comes.
         ``ids_BN`` with ``mask_BN``: tokens to go on from, and where to generate (True); the others stay. ``top_k`` and
         ``noise``, for temperatures above 0: see :func:`confidence_decode`.
         """
-        passes = Passes(
+        passes = CachedDecoder(
             self.generator,
             self.critic,
             lambda backbone: self.condition(backbone, guide),
             sparse=sparse,
-            may_leave=enough is not None,
+            may_leave=exit_confidence is not None,
         )
         shape = (guide.lq.shape[0], math.prod(self._grid_shape(guide)))
         blank_BN = torch.full(shape, self.config.generator.codes, device=guide.lq.device)
@@ -138,7 +139,9 @@ class RealSRT(nn.Module):
             top_k=top_k,
             noise=noise,
             last_confidence=want_confidence,
-            enough=None if enough is None else lambda confidence_BN: confidence_BN.sigmoid().mean(1) >= enough,
+            should_stop=None
+            if exit_confidence is None
+            else lambda confidence_BN: confidence_BN.sigmoid().mean(1) >= exit_confidence,
         )
         for step in steps:
             yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
@@ -182,7 +185,7 @@ class RealSRT(nn.Module):
         rng: torch.Generator | None = None,
         temperature: float = 0.0,
         sparse: bool = False,
-        enough: float | None = None,
+        exit_confidence: float | None = None,
         denoise: float | None = None,
     ) -> SuperResolved:
         """One batch of windows (B,3,H,W), RGB in [0,1]: generate (see :meth:`iterate`), then decode under control.
@@ -196,7 +199,7 @@ class RealSRT(nn.Module):
                 rng=rng,
                 temperature=temperature,
                 sparse=sparse,
-                enough=enough,
+                exit_confidence=exit_confidence,
             )
         )
         final = steps[-1]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realsrt.batch.plan import Job, plan_batch, take_shard
+from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.errors import UsageError
 
 
@@ -183,7 +183,7 @@ def test_names_of_any_script_and_of_no_text_at_all(files):
 
 
 def test_shards_part_the_jobs_and_stay_as_pictures_come(tmp_path):
-    jobs = [Job(tmp_path / f"{n}.png", tmp_path / "out" / "x" / f"{n}.png") for n in range(200)]
+    jobs = [FileJob(tmp_path / f"{n}.png", tmp_path / "out" / "x" / f"{n}.png") for n in range(200)]
     shards = [take_shard(jobs, tmp_path / "out", f"{i}/3") for i in range(3)]
     assert sorted(str(job) for shard in shards for job in shard) == sorted(map(str, jobs))
     assert min(map(len, shards)) > 40

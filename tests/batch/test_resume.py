@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.resume import NAME, Manifest, remove_leftovers
 from realsrt.errors import ImageError
 from realsrt.io.files import file_sha256
@@ -13,7 +13,7 @@ SETTINGS = {"size": (3, 4), "steps": None}
 
 @pytest.fixture
 def job(tmp_path):
-    job = Job(tmp_path / "in.png", tmp_path / "out" / "x" / "a.png")
+    job = FileJob(tmp_path / "in.png", tmp_path / "out" / "x" / "a.png")
     job.target.parent.mkdir(parents=True)
     job.source.write_bytes(b"input")
     job.target.write_bytes(b"output")
@@ -38,7 +38,7 @@ def test_what_is_recorded_is_not_missing(tmp_path, job):
     assert "not in the folder's manifest" in missing(tmp_path, job)
     recorded(tmp_path, job)
     assert missing(tmp_path, job) == ""
-    assert missing(tmp_path, Job(job.source, job.target.with_name("b.png"))) == "there is no output"
+    assert missing(tmp_path, FileJob(job.source, job.target.with_name("b.png"))) == "there is no output"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_lines_of_another_kind_are_passed_over(tmp_path, job, line):
 
 
 def test_names_that_are_no_text(tmp_path):
-    job = Job(tmp_path / "in.png", tmp_path / "out" / os.fsdecode(b"\xff\xe9.png"))
+    job = FileJob(tmp_path / "in.png", tmp_path / "out" / os.fsdecode(b"\xff\xe9.png"))
     job.source.write_bytes(b"input")
     job.target.parent.mkdir()
     job.target.write_bytes(b"output")
@@ -108,7 +108,7 @@ def test_two_runs_at_a_time_share_a_folder_and_none_tidies_up(tmp_path, job):
         with opened(tmp_path) as second:
             assert not second.alone
             first.add(job, "1", SETTINGS, [job.target])
-            second.add(Job(job.source, tmp_path / "out" / "b.png"), "2", SETTINGS, [job.target])
+            second.add(FileJob(job.source, tmp_path / "out" / "b.png"), "2", SETTINGS, [job.target])
     with opened(tmp_path) as third:
         assert third.alone
     lines = (tmp_path / "out" / NAME).read_text().splitlines()
@@ -122,8 +122,8 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_leftovers_of_a_killed_run_go_and_nothing_else(tmp_path):
-    job = Job(tmp_path / "in.png", tmp_path / "a.png")
-    long = Job(tmp_path / "in.png", tmp_path / ("é" * 110 + ".png"))
+    job = FileJob(tmp_path / "in.png", tmp_path / "a.png")
+    long = FileJob(tmp_path / "in.png", tmp_path / ("é" * 110 + ".png"))
     gone = [".a.png.0123abcd.tmp", ".a_confidence.png.0123abcd.tmp", ".a_step2.png.0123abcd.tmp",
             ".a_step2_confidence.png.01234567.tmp", "." + "é" * 100 + ".ffffffff.tmp"]  # fmt: skip
     kept = ["a.png", ".b.png.0123abcd.tmp", ".a.png.tmp", "a.png.0123abcd.tmp", ".a.png.0123abcX.tmp", ".other"]
@@ -132,4 +132,4 @@ def test_leftovers_of_a_killed_run_go_and_nothing_else(tmp_path):
     (tmp_path / ".a.png.01234567.tmp").mkdir()  # a folder is none of ours
     assert remove_leftovers([job, long], ["_confidence.png"]) == len(gone)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, ".a.png.01234567.tmp"])
-    assert remove_leftovers([Job(job.source, tmp_path / "nowhere" / "a.png")]) == 0
+    assert remove_leftovers([FileJob(job.source, tmp_path / "nowhere" / "a.png")]) == 0

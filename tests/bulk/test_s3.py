@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from realsrt.bulk.results import write_results
-from realsrt.bulk.store import Store
+from realsrt.bulk.store import OutputStore
 from support.bulk import QUICK_FLAGS, content, plan, run_here, work_for
 
 pytest.importorskip("s3fs")
@@ -69,7 +69,7 @@ def test_from_and_to_a_bucket(s3, batch, tiny, tmp_path):
     assert {outcome.status for outcome in outcomes.values()} == {"done"}
     assert download(s3, "bucket/out") == content(tmp_path / "out")
     assert {key: o.output_sha256 for key, o in outcomes.items()} == {k: o.output_sha256 for k, o in local.items()}
-    assert write_results(Store(out), outcomes.values()) == "s3://bucket/out/results.parquet"
+    assert write_results(OutputStore(out), outcomes.values()) == "s3://bucket/out/results.parquet"
     assert {o.status for o in run_here(items, work_for(out, tiny)).values()} == {"skipped"}
     damaged = bytearray(s3.cat_file("bucket/out/a.png"))
     damaged[-20] ^= 1

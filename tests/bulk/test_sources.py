@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from realsrt.bulk.sources import plan_items
-from realsrt.bulk.store import Store
+from realsrt.bulk.store import OutputStore
 from realsrt.errors import UsageError
 
 pytest.importorskip("fsspec")
@@ -16,7 +16,7 @@ pq = pytest.importorskip("pyarrow.parquet")
 
 
 def plan(source, tmp_path, **more):
-    return plan_items(str(source), Store(str(tmp_path / "out")), **more)
+    return plan_items(str(source), OutputStore(str(tmp_path / "out")), **more)
 
 
 def targets(items):
@@ -108,6 +108,6 @@ def test_collisions_are_refused(make, tmp_path):
     with pytest.raises(UsageError, match=r"would both become b_confidence.png"):
         plan(tmp_path / "in", tmp_path, companions=["_confidence.png"])
     with pytest.raises(UsageError, match="is an input too"):
-        plan_items(str(tmp_path / "in"), Store(str(tmp_path / "in")))
+        plan_items(str(tmp_path / "in"), OutputStore(str(tmp_path / "in")))
     with pytest.raises(UsageError, match="cannot write"):
         plan(tmp_path / "in", tmp_path, ext="bmp")

@@ -10,7 +10,7 @@ import pyvips
 from realsrt.bulk import stages
 from realsrt.bulk.packing import pack, unpack
 from realsrt.bulk.state import State, read_state, state_name, write_state
-from realsrt.bulk.store import Store
+from realsrt.bulk.store import OutputStore
 from realsrt.cli import main
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
@@ -174,7 +174,7 @@ def test_a_writer_that_dies_at_any_moment(batch, tiny, tmp_path, monkeypatch, mo
     items, work = plan(batch, tmp_path / "out"), work_for(tmp_path / "out", tiny)
     computed = list(stages.Compute(work)(joined(read_all(items, work))))
     published = []
-    publish, put = Store.publish, Store.put
+    publish, put = OutputStore.publish, OutputStore.put
 
     def publishing(store, file, name):
         if dying and moment == "before the file":
@@ -189,12 +189,12 @@ def test_a_writer_that_dies_at_any_moment(batch, tiny, tmp_path, monkeypatch, mo
             raise KeyboardInterrupt
         put(store, name, content)
 
-    monkeypatch.setattr(Store, "publish", publishing)
-    monkeypatch.setattr(Store, "put", putting)
+    monkeypatch.setattr(OutputStore, "publish", publishing)
+    monkeypatch.setattr(OutputStore, "put", putting)
     dying = True
     with pytest.raises(KeyboardInterrupt):
         list(stages.write(computed[0], work))
-    assert not list(Store(str(tmp_path / "out"))._scratch().iterdir())
+    assert not list(OutputStore(str(tmp_path / "out"))._scratch().iterdir())
     dying = False
     outcomes = [row.outcome for table in computed for row in rows(stages.write(table, work))]
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
@@ -215,7 +215,7 @@ def test_each_stage_gives_one_block_a_row(batch, tiny, tmp_path):
 
 
 def test_states_that_cannot_be_read_count_as_none(tmp_path):
-    store = Store(str(tmp_path))
+    store = OutputStore(str(tmp_path))
     write_state(store, State("a.png", "0" * 64, {"x": 1}, "done"))
     assert read_state(store, "a.png").status == "done"
     for damaged in (b"", b"[", b"[]", b'{"key": "b.png"}', b'{"odd": 1}'):

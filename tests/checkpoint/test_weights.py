@@ -10,9 +10,8 @@ from safetensors.torch import save_file
 import realsrt
 from realsrt import presets
 from realsrt.checkpoint import embedded, save_model
-from realsrt.checkpoint.weights import FORMAT_VERSION, read_header
+from realsrt.checkpoint.weights import FORMAT_VERSION, read_header, write_file
 from realsrt.errors import CheckpointError
-from realsrt.io.atomic import write_atomically
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +233,7 @@ def test_writing_is_atomic(file, model, monkeypatch):
             if step == "fsync":
                 patch.setattr(os, "fsync", fail)
             else:
-                patch.setattr("pathlib.Path.replace", fail)
+                patch.setattr(os, "replace", fail)
             with pytest.raises(CheckpointError, match=r"model\.safetensors: No space left") as caught:
                 save_model(presets.build("tiny", seed=9), file)
         assert "\n" not in str(caught.value)
@@ -249,7 +248,7 @@ def test_an_interrupted_write_leaves_nothing_behind(file, monkeypatch):
     old = file.read_bytes()
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(file, b"half")
+        write_file(file, b"half")
     assert file.read_bytes() == old
     assert [p.name for p in file.parent.iterdir()] == [file.name]
 
@@ -277,7 +276,7 @@ def test_permission_refused_by_the_system_is_one_line(model, tmp_path, monkeypat
     def refuse(*args, **options):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("realsrt.io.atomic.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("realsrt.io.atomic.os.open", refuse)
     with pytest.raises(CheckpointError, match=r"can't write .*model\.safetensors: Permission denied"):
         save_model(model, tmp_path / "model.safetensors")
 

@@ -58,7 +58,7 @@ def test_candidates_are_files_best_first(folder, capsys):
 
 
 def test_each_candidate_tells_its_own_temperature(folder, capsys):
-    assert run(folder, "--box", "40,32,88,72", "--candidates=3", "--boldest=4", output="many.png") == 0
+    assert run(folder, "--box", "40,32,88,72", "--candidates=3", "--max-temperature=4", output="many.png") == 0
     said = json.loads(capsys.readouterr().out)
     assert sorted(said["temperatures"]) == [1, 2, 4]
     for name, temperature in zip(said["outputs"], said["temperatures"], strict=True):
@@ -98,7 +98,7 @@ def test_below_a_confidence(folder):
         (("--box", "0,0,9"), "--box takes X0,Y0,X1,Y1"),
         (("--box", "0,0,900,9"), "not inside the picture of 160x120"),
         (("--box", "0,0,9,9", "--candidates", "0"), "candidates"),
-        (("--box", "0,0,9,9", "--boldest", "2"), "boldest is for several candidates"),
+        (("--box", "0,0,9,9", "--max-temperature", "2"), "max_temperature is for several candidates"),
         (("--box", "0,0,9,9", "--temperature", "-1"), "temperature"),
         (("--below", "0.000001"), "no place has a confidence below"),
         (("--mask", "nowhere.png"), "nowhere.png"),

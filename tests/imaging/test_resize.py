@@ -5,7 +5,7 @@ import torch
 from realsrt.imaging import resize as resize_module
 from realsrt.imaging.resize import resize, resize_each, upscale_bicubic
 
-MODES = ("area", "bilinear", "bicubic", "lanczos")
+MODES = ("area", "bilinear", "bicubic")
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def test_size_mean_and_constants_are_kept(noise_BCHW, mode, antialias):
     assert resize(noise_BCHW, (48, 36), mode) is noise_BCHW
 
 
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 def test_antialias_averages_noise_away(noise_BCHW, mode):
     plain, smooth = (resize(noise_BCHW, (12, 9), mode, antialias=flag) for flag in (False, True))
     assert smooth.std() < 0.6 * plain.std()
 
 
-@pytest.mark.parametrize("mode", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("mode", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(12, 9), (31, 50)])
 def test_antialiased_filters_are_pillows(noise_BCHW, mode, size):
     image = pytest.importorskip("PIL.Image", reason="Pillow is in the extra `train`")

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import realsrt
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.resume import remove_leftovers
 from realsrt.imaging.color import wavelet
 from realsrt.imaging.lanczos import lanczos
@@ -66,7 +66,7 @@ def test_a_store_gives_back_its_rows_from_memory_or_from_a_file(monkeypatch, tmp
     assert picture.pixels.dtype == np.uint16
     assert np.array_equal(picture.pixels, whole.pixels)
     assert len(list(tmp_path.iterdir())) == scratch
-    assert remove_leftovers([Job(tmp_path / "in.png", tmp_path / "a.png")]) == scratch  # as after a killed run
+    assert remove_leftovers([FileJob(tmp_path / "in.png", tmp_path / "a.png")]) == scratch  # as after a killed run
     store.close()
     assert not list(tmp_path.iterdir())
 

@@ -103,17 +103,17 @@ def test_it_is_the_picture_that_these_tokens_make():
     up, before = made(), result(color_fix="none")
     out = up.regenerate(before, (0, 0, 360, 288), seed=5)
     job = before.origin.job
-    from realsrt.inference.assemble import Mosaic
-    from realsrt.inference.runner import Result
+    from realsrt.inference.assemble import ImageAssembler
+    from realsrt.inference.runner import WindowResult
 
     view = up._runner.view(job.inputs[0], job.tiles, job.settings)
-    mosaic = Mosaic(job, 2, job.inputs[0])
+    mosaic = ImageAssembler(job, 2, job.inputs[0])
     with torch.inference_mode():
         for index in range(len(job.tiles)):
             window = view.window(job.tiles, index)
             ids = torch.from_numpy(out.ids[index].astype(np.int64)).flatten()[None]
             image = up.model.decode(ids, up.model.guide(window.lq, window.ground))
-            mosaic.add([Result(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)])
+            mosaic.add([WindowResult(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)])
     expected = job.pack([mosaic.finish().planes])
     assert np.abs(expected.astype(int) - out.image).max() <= 1
 
@@ -161,7 +161,7 @@ def test_candidates_are_ranked_by_score_and_the_first_draw_is_the_single_one():
 def test_temperatures_of_candidates_rise_to_the_boldest():
     """Each is the draw that its own temperature and number give."""
     before = result()
-    best = made().regenerate(before, BOX, seed=4, temperature=0.5, boldest=8, candidates=3)
+    best = made().regenerate(before, BOX, seed=4, temperature=0.5, max_temperature=8, candidates=3)
     assert sorted(one.temperature for one in best.candidates) == pytest.approx([0.5, 2, 8])
     assert best.temperature == best.candidates[0].temperature
     alike = made().regenerate(before, BOX, seed=4, temperature=2, candidates=3)
@@ -294,10 +294,10 @@ def test_regions_that_are_refused(region, message):
         ({"temperature": float("nan")}, "temperature"),
         ({"top_k": 0}, "top_k"),
         ({"candidates": 0}, "candidates"),
-        ({"boldest": 2.0}, "boldest is for several candidates"),
-        ({"boldest": 0.5, "candidates": 2}, "boldest goes from the temperature"),
-        ({"boldest": 2.0, "candidates": 2, "temperature": 0}, "boldest goes from the temperature"),
-        ({"boldest": float("nan"), "candidates": 2}, "boldest goes from the temperature"),
+        ({"max_temperature": 2.0}, "max_temperature is for several candidates"),
+        ({"max_temperature": 0.5, "candidates": 2}, "max_temperature goes from the temperature"),
+        ({"max_temperature": 2.0, "candidates": 2, "temperature": 0}, "max_temperature goes from the temperature"),
+        ({"max_temperature": float("nan"), "candidates": 2}, "max_temperature goes from the temperature"),
     ],
 )
 def test_options_that_are_refused(options, message):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import realsrt
-from realsrt.models.passes import Passes
+from realsrt.models.passes import CachedDecoder
 
 PRESETS = ("tiny", "small")  # a condition read by cross-attention at absolute positions; added, at relative ones
 
@@ -19,7 +19,9 @@ def lq():
 
 def passes_of(model, lq, **options):
     guide = model.guide(lq)
-    return Passes(model.generator, model.critic, lambda backbone: model.condition(backbone, guide), **options), guide
+    return CachedDecoder(
+        model.generator, model.critic, lambda backbone: model.condition(backbone, guide), **options
+    ), guide
 
 
 def blank_of(model, guide):

@@ -118,7 +118,7 @@ def test_zero_steps_are_refused():
 
 def test_rows_that_are_confident_enough_are_left_as_they_are():
     fake = Fake()
-    steps = run(fake, batch=3, enough=lambda confidence: torch.tensor([False, len(fake.masks) > 1, True]))
+    steps = run(fake, batch=3, should_stop=lambda confidence: torch.tensor([False, len(fake.masks) > 1, True]))
     assert [m.any(1).tolist() for m in fake.masks] == [[True] * 3, [True, True, False], [True, False, False],
                                                        [True, False, False]]  # fmt: skip
     torch.testing.assert_close(steps[3].ids[2], steps[0].ids[2])
@@ -128,7 +128,7 @@ def test_rows_that_are_confident_enough_are_left_as_they_are():
 
 def test_when_all_rows_are_confident_the_step_is_the_last():
     fake = Fake()
-    steps = run(fake, enough=lambda confidence: torch.ones(2, dtype=torch.bool))
+    steps = run(fake, should_stop=lambda confidence: torch.ones(2, dtype=torch.bool))
     assert len(steps) == len(fake.masks) == fake.scored == 1
     assert not steps[0].mask.any()
 

@@ -9,7 +9,7 @@ from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 from realsrt.server.app import create_app
 from realsrt.server.service import Service
-from realsrt.server.settings import Settings
+from realsrt.server.settings import ServerSettings
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +63,7 @@ def opened(tmp_path, up):
     with ExitStack() as stack:
 
         def make(upscaler=up, working=True, **settings):
-            service = Service(Settings(tmp_path / "data", **settings), upscaler)
+            service = Service(ServerSettings(tmp_path / "data", **settings), upscaler)
             if not working:  # jobs stay in the queue
                 service.store.take = lambda most=1: []
             return Opened(service, stack.enter_context(TestClient(create_app(service))))

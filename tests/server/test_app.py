@@ -9,7 +9,7 @@ from realsrt.errors import RealSRTError
 from realsrt.io import image as imageio
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
-from realsrt.server.settings import Settings
+from realsrt.server.settings import ServerSettings
 
 ONE, TWO = "key-of-the-first-owner", "key-of-the-second-one"
 
@@ -298,7 +298,7 @@ def test_what_watches_the_service(opened, picture, weights):
 def test_the_service_would_not_share_its_folder(opened, up, tmp_path):
     opened()
     with pytest.raises(RealSRTError, match="another service is at work here"):
-        Service(Settings(tmp_path / "data"), up)
+        Service(ServerSettings(tmp_path / "data"), up)
 
 
 def test_the_root_points_on_and_no_page_asks_another_server(opened):

@@ -5,13 +5,13 @@ import pytest
 
 from realsrt.errors import RealSRTError
 from realsrt.server.options import JobOptions, Regeneration
-from realsrt.server.records import Record
-from realsrt.server.store import MOST_ATTEMPTS, QueueFull, Store
+from realsrt.server.records import JobRecord
+from realsrt.server.store import MOST_ATTEMPTS, JobStore, QueueFull
 
 
 def record(id, **more):
     options = more.pop("options", JobOptions(fidelity=0.5))
-    return Record(id, "me", "a.png", "queued", options, ".png", 30, 20, time.time(), **more)
+    return JobRecord(id, "me", "a.png", "queued", options, ".png", 30, 20, time.time(), **more)
 
 
 def add(store, id, limit=100, **more):
@@ -22,14 +22,14 @@ def add(store, id, limit=100, **more):
 
 @pytest.fixture
 def store(tmp_path):
-    made = Store(tmp_path)
+    made = JobStore(tmp_path)
     yield made
     made.close()
 
 
 def again(store):
     store.close()
-    return Store(store.root)
+    return JobStore(store.root)
 
 
 def test_what_was_kept_comes_back(store):
@@ -92,10 +92,10 @@ def test_an_end_comes_once(store):
 
 def test_one_service_a_folder(store):
     with pytest.raises(RealSRTError, match="another service"):
-        Store(store.root)
+        JobStore(store.root)
     (store.root / "file").touch()
     with pytest.raises(RealSRTError, match="jobs cannot be kept here"):
-        Store(store.root / "file")
+        JobStore(store.root / "file")
 
 
 def test_work_grows_with_pixels_steps_and_edits():

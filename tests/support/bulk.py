@@ -6,9 +6,9 @@ from pathlib import Path
 from realsrt.batch.outputs import Files
 from realsrt.bulk import stages
 from realsrt.bulk.plan import checked_model, make_work
-from realsrt.bulk.results import Outcome
+from realsrt.bulk.results import BulkRecord
 from realsrt.bulk.sources import plan_items
-from realsrt.bulk.store import HOUSEKEEPING, Store
+from realsrt.bulk.store import HOUSEKEEPING, OutputStore
 from realsrt.inference.options import UpscaleOptions
 
 QUICK = {"steps": 1, "stride": 32}
@@ -26,7 +26,7 @@ def work_for(output, tiny, *, options=None, max_tries=3, **files):
 
 
 def plan(source, output, **more):
-    return plan_items(str(source), Store(str(output)), **more)
+    return plan_items(str(source), OutputStore(str(output)), **more)
 
 
 def read_all(items, work):
@@ -43,7 +43,7 @@ def joined(tables):
     return pa.concat_tables(tables)
 
 
-def run_here(items, work) -> dict[str, Outcome]:
+def run_here(items, work) -> dict[str, BulkRecord]:
     """All three stages, without Ray; the outcomes by key."""
     computed = stages.Compute(work)(joined(read_all(items, work)))
     written = [table for block in computed for table in stages.write(block, work)]

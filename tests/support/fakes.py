@@ -47,8 +47,8 @@ class Fake(torch.nn.Module):
         self.precise.append(not torch.is_autocast_enabled("cpu"))
         return lq
 
-    def iterate(self, guide, *, num_steps, want_confidence, rng, sparse, enough):
-        self.refined.append((sparse, enough))
+    def iterate(self, guide, *, num_steps, want_confidence, rng, sparse, exit_confidence):
+        self.refined.append((sparse, exit_confidence))
         self.rngs.append(None if rng is None else rng.initial_seed())
         tokens = F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1)
         for t in range(num_steps):

@@ -14,7 +14,7 @@ from realsrt.checkpoint import load_model
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.training import train
 from realsrt.training.config import make_config
-from realsrt.training.storage import Place
+from realsrt.training.storage import RunStorage
 from support.runs import train_until_killed
 
 TINY = {
@@ -78,7 +78,7 @@ def test_a_run_goes_on_elsewhere_from_the_newest_complete_checkpoint(bucket, pho
     fresh_machine(monkeypatch, tmp_path, "second")
     train(replace(config, resume=True))
     assert "resumed at step 4" in capsys.readouterr().out
-    state = Place(url).read("tokenizer")
+    state = RunStorage(url).read("tokenizer")
     assert state["step"] == 6
     reference = torch.load(tmp_path / "whole" / "state.pt", weights_only=True)
     assert all(torch.equal(value, weights(reference)[key]) for key, value in weights(state).items())
@@ -98,14 +98,14 @@ def test_a_new_run_is_not_resumed_from_an_older_ones_later_checkpoint(bucket, ph
     config = make_config("tokenizer", data=(photos,), out=url, **TINY)
     train(config)
     train(replace(config, max_steps=2, seed=1))
-    assert Place(url).read("tokenizer")["step"] == 2
+    assert RunStorage(url).read("tokenizer")["step"] == 2
     assert len(fs.ls(f"{name}/run/checkpoints", refresh=True)) == 1
 
 
 def test_an_upload_that_fails_is_told_and_tried_again(bucket, photos, tmp_path, monkeypatch, capsys):
     _, name = bucket
     config = make_config("tokenizer", data=(photos,), out=f"s3://{name}/run", **TINY)
-    upload, failed = Place._upload, []
+    upload, failed = RunStorage._upload, []
 
     def fails_once(self, step):
         if not failed:
@@ -113,31 +113,31 @@ def test_an_upload_that_fails_is_told_and_tried_again(bucket, photos, tmp_path, 
             raise OSError("the network is down")
         upload(self, step)
 
-    monkeypatch.setattr(Place, "_upload", fails_once)
+    monkeypatch.setattr(RunStorage, "_upload", fails_once)
     train(config)
     assert "can't upload step 2" in capsys.readouterr().out
-    assert Place(str(config.out)).read("tokenizer")["step"] == 6
+    assert RunStorage(str(config.out)).read("tokenizer")["step"] == 6
 
     def fails(self, step):
         raise OSError("the network is down")
 
-    monkeypatch.setattr(Place, "_upload", fails)
+    monkeypatch.setattr(RunStorage, "_upload", fails)
     with pytest.raises(CheckpointError, match=r"the network is down; the run is in .*run-"):
         train(config)
 
 
 def test_nothing_there_and_nothing_whole(bucket, photos):
     fs, name = bucket
-    assert Place(f"s3://{name}/none").read("tokenizer") is None
+    assert RunStorage(f"s3://{name}/none").read("tokenizer") is None
     fs.pipe_file(f"{name}/half/checkpoints/00000003/state.pt", b"x")
     with pytest.raises(CheckpointError, match="no complete checkpoint"):
-        Place(f"s3://{name}/half").read("tokenizer")
+        RunStorage(f"s3://{name}/half").read("tokenizer")
 
 
 def test_urls_that_nothing_knows(tmp_path):
     with pytest.raises(UsageError, match="nowhere://x"):
-        Place("nowhere://x")
-    assert Place(tmp_path).folder == tmp_path
+        RunStorage("nowhere://x")
+    assert RunStorage(tmp_path).folder == tmp_path
 
 
 def test_the_command_takes_a_url(photos, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pytest
 from realsrt.cli import main
 from realsrt.errors import UsageError
 from realsrt.web import batch
-from realsrt.web.batch import Finished, Row
+from realsrt.web.batch import BatchFinished, RowUpdate
 from realsrt.web.choices import Choices
 from realsrt.web.running import Progress, watched
 
@@ -20,12 +20,12 @@ def test_a_bad_picture_is_named_and_the_rest_done(engine, session, weights, make
     good, bad = make_picture("good.png"), tmp_path / "bad.png"
     bad.write_text("no picture")
     items = list(batch.run(engine, session, [bad, good, good], CHOICES))
-    last = {item.number: item.record for item in items if isinstance(item, Row)}
+    last = {item.number: item.record for item in items if isinstance(item, RowUpdate)}
     assert [last[number].status for number in range(3)] == ["failed", "done", "done"]
     assert last[0].reason.startswith("is not a picture")
     assert str(tmp_path) not in last[0].reason
     end = items[-1]
-    assert isinstance(end, Finished)
+    assert isinstance(end, BatchFinished)
     with zipfile.ZipFile(end.path) as packed:
         assert packed.namelist() == ["good_x4.png", "good_2_x4.png"]
         made = packed.read("good_x4.png")
@@ -40,7 +40,7 @@ def test_a_cancelled_batch_keeps_what_is_done(engine, session, make_picture):
     items = []
     for item in batch.run(engine, session, files, CHOICES):
         items.append(item)
-        if isinstance(item, Row) and item.record.status == "done":
+        if isinstance(item, RowUpdate) and item.record.status == "done":
             session.stop.set()
     end = items[-1]
     assert end.why == "cancelled"

@@ -34,7 +34,7 @@ def by_command(weights, source: Path, target: Path, *options: str) -> bytes:
 
 def test_a_preview_after_each_step_then_the_version(engine, session, png):
     items = upscaled(engine, session, png)
-    steps = [item for item in items if isinstance(item, studio.Step)]
+    steps = [item for item in items if isinstance(item, studio.StepPreview)]
     assert [(step.number, step.count) for step in steps] == [(1, 4), (2, 4), (3, 4)]
     assert all(step.after.exists() and step.before.exists() for step in steps)
     assert isinstance(items[-1], Version)
@@ -82,7 +82,7 @@ def test_a_large_picture_is_streamed_and_shown_scaled_down(engine, session, weig
     monkeypatch.setattr(studio.previews.shrunk, "__defaults__", (50,))
     items = upscaled(engine, session, png)
     version = session.version
-    assert not any(isinstance(item, studio.Step) for item in items)
+    assert not any(isinstance(item, studio.StepPreview) for item in items)
     assert version.out is None
     assert isinstance(version.picture.pixels, np.memmap)
     before, after = (imageio.read(path) for path in studio.look(session, version, 0.0))
@@ -101,7 +101,7 @@ def test_redo_pick_undo(engine, session, png):
     whole = session.version.picture.pixels.copy()
     mask = np.zeros((120, 160), bool)
     mask[40:80, 60:100] = True
-    list(studio.regenerate(engine, session, mask, temperature=2.0, seed=3, candidates=3, boldest=4.0))
+    list(studio.regenerate(engine, session, mask, temperature=2.0, seed=3, candidates=3, max_temperature=4.0))
     first = session.version
     assert len(first.candidates) == 3
     assert len(studio.gallery(session, first)) == 3

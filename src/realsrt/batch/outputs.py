@@ -4,7 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.errors import UsageError
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import MAX_PIXELS
@@ -13,7 +13,6 @@ from realsrt.version import __version__
 if TYPE_CHECKING:
     import numpy as np
 
-    from realsrt.inference.result import Upscaled
     from realsrt.io.metadata.provenance import Provenance
 
 CONFIDENCE = "_confidence.png"
@@ -47,8 +46,9 @@ class Files:
         return {field.name: getattr(self, field.name) for field in fields(Files) if field.name != "max_pixels"}
 
 
-def save(job: Job, out: "Upscaled", files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
-    """Write everything; the notices and the files. The target last: that it exists stands for a finished picture."""
+def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
+    """Write everything of an `Upscaled`; the notices and the files. The target last: that it exists stands for a
+    finished image."""
     paths: list[Path] = []
     if files.save_steps:
         for number, step in enumerate(out.steps, 1):
@@ -57,7 +57,7 @@ def save(job: Job, out: "Upscaled", files: Files, made: "Provenance | None") -> 
 
 
 def _save(
-    job: Job, out: "Upscaled", files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
+    job: FileJob, out: Any, files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
 ) -> tuple[str, ...]:
     from realsrt.io import image as imageio
 

@@ -12,7 +12,7 @@ from realsrt.io.suffixes import PICTURES, WRITABLE, is_picture
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """One picture to make: read `source`, write `target`. `problem`: why it cannot be made, where that is known."""
 
     source: Path
@@ -32,7 +32,7 @@ def plan_batch(
     ext: str = "auto",
     recursive: bool = False,
     companions: Sequence[str] = (),
-) -> list[Job]:
+) -> list[FileJob]:
     """Which file becomes which: inputs are files, folders and globs; output a file (for one file) or a folder.
 
     `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
@@ -51,7 +51,7 @@ def plan_batch(
     if len(found) == 1 and found[0][1] is None and is_picture(output) and not output.is_dir():
         if ext != "auto" and output.suffix.lower() not in _same(ext):
             raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")
-        jobs = [Job(found[0][0], output)]
+        jobs = [FileJob(found[0][0], output)]
     else:
         one = len(found) == 1 and found[0][1] is None
         ending = output.suffix[1:]
@@ -64,7 +64,7 @@ def plan_batch(
         if is_picture(output) and not output.is_dir():
             raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
         jobs = [
-            Job(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
+            FileJob(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
             for source, folder, problem in found
         ]
     jobs = list(dict.fromkeys(jobs))
@@ -72,12 +72,12 @@ def plan_batch(
     return jobs
 
 
-def take_shard(jobs: Sequence[Job], output: str | os.PathLike[str], shard: str) -> list[Job]:
+def take_shard(jobs: Sequence[FileJob], output: str | os.PathLike[str], shard: str) -> list[FileJob]:
     """The jobs of shard "i/n", i from 0 to n-1: each job is in one. Which one follows from the target's name within the
     output folder alone, so pictures that come or go move no others. Raises UsageError."""
     number, count = shard_numbers(shard)
 
-    def place(job: Job) -> int:
+    def place(job: FileJob) -> int:
         key = os.fsencode(Path(os.path.relpath(job.target, output)).as_posix())
         return int.from_bytes(hashlib.sha256(key).digest()[:8]) % count
 
@@ -156,7 +156,7 @@ def pictures_in(
             yield path, ""
 
 
-def _refuse_collisions(jobs: Iterable[Job], companions: Sequence[str]) -> None:
+def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str]) -> None:
     jobs = [job for job in jobs if not job.problem]
     sources = {_identity(job.source): job.source for job in jobs}
     made: dict[str, Path] = {}

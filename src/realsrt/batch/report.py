@@ -5,9 +5,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import IO, Self
+from typing import IO, TYPE_CHECKING, Self
 
 from realsrt.errors import ImageError, RealSRTError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ def cut_torn_line(path: str | os.PathLike[str]) -> None:
     with open(path, "r+b") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
+
+
+def mean_confidence(confidence: "np.ndarray | None") -> float | None:
+    """The mean of a map, rounded as it is reported."""
+    return None if confidence is None else round(float(confidence.mean()), 4)
 
 
 def one_line(text: str) -> str:

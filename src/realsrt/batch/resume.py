@@ -8,19 +8,15 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
 from realsrt.batch.report import cut_torn_line
 from realsrt.errors import ImageError
+from realsrt.io.atomic import lock, share_lock
 from realsrt.io.files import file_sha256
-
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None
 
 NAME = ".realsrt-manifest.jsonl"
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as imageio names them
@@ -36,9 +32,12 @@ class Manifest:
         try:
             root.mkdir(parents=True, exist_ok=True)
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed in __exit__
-            self.alone = _lock(self._file.fileno())
+            held = lock(self._file.fileno())
+            self.alone = bool(held)
             if self.alone:
                 cut_torn_line(self.path)
+            elif held is False:
+                share_lock(self._file.fileno())  # waits while another run tidies up
             self._entries = dict(_entries(self.path))
         except OSError as error:
             raise ImageError(f"{root}: cannot be written: {error.strerror}; choose another folder") from error
@@ -51,30 +50,26 @@ class Manifest:
 
     def share(self) -> None:
         """Let other runs in; to be called once what is only done alone is done."""
-        if self.alone and fcntl:
-            fcntl.flock(self._file.fileno(), fcntl.LOCK_SH)
+        if self.alone:
+            share_lock(self._file.fileno())
 
-    def key(self, job: Job) -> str:
+    def key(self, job: FileJob) -> str:
         """The target's path within the folder, with slashes."""
         return Path(os.path.relpath(job.target, self.path.parent)).as_posix()
 
-    def missing(self, job: Job, digest: str, settings: Mapping[str, Any]) -> str:
+    def missing(self, job: FileJob, digest: str, settings: Mapping[str, Any]) -> str:
         """Why a picture has to be made: "" if its files are those once made of this input with these settings."""
         entry = self._entries.get(self.key(job))
         if entry is None:
             return "the output is not in the folder's manifest" if os.path.lexists(job.target) else "there is no output"
-        if entry["input"] != digest:
-            return "the input has changed"
-        old, new = entry["settings"], _plain(settings)
-        if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
-            return f"other settings: {', '.join(changed)}"
-        for name, made in entry["outputs"].items():
-            path = job.target.with_name(Path(name).name)  # never a path that the manifest might name elsewhere
-            if _digest_or_none(path) != made:
-                return f"{path} is damaged or gone"
-        return ""
 
-    def add(self, job: Job, digest: str, settings: Mapping[str, Any], outputs: Iterable[Path]) -> None:
+        def damaged(name: str, made: Any) -> str:
+            path = job.target.with_name(Path(name).name)  # never a path that the manifest might name elsewhere
+            return "" if _digest_or_none(path) == made else str(path)
+
+        return outdated(entry, digest, settings, damaged)
+
+    def add(self, job: FileJob, digest: str, settings: Mapping[str, Any], outputs: Iterable[Path]) -> None:
         """Record a finished picture: its input's hash, its settings, its files. Raises ImageError."""
         made = {path.name: file_sha256(path) for path in outputs}
         entry = {"target": self.key(job), "input": digest, "settings": _plain(settings), "outputs": made}
@@ -91,7 +86,25 @@ class Manifest:
             line = line[self._file.write(line) :]
 
 
-def remove_leftovers(jobs: Sequence[Job], companions: Sequence[str] = ()) -> int:
+def outdated(
+    entry: Mapping[str, Any], digest: str, settings: Mapping[str, Any], damaged: Callable[[str, Any], str]
+) -> str:
+    """Why an image has to be made again: "" if its files are those once made of this input with these settings.
+
+    `entry` says what was made: input, settings, outputs; `damaged(name, made)` names a file that is no longer so.
+    """
+    if entry["input"] != digest:
+        return "the input has changed"
+    old, new = entry["settings"], _plain(settings)
+    if changed := sorted(name for name in {*old, *new} if old.get(name) != new.get(name)):
+        return f"other settings: {', '.join(changed)}"
+    for name, made in entry["outputs"].items():
+        if path := damaged(name, made):
+            return f"{path} is damaged or gone"
+    return ""
+
+
+def remove_leftovers(jobs: Sequence[FileJob], companions: Sequence[str] = ()) -> int:
     """Remove the temporary files that a killed run left beside these targets; returns how many. Only while no other run
     writes there."""
     expected: dict[Path, set[str]] = {}
@@ -129,17 +142,3 @@ def _entries(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
             tables = isinstance(entry, dict) and all(isinstance(entry.get(k), dict) for k in ("settings", "outputs"))
             if tables and isinstance(entry.get("target"), str) and entry["outputs"] and "input" in entry:
                 yield entry["target"], entry
-
-
-def _lock(descriptor: int) -> bool:
-    """Whether this run alone has the file; a file system without locks: False. Released when the file is closed."""
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    except BlockingIOError:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # waits while another run tidies up
-        return False
-    except OSError:
-        return False

@@ -16,7 +16,8 @@ class Made:
 
     image: Any
     confidence: np.ndarray | None
-    steps: float | None
+    window_steps: np.ndarray | None
+    steps: tuple[Any, ...] = ()
 
 
 def pack(picture: Picture, *more: Any) -> bytes:

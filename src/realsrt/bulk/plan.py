@@ -7,10 +7,10 @@ import torch
 
 from realsrt.batch.outputs import Files, settings_of
 from realsrt.bulk.run import new_run
-from realsrt.bulk.work import Work
+from realsrt.bulk.work import BulkRun
 from realsrt.checkpoint import load_model
 from realsrt.inference.options import UpscaleOptions
-from realsrt.inference.request import make_job
+from realsrt.inference.request import make_request
 from realsrt.inference.runner import PRECISIONS, pick_precision
 from realsrt.io.metadata.provenance import provenance
 from realsrt.model import CheckpointInfo
@@ -20,19 +20,19 @@ def checked_model(weights: str, options: UpscaleOptions, precision: str) -> Chec
     """The model's name and hash, once its options are known to be possible. Raises UsageError, CheckpointError."""
     pick_precision(precision, torch.device("cpu"))
     model = load_model(weights)
-    make_job(np.zeros((8, 8, 3), np.uint8), options, model.config)
+    make_request(np.zeros((8, 8, 3), np.uint8), options, model.config)
     return model.info
 
 
 def make_work(
     output: str, weights: str, info: CheckpointInfo, options: UpscaleOptions, files: Files, *, device: str,
     precision: str, threads: int, max_tries: int,
-) -> Work:  # fmt: skip
+) -> BulkRun:  # fmt: skip
     """`device`: where the actors compute."""
     on_gpu = device != "cpu" and precision == "auto"  # which it is, depends on theirs
     dtype = f"{precision} on {device}" if on_gpu else str(PRECISIONS.get(precision, torch.float32))
     settings = settings_of(info.sha256, dtype, options, files)
-    return Work(
+    return BulkRun(
         run=new_run(),
         output=output,
         options=options,

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from realsrt.batch.report import Record
-from realsrt.bulk.store import Store
+from realsrt.bulk.store import OutputStore
 
 NAME = "results.parquet"
 
 
 @dataclass(frozen=True)
-class Outcome(Record):
+class BulkRecord(Record):
     """A picture's record by its `key`; `tries`: how often it was begun; hashes are SHA-256."""
 
     key: str = ""
@@ -21,14 +21,14 @@ class Outcome(Record):
     tries: int | None = None
 
 
-def outcome_of(told: dict[str, Any]) -> Outcome:
+def bulk_record(told: dict[str, Any]) -> BulkRecord:
     """From what `asdict` and JSON made of one."""
-    known = {field.name for field in fields(Outcome)}
+    known = {field.name for field in fields(BulkRecord)}
     given: dict[str, Any] = {key: value for key, value in told.items() if key in known}
-    return Outcome(**{**given, "notices": tuple(given.get("notices", ()))})
+    return BulkRecord(**{**given, "notices": tuple(given.get("notices", ()))})
 
 
-def write_results(store: Store, outcomes: Iterable[Outcome]) -> str:
+def write_results(store: OutputStore, outcomes: Iterable[BulkRecord]) -> str:
     """One row a picture in order of keys, whole or not at all; returns where. Raises OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -11,9 +11,9 @@ from typing import Any
 
 from realsrt.bulk import stages
 from realsrt.bulk.cluster import Share
-from realsrt.bulk.results import Outcome
+from realsrt.bulk.results import BulkRecord
 from realsrt.bulk.sources import Item
-from realsrt.bulk.work import Work
+from realsrt.bulk.work import BulkRun
 from realsrt.errors import RealSRTError
 
 _BLOCKS = 10_000
@@ -33,7 +33,7 @@ class Tally:
     def settled(self) -> int:
         return sum(self.counts.values())
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: BulkRecord) -> None:
         self.counts[outcome.status] += 1
         if self.first is None and outcome.status == "done":
             self.first = time.monotonic()
@@ -60,10 +60,12 @@ def new_run() -> str:
     return secrets.token_hex(8)
 
 
-def run(ray: Any, items: list[Item], work: Work, share: Share, stop: Callable[[], bool]) -> Iterator[Outcome | None]:
+def run(
+    ray: Any, items: list[Item], work: BulkRun, share: Share, stop: Callable[[], bool]
+) -> Iterator[BulkRecord | None]:
     """The outcome of each item as it comes, None now and then in between; ends early if `stop()`. Raises RealSRTError
     if the workers cannot work."""
-    rows: queue.Queue[Outcome | BaseException | None] = queue.Queue(1000)
+    rows: queue.Queue[BulkRecord | BaseException | None] = queue.Queue(1000)
     dataset = _dataset(ray, items, work, share)
 
     def gather() -> None:
@@ -89,7 +91,7 @@ def run(ray: Any, items: list[Item], work: Work, share: Share, stop: Callable[[]
         yield found
 
 
-def _dataset(ray: Any, items: list[Item], work: Work, share: Share) -> Any:
+def _dataset(ray: Any, items: list[Item], work: BulkRun, share: Share) -> Any:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False

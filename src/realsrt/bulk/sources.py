@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from realsrt.batch.plan import output_name, pictures_in
-from realsrt.bulk.store import Store, is_local, open_fs
+from realsrt.bulk.store import OutputStore, is_local, open_fs
 from realsrt.errors import UsageError
 from realsrt.io.suffixes import WRITABLE, is_picture
 
@@ -37,7 +37,7 @@ class Item:
 
 
 def plan_items(
-    source: str, store: Store, *, suffix: str = "", ext: str = "auto", companions: Iterable[str] = ()
+    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Iterable[str] = ()
 ) -> list[Item]:
     """The pictures of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
     and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
@@ -68,7 +68,7 @@ def _target(key: str, suffix: str, ext: str) -> str:
     return path.with_name(output_name(Path(path.name), suffix, ext)).as_posix()
 
 
-def _find(fs: Any, path: str, source: str, store: Store) -> Iterator[Item]:
+def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]:
     name = PurePosixPath(path).name.lower()
     if name.endswith((".tar.gz", ".tgz")):
         raise UsageError(f"{source}: members of a compressed tar cannot be read one by one; decompress it with gunzip")
@@ -155,7 +155,7 @@ def _members(fs: Any, tar: str) -> Iterator[Item]:
                 yield Item(f"{stem}/{name}", uri, member.offset_data, member.size)
 
 
-def _refuse_collisions(items: list[Item], store: Store, companions: Iterable[str]) -> None:
+def _refuse_collisions(items: list[Item], store: OutputStore, companions: Iterable[str]) -> None:
     inputs = {item.uri for item in items if item.start is None}
     made: dict[str, Item] = {}
     for item in items:

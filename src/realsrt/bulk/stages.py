@@ -12,16 +12,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from realsrt.batch.process import upscale_rows
 from realsrt.bulk import work as ends
 from realsrt.bulk.packing import Made, pack, unpack
-from realsrt.bulk.results import Outcome, outcome_of
+from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import read_state
-from realsrt.bulk.work import Work
+from realsrt.bulk.work import BulkRun
 
 
 @dataclass(frozen=True)
-class Row:
+class BulkRow:
     """A picture on its way. `payload`: see `packing`; empty if settled, or if its actor has to read it itself."""
 
     item: Item
@@ -29,15 +30,15 @@ class Row:
     seconds: float = 0.0
     tries: int = 0
     why: str | None = None
-    outcome: Outcome | None = None
+    outcome: BulkRecord | None = None
     payload: bytes = b""
 
-    def settled(self, outcome: Outcome) -> "Row":
+    def settled(self, outcome: BulkRecord) -> "BulkRow":
         again = self.why if outcome.status == "done" and self.why else outcome.reason
         return replace(self, outcome=replace(outcome, reason=again), payload=b"")
 
 
-def to_table(row: Row) -> Any:
+def to_table(row: BulkRow) -> Any:
     """A block of one row."""
     import pyarrow as pa
 
@@ -45,28 +46,28 @@ def to_table(row: Row) -> Any:
     return pa.table({"info": pa.array([info]), "payload": pa.array([row.payload], pa.large_binary())})
 
 
-def from_table(table: Any) -> Iterator[Row]:
+def from_table(table: Any) -> Iterator[BulkRow]:
     for info, payload in zip(table["info"].to_pylist(), table["payload"].to_pylist(), strict=True):
         told = json.loads(info)
-        outcome = None if told["outcome"] is None else outcome_of(told["outcome"])
-        yield Row(**{**told, "item": Item(**told["item"]), "outcome": outcome, "payload": payload})
+        outcome = None if told["outcome"] is None else bulk_record(told["outcome"])
+        yield BulkRow(**{**told, "item": Item(**told["item"]), "outcome": outcome, "payload": payload})
 
 
-def read(table: Any, work: Work) -> Iterator[Any]:
+def read(table: Any, work: BulkRun) -> Iterator[Any]:
     """Stage 1, a task: hash and decode what is not there yet."""
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
     for row in from_table(table):
         yield to_table(_read(row, work))
 
 
-def _read(row: Row, work: Work) -> Row:
+def _read(row: BulkRow, work: BulkRun) -> BulkRow:
     item, digest, path = row.item, "", None
     started = time.perf_counter()
     try:
         with ends.fetched(item) as (path, digest):
             state = read_state(work.store, item.key)
             past = work.past(item, state, digest)
-            if isinstance(past, Outcome):
+            if isinstance(past, BulkRecord):
                 return row.settled(past)
             remade = state.status == "done" and state.run != work.run
             row = replace(row, digest=digest, why=f"made again: {past}" if remade else None)
@@ -82,7 +83,7 @@ def _read(row: Row, work: Work) -> Row:
 class Compute:
     """Stage 2, an actor: holds the model."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: BulkRun) -> None:
         import torch
 
         torch.set_num_threads(work.threads)
@@ -94,8 +95,8 @@ class Compute:
 
     def __call__(self, table: Any) -> Iterator[Any]:
         """First all that were never begun, together; then each of those that may have killed a worker, alone."""
-        together: list[Row] = []
-        alone: list[Row] = []
+        together: list[BulkRow] = []
+        alone: list[BulkRow] = []
         rows = list(from_table(table))
         waiting = [row for row in rows if row.outcome is None]
         yield from (to_table(row) for row in rows if row.outcome is not None)
@@ -107,14 +108,14 @@ class Compute:
         for group in ([together] if together else []) + [[row] for row in alone]:
             yield from (to_table(row) for row in self._compute(group))
 
-    def _check(self, row: Row) -> Row:
+    def _check(self, row: BulkRow) -> BulkRow:
         """How often it was begun; settled if too often, or if a worker has died only after it was done."""
         work = self._work
         try:
             state = read_state(work.store, row.item.key)
             if state.status == "done" and state.run == work.run:
                 past = work.past(row.item, state, row.digest)
-                if isinstance(past, Outcome):
+                if isinstance(past, BulkRecord):
                     return row.settled(past)
             tries = ends.tries_before(work, state, row.digest)
         except Exception as problem:
@@ -127,7 +128,7 @@ class Compute:
             return row.settled(work.outcome(row.item, "failed", reason, input_sha256=row.digest, tries=tries))
         return replace(row, tries=tries)
 
-    def _compute(self, rows: list[Row]) -> Iterator[Row]:
+    def _compute(self, rows: list[BulkRow]) -> Iterator[BulkRow]:
         work = self._work
         rows = [replace(row, tries=row.tries + 1) for row in rows]
         try:
@@ -145,7 +146,8 @@ class Compute:
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
                 continue
-            payload = pack(out.image, made_of(out), (picture.width, picture.height))
+            made = Made(None, out.confidence, out.window_steps)
+            payload = pack(out.image, made, (picture.width, picture.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
 
     def _upscaled(self, pictures: list[Any]) -> Iterator[Any]:
@@ -162,50 +164,36 @@ class Compute:
             for picture in pictures[done:]:
                 yield from self._upscaled([picture])
 
-    def _whole(self, row: Row) -> Row:
+    def _whole(self, row: BulkRow) -> BulkRow:
         """A large picture: read, computed row by row and written here, as `realsrt upscale` does."""
-        from realsrt.inference.assemble import RowStore
-
         work, item, path = self._work, row.item, None
         started = time.perf_counter()
         try:
             with ends.fetched(item) as (path, digest), work.store.scratch() as folder:
                 picture = ends.read_picture(work, item, path)
-                size, (width, height) = (
-                    (picture.width, picture.height),
-                    work.options.out_size(picture.width, picture.height),
-                )
-                store = RowStore(picture, width, height, folder / "rows")
+                out, store = upscale_rows(self._up, picture, work.options, folder / "rows")
                 try:
-                    out = self._up.upscale(picture, work.options, rows=store.add)
-                    made = replace(made_of(out), image=store.picture())
-                    took = time.perf_counter() - started
-                    return row.settled(ends.put_in_place(work, item, digest, size, made, row.tries, took))
+                    size, took = (picture.width, picture.height), time.perf_counter() - started
+                    return row.settled(ends.put_in_place(work, item, digest, size, out, row.tries, took))
                 finally:
                     store.close()
         except Exception as problem:
             return row.settled(work.failure(item, problem, row.digest, path))
 
 
-def made_of(out: Any) -> Made:
-    """Without the picture."""
-    steps = None if out.window_steps is None else round(float(out.window_steps.mean()), 3)
-    return Made(None, out.confidence, steps)
-
-
-def write(table: Any, work: Work) -> Iterator[Any]:
+def write(table: Any, work: BulkRun) -> Iterator[Any]:
     """Stage 3, a task: encode, and put in place."""
     os.environ.setdefault("VIPS_CONCURRENCY", "1")
     for row in from_table(table):
         yield to_table(row if row.outcome is not None else _write(row, work))
 
 
-def _write(row: Row, work: Work) -> Row:
+def _write(row: BulkRow, work: BulkRun) -> BulkRow:
     try:
         state = read_state(work.store, row.item.key)
         if state.status == "done" and state.run == work.run:  # this task is run again
             past = work.past(row.item, state, row.digest)
-            if isinstance(past, Outcome):
+            if isinstance(past, BulkRecord):
                 return row.settled(past)
         image, made, size = unpack(row.payload)
         made = replace(made, image=image)
@@ -218,5 +206,5 @@ def items_to_blocks(items: Iterable[Item], size: int) -> list[Any]:
     """Tables of up to `size` rows."""
     import pyarrow as pa
 
-    tables = [to_table(Row(item)) for item in items]
+    tables = [to_table(BulkRow(item)) for item in items]
     return [pa.concat_tables(tables[start : start + size]).combine_chunks() for start in range(0, len(tables), size)]

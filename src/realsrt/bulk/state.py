@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from realsrt.bulk.store import HOUSEKEEPING, Store
+from realsrt.batch.resume import outdated
+from realsrt.bulk.store import HOUSEKEEPING, OutputStore
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def state_name(key: str) -> str:
     return f"{HOUSEKEEPING}/state/{name[:2]}/{name}.json"
 
 
-def read_state(store: Store, key: str) -> State:
+def read_state(store: OutputStore, key: str) -> State:
     """The state of a picture; an empty one if there is none that can be read. Raises OSError."""
     content = store.read(state_name(key))
     with contextlib.suppress(ValueError, TypeError, RecursionError):
@@ -48,24 +49,23 @@ def read_state(store: Store, key: str) -> State:
     return State(key)
 
 
-def write_state(store: Store, state: State) -> None:
+def write_state(store: OutputStore, state: State) -> None:
     """Raises OSError."""
     store.put(state_name(state.key), json.dumps(asdict(state)).encode())
 
 
-def missing(store: Store, state: State, target: str, digest: str, settings: Mapping[str, Any]) -> str:
+def missing(store: OutputStore, state: State, target: str, digest: str, settings: Mapping[str, Any]) -> str:
     """Why a picture has to be made: "" if its files are those once made of this input with these settings."""
     if state.status != "done" or not state.outputs:
         return "it failed before" if state.status == "failed" else "there is no output"
-    if state.input != digest:
-        return "the input has changed"
-    if changed := sorted(key for key in {*state.settings, *settings} if state.settings.get(key) != settings.get(key)):
-        return f"other settings: {', '.join(changed)}"
     folder = PurePosixPath(target).parent
-    for name, made in state.outputs.items():
+
+    def damaged(name: str, made: Any) -> str:
         path = (folder / PurePosixPath(name).name).as_posix()  # never a path that the state might name elsewhere
-        if not store.holds(path, dict(made)):
-            return f"{path} is damaged or gone"
+        return "" if store.holds(path, dict(made)) else path
+
+    if why := outdated(vars(state), digest, settings, damaged):
+        return why
     if PurePosixPath(target).name not in state.outputs:
         return "the output has another name"
     return ""

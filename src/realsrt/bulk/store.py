@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from realsrt.errors import ImageError, UsageError
+from realsrt.io.atomic import lock, rename, write_whole
 
 HOUSEKEEPING = ".realsrt-bulk"
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -36,12 +37,12 @@ def is_local(fs: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=64)
-def open_store(url: str) -> "Store":
+def open_store(url: str) -> "OutputStore":
     """The store of a URL, made once a process."""
-    return Store(url)
+    return OutputStore(url)
 
 
-class Store:
+class OutputStore:
     """A folder that outputs and states are put into by names with slashes; each file is there whole or not at all."""
 
     def __init__(self, url: str) -> None:
@@ -68,13 +69,7 @@ class Store:
             return
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._scratch() / secrets.token_hex(8)
-        try:
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(target, content, temporary=self._scratch() / secrets.token_hex(8), durable=False)
 
     def publish(self, file: Path, name: str) -> None:
         """Let a file of `scratch` appear under `name`. Raises OSError."""
@@ -83,13 +78,7 @@ class Store:
             return
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(file, target)
-        with contextlib.suppress(OSError):
-            folder = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        rename(file, target)
 
     def holds(self, name: str, made: dict[str, Any]) -> bool:
         """Whether the file is what `fingerprint` once said; by the store's own MD5 where it tells one."""
@@ -144,15 +133,8 @@ class Store:
                     raise ImageError(
                         f"{self.root}: cannot be written: {problem.strerror}; choose another folder"
                     ) from problem
-                with contextlib.suppress(ImportError):
-                    import fcntl
-
-                    try:
-                        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError as problem:
-                        raise ImageError(f"{self.root}: another run is writing there; wait for it") from problem
-                    except OSError:
-                        pass
+                if lock(file.fileno()) is False:
+                    raise ImageError(f"{self.root}: another run is writing there; wait for it")
                 self.clear_scratch()
             yield
 

@@ -3,23 +3,22 @@
 import contextlib
 import hashlib
 import os
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import CONFIDENCE, Files, save
-from realsrt.batch.plan import Job
+from realsrt.batch.outputs import Files
+from realsrt.batch.plan import FileJob
+from realsrt.batch.process import Finished, read_image, save_image
 from realsrt.batch.report import about
-from realsrt.bulk.packing import Made
-from realsrt.bulk.results import Outcome, outcome_of
+from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import State, missing, write_state
-from realsrt.bulk.store import Store, fingerprint, is_local, open_fs, open_store
+from realsrt.bulk.store import OutputStore, fingerprint, is_local, open_fs, open_store
 from realsrt.errors import ImageError
 from realsrt.inference.options import UpscaleOptions
-from realsrt.io.files import check_place, file_sha256
+from realsrt.io.files import file_sha256
 from realsrt.io.metadata.provenance import Provenance
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
+class BulkRun:
     """One run: `settings` decide about the outputs' bytes, `options` are those of `Upscaler.upscale`. `large`: bytes of
     an uncompressed result from which a picture stays with its actor."""
 
@@ -47,14 +46,14 @@ class Work:
     large: int = 2**26
 
     @property
-    def store(self) -> Store:
+    def store(self) -> OutputStore:
         return open_store(self.output)
 
-    def outcome(self, item: Item, status: str, reason: str | None = None, **more: Any) -> Outcome:
+    def outcome(self, item: Item, status: str, reason: str | None = None, **more: Any) -> BulkRecord:
         shown = f"{self.store.shown}/{item.target}"
-        return Outcome(item.shown, shown, status, reason, key=item.key, **more)
+        return BulkRecord(item.shown, shown, status, reason, key=item.key, **more)
 
-    def failure(self, item: Item, problem: BaseException, digest: str = "", path: Path | None = None) -> Outcome:
+    def failure(self, item: Item, problem: BaseException, digest: str = "", path: Path | None = None) -> BulkRecord:
         """Recorded, so that the next run tries it afresh."""
         reason = about(item.shown, ImageError(said(str(problem), item, path)) if path else problem)
         outcome = self.outcome(item, "failed", reason, input_sha256=digest or None)
@@ -63,12 +62,12 @@ class Work:
             write_state(self.store, state)
         return outcome
 
-    def past(self, item: Item, state: State, digest: str) -> Outcome | str:
+    def past(self, item: Item, state: State, digest: str) -> BulkRecord | str:
         """The outcome of a picture whose output is there, or why it has to be made."""
         why = missing(self.store, state, item.target, digest, self.settings)
         if why:
             return why
-        outcome = outcome_of(dict(state.record))
+        outcome = bulk_record(dict(state.record))
         if state.run == self.run:  # a worker died between writing and saying so
             return outcome
         return replace(outcome, status="skipped", reason="the output is there, of this input and these settings")
@@ -104,23 +103,15 @@ def fetched(item: Item) -> Iterator[tuple[Path, str]]:
         yield file, hashlib.sha256(content).hexdigest()
 
 
-def read_picture(work: Work, item: Item, path: Path) -> "Picture":
+def read_picture(work: BulkRun, item: Item, path: Path) -> "Picture":
     """Decoded, and its output known to be possible. Raises ImageError."""
-    from realsrt.io import image as imageio
-
-    picture = imageio.read(path, max_pixels=work.files.max_pixels)
-    width, height = work.options.out_size(picture.width, picture.height)
-    imageio.check_output(item.target, width, height, picture.has_alpha, picture.depth)
-    if work.files.confidence:
-        imageio.check_output(CONFIDENCE, width, height)
-    if work.store.local:
-        target = Path(work.store.path(item.target))
-        check_place(target, width * height * picture.pixels.shape[2], picture.depth)
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target, local = PurePosixPath(item.target), work.store.local
+    path_or_name = Path(work.store.path(item.target)) if local else target
+    picture = read_image(path, path_or_name, work.options, work.files, local=local)
     return replace(picture, source=None, notices=tuple(said(notice, item, path) for notice in picture.notices))
 
 
-def is_large(work: Work, path: Path) -> bool:
+def is_large(work: BulkRun, path: Path) -> bool:
     """Whether a picture, by its header, has a result that should not go from process to process. Raises ImageError."""
     from realsrt.io import image as imageio
 
@@ -130,35 +121,24 @@ def is_large(work: Work, path: Path) -> bool:
 
 
 def put_in_place(
-    work: Work, item: Item, digest: str, size: tuple[int, int], out: Made, tries: int, seconds: float
-) -> Outcome:
+    work: BulkRun, item: Item, digest: str, size: tuple[int, int], out: Finished, tries: int, seconds: float
+) -> BulkRecord:
     """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the picture last."""
-    started = time.perf_counter()
     store = work.store
     with store.scratch() as folder:
         path = folder / PurePosixPath(item.target).name
         try:
-            notices, made = save(Job(Path(item.uri), path), cast(Any, out), work.files, work.made)
+            record, made = save_image(
+                FileJob(Path(item.uri), path), out, work.files, work.made, size=size, seconds=seconds, model=work.model,
+                model_sha256=work.model_sha256,
+            )  # fmt: skip
         except ImageError as problem:
             raise ImageError(str(problem).replace(str(path), f"{store.shown}/{item.target}")) from problem
         prints = {file.name: fingerprint(file) for file in made}
-        outcome = work.outcome(
-            item,
-            "done",
-            width=size[0],
-            height=size[1],
-            out_width=out.image.width,
-            out_height=out.image.height,
-            seconds=round(seconds + time.perf_counter() - started, 3),
-            confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-            steps=out.steps,
-            input_sha256=digest,
-            output_sha256=prints[path.name]["sha256"],
-            tries=tries,
-            model=work.model,
-            model_sha256=work.model_sha256,
-            notices=(*out.image.notices, *(said(notice, item, path) for notice in notices)),
-        )
+        told = work.outcome(item, "done", input_sha256=digest, output_sha256=prints[path.name]["sha256"], tries=tries)
+        measured = {key: value for key, value in asdict(record).items() if key not in ("source", "target")}
+        notices = (*out.image.notices, *(said(notice, item, path) for notice in record.notices))
+        outcome = replace(told, **{**measured, "notices": notices})
         state = State(
             item.key, digest, work.settings, "done", work.run, tries, outputs=prints, record=asdict(outcome),
             worker=worker(),
@@ -169,14 +149,14 @@ def put_in_place(
     return outcome
 
 
-def tries_before(work: Work, state: State, digest: str) -> int:
+def tries_before(work: BulkRun, state: State, digest: str) -> int:
     """How often this picture was begun with these settings and came to no end."""
     same = state.input == digest and state.settings == work.settings and state.status in ("reading", "trying")
     return state.tries if same else 0
 
 
 @contextlib.contextmanager
-def reading(work: Work, item: Item, digest: str, state: State) -> Iterator[None]:
+def reading(work: BulkRun, item: Item, digest: str, state: State) -> Iterator[None]:
     """Counts reads in this run that came to no end. Raises ImageError if there were too many."""
     again = state.run == work.run and state.status == "reading"
     before = state.reads if again else 0
@@ -190,5 +170,5 @@ def reading(work: Work, item: Item, digest: str, state: State) -> Iterator[None]
         write_state(work.store, replace(mark, reads=before))
 
 
-def begin_computing(work: Work, item: Item, digest: str, tries: int) -> None:
+def begin_computing(work: BulkRun, item: Item, digest: str, tries: int) -> None:
     write_state(work.store, State(item.key, digest, work.settings, "trying", work.run, tries, worker=worker()))

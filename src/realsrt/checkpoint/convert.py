@@ -9,9 +9,8 @@ import torch
 from realsrt import presets
 from realsrt.checkpoint.load import load_model
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, to_official
-from realsrt.checkpoint.weights import save_model
+from realsrt.checkpoint.weights import save_model, write_file
 from realsrt.errors import UsageError
-from realsrt.io.atomic import write_atomically
 
 
 def convert_file(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> str:
@@ -32,7 +31,7 @@ def convert_file(source: str | os.PathLike[str], target: str | os.PathLike[str])
             raise UsageError(f"{source} is of preset {model.config.preset!r}; the authors' format holds 'base' only")
         buffer = io.BytesIO()
         torch.save({"params_ema": to_official(model.state_dict())}, buffer)
-        write_atomically(target, buffer.getbuffer())
+        write_file(target, buffer.getbuffer())
     return (
         f"{target}: {model.parameter_count / 1e6:.1f} M parameters of preset {model.config.preset}, read from {source}"
     )

@@ -34,7 +34,7 @@ OPSET = 20
 TOLERANCE = 1e-3  # of a part's floats, between PyTorch and ONNX Runtime
 
 
-class _Part(nn.Module):
+class _OnnxPart(nn.Module):
     """A function of a model as a module with flat tensors in and out."""
 
     def __init__(self, model: RealSRT) -> None:
@@ -48,7 +48,7 @@ class _Part(nn.Module):
         return Guide(lq, up, features, next(left) if self.model.needs_token_condition else None)
 
 
-class _GuidePart(_Part):
+class _GuidePart(_OnnxPart):
     def __init__(self, model: RealSRT, denoise: float) -> None:
         super().__init__(model)
         self.denoise = None if model.trunk is None else denoise
@@ -58,24 +58,24 @@ class _GuidePart(_Part):
         return tuple(x for x in (guide.up, guide.features, guide.ids) if x is not None)
 
 
-class _GeneratorPart(_Part):
+class _GeneratorPart(_OnnxPart):
     def forward(self, ids: Tensor, mask: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
         head = self.model.generator
         return head(ids, self.model.condition(head.backbone, self._guide(lq, rest)), mask).argmax(-1)
 
 
-class _CriticPart(_Part):
+class _CriticPart(_OnnxPart):
     def forward(self, ids: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
         head = self.model.critic
         return head(ids, self.model.condition(head.backbone, self._guide(lq, rest))).sigmoid()
 
 
-class _DecoderPart(_Part):
+class _DecoderPart(_OnnxPart):
     def forward(self, ids: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
         return self.model.decode(ids, self._guide(lq, rest))
 
 
-PARTS: dict[str, tuple[type[_Part], tuple[str, ...], tuple[str, ...]]] = {
+PARTS: dict[str, tuple[type[_OnnxPart], tuple[str, ...], tuple[str, ...]]] = {
     "generator": (_GeneratorPart, ("ids", "mask"), ("choice",)),
     "critic": (_CriticPart, ("ids",), ("confidence",)),
     "decoder": (_DecoderPart, ("ids",), ("image",)),

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from realsrt.config import ModelConfig, from_dict, to_dict
 from realsrt.errors import CheckpointError
-from realsrt.io.atomic import write_atomically
+from realsrt.io.atomic import write_whole
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
 
@@ -121,7 +121,15 @@ def save_model(
     }
     state = model.state_dict() if state is None else state
     state = {k: v.detach().to("cpu", dtype).contiguous() for k, v in state.items()}
-    write_atomically(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
+    write_file(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
+
+
+def write_file(path: Path, content: bytes | memoryview) -> None:
+    """Write a file whole or not at all. Raises CheckpointError."""
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise CheckpointError(f"can't write {path}: {error.strerror}") from None
 
 
 def one_line(error: BaseException) -> str:

@@ -50,7 +50,7 @@ def bulk(
     """
     from realsrt.bulk.cluster import ray_running, shares
     from realsrt.bulk.plan import checked_model, make_work
-    from realsrt.bulk.results import Outcome, write_results
+    from realsrt.bulk.results import BulkRecord, write_results
     from realsrt.bulk.run import Tally, run
     from realsrt.bulk.sources import plan_items
     from realsrt.bulk.store import open_store
@@ -68,7 +68,7 @@ def bulk(
     except ModuleNotFoundError as problem:
         raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
     info = checked_model(model.weights, options, model.chosen_precision)
-    outcomes: list[Outcome] = []
+    outcomes: list[BulkRecord] = []
     full: list[str] = []
     with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from realsrt.batch.plan import Job, plan_batch
+from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.report import Record, Report, about
 from realsrt.cli.show import Screen, error
 from realsrt.errors import ImageError, UsageError
@@ -56,7 +56,7 @@ def degrade(
         return 1 if report.count("failed") else 0
 
 
-def _one(job: Job, config: "DegradationConfig | Mixture", name: str, seed: int, scale: int) -> Record:
+def _one(job: FileJob, config: "DegradationConfig | Mixture", name: str, seed: int, scale: int) -> Record:
     import torch
 
     from realsrt import degradations

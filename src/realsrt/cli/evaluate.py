@@ -145,19 +145,19 @@ def _say_alone(matched: "Matched") -> None:
 
 def _rows(
     matched: "Matched", metrics: "list[Metric]", judged: tuple[str, ...], how: _How, screen: Screen
-) -> "Iterator[tuple[scores.Row, list[Crop]]]":
+) -> "Iterator[tuple[scores.ScoreRow, list[Crop]]]":
     """Every picture, whatever happens to it."""
     for name, files in matched.groups.items():
         screen.begin(name)
         try:
             values, cuts = _one(name, files, metrics, judged, how)
-            yield scores.Row(name, files, values), cuts
+            yield scores.ScoreRow(name, files, values), cuts
         except UsageError:
             raise
         except Exception as problem:
             reason = about(files[judged[0]], problem)
             error(reason)
-            yield scores.Row(name, files, {}, reason), []
+            yield scores.ScoreRow(name, files, {}, reason), []
         screen.advance()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from realsrt.batch.outputs import CONFIDENCE, save
-from realsrt.batch.plan import Job, plan_batch
+from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.cli.options import ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
@@ -46,7 +46,7 @@ def regenerate(
     candidates: Annotated[
         int, option(help="Make so many; the surest becomes the output, the others NAME_2.EXT, NAME_3.EXT and so on.")
     ] = 1,
-    boldest: Annotated[
+    max_temperature: Annotated[
         float | None, option(help="The candidates' temperatures rise to this, from --temperature on.")
     ] = None,
     options: _UpscaleArgs = _UpscaleArgs(),
@@ -67,7 +67,7 @@ def regenerate(
     from realsrt.inference.regenerate import Sampling
     from realsrt.inference.regions import check_limit, pixel_mask
 
-    Sampling(temperature, top_k, seed, candidates, boldest)  # what is wrong with it is said before the work
+    Sampling(temperature, top_k, seed, candidates, max_temperature)  # what is wrong with it is said before the work
     if below is not None:
         check_limit(below)
     endings = [f"_{number}" for number in range(2, candidates + 1)]
@@ -85,7 +85,7 @@ def regenerate(
         screen.begin(job.source.name)
         out = up.upscale(picture, options, on_progress=screen.windows)
         for number, region in enumerate(regions, 1):
-            several = {"candidates": candidates, "boldest": boldest} if number == len(regions) else {}
+            several = {"candidates": candidates, "max_temperature": max_temperature} if number == len(regions) else {}
             out = up.regenerate(
                 out, region, temperature=temperature, top_k=top_k, seed=seed, on_progress=screen.windows, **several
             )
@@ -96,7 +96,7 @@ def regenerate(
 
     def made(one: "Upscaled") -> Any:
         """Each file tells of its own temperature."""
-        own = {} if boldest is None else {"temperature": round(one.temperature or 0, 3)}
+        own = {} if max_temperature is None else {"temperature": round(one.temperature or 0, 3)}
         return (
             None if not files.provenance else provenance(info.source, info.sha256, options.pixel_options() | said | own)
         )
@@ -105,7 +105,7 @@ def regenerate(
     plain = replace(files, confidence=False)
     written = []
     for ending, other in zip(endings, out.candidates[1:], strict=True):
-        written += save(Job(job.source, job.beside(ending + job.target.suffix)), other, plain, made(other))[1]
+        written += save(FileJob(job.source, job.beside(ending + job.target.suffix)), other, plain, made(other))[1]
     notices, last = save(job, out, files, made(out))
     for notice in (*picture.notices, *notices):
         note(notice)
@@ -113,7 +113,7 @@ def regenerate(
     return 0
 
 
-def one_picture(input: str, output: str, companions: list[str], command: str) -> Job:
+def one_picture(input: str, output: str, companions: list[str], command: str) -> FileJob:
     """The one image of a command that takes one, and its target. Raises UsageError."""
     jobs = plan_batch([input], output, companions=companions)
     if len(jobs) != 1 or Path(input).is_dir():
@@ -121,7 +121,7 @@ def one_picture(input: str, output: str, companions: list[str], command: str) ->
     return jobs[0]
 
 
-def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> Job:
+def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> FileJob:
     """The job, none of whose files is an input."""
     maps = [CONFIDENCE] if confidence else []
     suffix = one_picture(input, output, maps, "regenerate").target.suffix
@@ -159,7 +159,7 @@ def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "n
     return bright
 
 
-def _tell(job: Job, files: list[Path], out: "Upscaled") -> None:
+def _tell(job: FileJob, files: list[Path], out: "Upscaled") -> None:
     made = out.candidates or (out,)
     scores = [round(one.score or 0, 4) for one in made]
     drawn = [round(one.temperature or 0, 4) for one in made]

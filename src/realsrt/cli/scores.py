@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class ScoreRow:
     """One picture: its files by role, and its values by role and metric, or the reason why there are none."""
 
     name: str
@@ -33,16 +33,16 @@ class Scores:
     metrics: "Sequence[Metric]"
     judged: Sequence[str]
     roles: Mapping[str, Path]
-    rows: list[Row] = field(default_factory=list)
+    rows: list[ScoreRow] = field(default_factory=list)
 
-    def add(self, row: Row, streams: Sequence[IO[str]]) -> None:
+    def add(self, row: ScoreRow, streams: Sequence[IO[str]]) -> None:
         """Keep it, and write its JSON line to the streams."""
         self.rows.append(row)
         for stream in streams:
             print(json.dumps(self.record(row), ensure_ascii=False), file=stream, flush=True)
 
     @property
-    def done(self) -> list[Row]:
+    def done(self) -> list[ScoreRow]:
         return [row for row in self.rows if row.values]
 
     @property
@@ -52,7 +52,7 @@ class Scores:
     def column(self, role: str, metric: str) -> list[float]:
         return [row.values[role][metric] for row in self.done]
 
-    def record(self, row: Row) -> dict[str, Any]:
+    def record(self, row: ScoreRow) -> dict[str, Any]:
         """A picture for JSON; numbers that are not finite (the PSNR of equal pictures) are null."""
         out: dict[str, Any] = {"name": row.name, "status": "failed" if row.reason else "done"}
         out |= {role: str(path) for role, path in row.files.items()}

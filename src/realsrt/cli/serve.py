@@ -58,7 +58,7 @@ def _server() -> Any:
     try:
         from realsrt.server.keys import load_keys
         from realsrt.server.run import serve as run
-        from realsrt.server.settings import Settings
+        from realsrt.server.settings import ServerSettings
     except ModuleNotFoundError as problem:
         raise UsageError(f"the service needs {problem.name}: pip install 'realsrt[serve]'") from problem
-    return run, Settings, load_keys
+    return run, ServerSettings, load_keys

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.outputs import CONFIDENCE, settings_of
-from realsrt.batch.plan import Job, plan_batch, take_shard
+from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.batch.report import Report
 from realsrt.batch.resume import Manifest, remove_leftovers
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import ModelArgs, StepOutputArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, error, note
-from realsrt.cli.work import Past, Work
+from realsrt.cli.work import BatchLoop, Past
 from realsrt.errors import ImageError, UsageError
 
 
@@ -62,11 +62,13 @@ def upscale(
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
-            stopped = Work(up, options, files, past, written, screen, signals).run(jobs)
+            stopped = BatchLoop(up, options, files, past, written, screen, signals).run(jobs)
         return _conclude(written, len(jobs), stopped, signals)
 
 
-def _manifest(stack: ExitStack, jobs: list[Job], output: Path, companions: list[str], resume: bool) -> Manifest | None:
+def _manifest(
+    stack: ExitStack, jobs: list[FileJob], output: Path, companions: list[str], resume: bool
+) -> Manifest | None:
     """The output folder's manifest, in the folder tidied up. A single output file has one only with --resume."""
     if not jobs:  # of a small batch a shard may have none
         return None
@@ -93,7 +95,7 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
     return 128 + signals[0] if signals and stopped else 1 if failed or stopped else 0
 
 
-def _check_formats(jobs: list[Job]) -> None:
+def _check_formats(jobs: list[FileJob]) -> None:
     from realsrt.io.image import output_format
 
     for job in {job.target.suffix: job for job in jobs}.values():

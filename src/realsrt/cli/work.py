@@ -12,15 +12,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import CONFIDENCE, Files, save
-from realsrt.batch.plan import Job
+from realsrt.batch.outputs import Files
+from realsrt.batch.plan import FileJob
+from realsrt.batch.process import provenance_of, read_image, save_image, upscale_rows
 from realsrt.batch.report import Record, Report, about
 from realsrt.batch.resume import Manifest
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 from realsrt.inference.options import UpscaleOptions
-from realsrt.io.files import check_place, file_sha256, is_full
-from realsrt.io.metadata.provenance import provenance
+from realsrt.io.files import file_sha256, is_full
 
 if TYPE_CHECKING:
     from realsrt.inference.assemble import RowStore
@@ -52,7 +52,7 @@ class Stop(Exception):
     """The batch ends here; says why in one line."""
 
 
-class Work:
+class BatchLoop:
     """Takes jobs through: each is read, computed, written and reported, whatever happens to the others."""
 
     def __init__(
@@ -62,12 +62,12 @@ class Work:
         """`signals` fills as they come: the picture being computed is then dropped, the one being written finished."""
         self._up, self._options, self._files, self._past = up, options, files, past
         self._report, self._screen, self._signals = report, screen, signals
-        self._behind: tuple[Job, Future[Record]] | None = None
+        self._behind: tuple[FileJob, Future[Record]] | None = None
         info = up.model.info
         self._model = {"model": info.source, "model_sha256": info.sha256}
-        self._made = provenance(info.source, info.sha256, options.pixel_options()) if files.provenance else None
+        self._made = provenance_of(up, options, files)
 
-    def run(self, jobs: list[Job]) -> str:
+    def run(self, jobs: list[FileJob]) -> str:
         """All of them, or until a signal comes or the disk is full: returns why it stopped early, or "".
 
         Only contradicting options (UsageError) and an unwritable report (ImageError) get through.
@@ -100,7 +100,7 @@ class Work:
         if self._signals:
             raise Stop(f"stopped by {signal.Signals(self._signals[0]).name}")
 
-    def _take(self, job: Job, reading: "Future[_Input]", io: ThreadPoolExecutor) -> None:
+    def _take(self, job: FileJob, reading: "Future[_Input]", io: ThreadPoolExecutor) -> None:
         """Compute one picture that has been read, settle the one before, and hand this one over for writing."""
         with self._failures_of(job):
             loaded = reading.result()
@@ -114,19 +114,11 @@ class Work:
             self._settle()
             self._behind = job, io.submit(self._write, job, loaded, out, store, seconds)
 
-    def _compute(self, job: Job, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
+    def _compute(self, job: FileJob, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":
         """The rows in a store, unless the steps are to be saved too."""
-        from realsrt.inference.assemble import RowStore
-
         if self._files.save_steps:
             return self._up.upscale(picture, self._options, on_progress=self._progress, keep_steps=True), None
-        width, height = self._options.out_size(picture.width, picture.height)
-        store = RowStore(picture, width, height, job.target)
-        try:
-            return self._up.upscale(picture, self._options, on_progress=self._progress, rows=store.add), store
-        except BaseException:
-            store.close()
-            raise
+        return upscale_rows(self._up, picture, self._options, job.target, self._progress)
 
     def _progress(self, done: int, total: int) -> None:
         if done < total:  # with all windows done, the picture is finished
@@ -142,7 +134,7 @@ class Work:
                 self._add(writing.result())
 
     @contextlib.contextmanager
-    def _failures_of(self, job: Job, *, settled: bool = False) -> Iterator[None]:
+    def _failures_of(self, job: FileJob, *, settled: bool = False) -> Iterator[None]:
         """Report what goes wrong with one picture; go on, unless there is no point in it. Reports stay in order."""
         try:
             yield
@@ -168,13 +160,11 @@ class Work:
 
     # in the other thread
 
-    def _read(self, job: Job) -> _Input:
-        from realsrt.io import image as imageio
-
+    def _read(self, job: FileJob) -> _Input:
         started = time.perf_counter()
         if job.problem:
             raise ImageError(job.problem)
-        files, past = self._files, self._past
+        past = self._past
         if job.source.exists() and not (job.source.is_file() or job.source.is_dir()):
             raise ImageError(f"{job.source}: is a pipe or a device, not a picture's file")
         digest, why = "", None
@@ -184,41 +174,24 @@ class Work:
             if not missing:
                 return _Input(None, why="the output is there, of this input and these settings")
             why = f"made again: {missing}" if past.resume and job.target.exists() else None
-        picture = imageio.read(job.source, max_pixels=files.max_pixels)
-        width, height = self._options.out_size(picture.width, picture.height)
-        imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
-        if files.confidence:
-            imageio.check_output(job.beside(CONFIDENCE), width, height)
-        check_place(job.target, width * height * picture.pixels.shape[2], picture.depth)
-        job.target.parent.mkdir(parents=True, exist_ok=True)
+        picture = read_image(job.source, job.target, self._options, self._files)
         return _Input(picture, digest, why, time.perf_counter() - started)
 
-    def _write(self, job: Job, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:
+    def _write(self, job: FileJob, loaded: _Input, out: "Upscaled", store: "RowStore | None", seconds: float) -> Record:
         started = time.perf_counter()
         picture = loaded.picture
         assert picture is not None
         with contextlib.ExitStack() as stack:
             if store:
                 stack.callback(store.close)
-                out = replace(out, image=store.picture())
-            notices, made = save(job, out, self._files, self._made)
+            record, paths = save_image(
+                job, out, self._files, self._made, size=(picture.width, picture.height), reason=loaded.why,
+                seconds=seconds, **self._model,
+            )  # fmt: skip
         if self._past.manifest:
-            self._past.manifest.add(job, loaded.digest, self._past.settings, made)
-        return Record(
-            str(job.source),
-            str(job.target),
-            "done",
-            loaded.why,
-            width=picture.width,
-            height=picture.height,
-            out_width=out.image.width,
-            out_height=out.image.height,
-            seconds=round(seconds + time.perf_counter() - started, 3),
-            confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-            steps=None if out.window_steps is None else round(float(out.window_steps.mean()), 3),
-            **self._model,
-            notices=(*picture.notices, *notices),
-        )
+            self._past.manifest.add(job, loaded.digest, self._past.settings, paths)
+        seconds = round(seconds + time.perf_counter() - started, 3)
+        return replace(record, seconds=seconds, notices=(*picture.notices, *record.notices))
 
 
 class ReportError(ImageError):

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from realsrt.errors import UsageError
-
-_LUMA = (65.481, 128.553, 24.966)
+from realsrt.imaging.luma import BT601
 
 
 def luma(x_BCHW: Tensor) -> Tensor:
     """BT.601 luma with studio swing, (B,1,H,W) in [16/255, 235/255]: what the field means by "the Y channel"."""
-    weight = x_BCHW.new_tensor(_LUMA).view(3, 1, 1)
+    weight = x_BCHW.new_tensor([219 * weight for weight in BT601]).view(3, 1, 1)
     return ((x_BCHW * weight).sum(1, keepdim=True) + 16.0) / 255.0
 
 

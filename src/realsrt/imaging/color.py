@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from realsrt.imaging.luma import BT601
+
 ADAIN_EPS = 1e-5  # added to the variances (the authors' value)
 WAVELET_LEVELS = 5
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def adain(image: Tensor, reference: Tensor) -> Tensor:
@@ -62,7 +63,7 @@ def luma(rgb: Tensor) -> Tensor:
     """BT.601 luma (...,1,H,W) of gamma-encoded RGB (...,3,H,W), same range; equal channels give back their value."""
     red, green, blue = rgb.unbind(-3)
     # written around green so that gray is kept to the last bit
-    return (green + LUMA[0] * (red - green) + LUMA[2] * (blue - green)).unsqueeze(-3)
+    return (green + BT601[0] * (red - green) + BT601[2] * (blue - green)).unsqueeze(-3)
 
 
 def fill_transparent(rgb: Tensor, alpha: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from realsrt.imaging.resize import stack_padded, unstack
 from realsrt.nn.device import to_device
 
-_LUMA = (0.2989, 0.5870, 0.1140)
+_LUMA = (0.2989, 0.5870, 0.1140)  # BT.601 as Real-ESRGAN rounds it: its noise is reproduced
 
 
 def add_gaussian_noise(x_BCHW: Tensor, sigma_B: Tensor | float, gray_B: Tensor | bool, rng: torch.Generator) -> Tensor:

@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.nn.device import to_device
-
-Mode = Literal["area", "bilinear", "bicubic", "lanczos"]
+Mode = Literal["area", "bilinear", "bicubic"]
 
 
 def upscale_bicubic(x_BCHW: Tensor, scale: int) -> Tensor:
@@ -24,18 +22,12 @@ def resize(x_BCHW: Tensor, size: tuple[int, int], mode: Mode, *, antialias: bool
     """Resample to `size` (height, width), not clamped.
 
     With `antialias` the filter widens when shrinking, as in Pillow; without it bilinear and bicubic look at 2 and 4
-    pixels however far they shrink. `area` averages what a pixel covers, so it ignores the flag. `lanczos` has 3 lobes.
+    pixels however far they shrink. `area` averages what a pixel covers, so it ignores the flag.
     """
     if tuple(x_BCHW.shape[2:]) == tuple(size):
         return x_BCHW
     if mode == "area":
         return F.interpolate(x_BCHW, size=size, mode="area")
-    if mode == "lanczos":
-        rows, columns = (
-            to_device(_lanczos_weights(n_in, n_out, antialias).to(x_BCHW.dtype), x_BCHW.device)
-            for n_in, n_out in zip(x_BCHW.shape[2:], size, strict=True)
-        )
-        return rows @ x_BCHW @ columns.T
     return F.interpolate(x_BCHW, size=size, mode=mode, align_corners=False, antialias=antialias)
 
 
@@ -108,13 +100,3 @@ def _cubic(x: Tensor) -> Tensor:
     x = x.abs()
     near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
     return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
-
-
-def _lanczos_weights(n_in: int, n_out: int, antialias: bool) -> Tensor:
-    """(n_out, n_in) matrix whose rows sum to 1: Lanczos windows, cut and renormalised at the borders."""
-    step = n_in / n_out
-    width = max(step, 1.0) if antialias else 1.0
-    centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * step - 0.5
-    distance = (torch.arange(n_in, dtype=torch.float64) - centre[:, None]) / width
-    weight = _lanczos(distance)
-    return weight / weight.sum(1, keepdim=True)

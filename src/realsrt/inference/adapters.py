@@ -57,10 +57,10 @@ class Pixels:
         return torch.from_numpy(floats).permute(2, 0, 1).expand(3, -1, -1).contiguous()
 
 
-Pack = Callable[[list[Planes]], Any]
+Restore = Callable[[list[Planes]], Any]
 
 
-def unpack(image: Any) -> tuple[list[Planes] | list[Pixels], Pack]:
+def to_planes(image: Any) -> tuple[list[Planes] | list[Pixels], Restore]:
     """A path, imageio.Picture, PIL image, HW or HWC array (uint8, uint16 or float in [0,1]; 1-4 channels) or BCHW
     tensor (1, 3 or 4 channels, uint8 or float in [0,1]) → its pictures, and the function that makes the same kind of
     the results.
@@ -101,7 +101,7 @@ def _planes(hwc: np.ndarray, *, is_float: bool) -> Planes:
     return Planes(color.expand(3, -1, -1), alpha)
 
 
-def _from_picture(picture: Any) -> tuple[list[Planes] | list[Pixels], Pack]:
+def _from_picture(picture: Any) -> tuple[list[Planes] | list[Pixels], Restore]:
     def pack(results: list[Planes]) -> Any:
         out = results[0]
         return picture.with_pixels(to_hwc(out.rgb), None if out.alpha is None else to_hwc(out.alpha)[:, :, 0])
@@ -113,7 +113,7 @@ def _from_picture(picture: Any) -> tuple[list[Planes] | list[Pixels], Pack]:
     return [_planes(rgb if alpha is None else np.dstack([rgb, alpha]), is_float=True)], pack
 
 
-def _from_array(array: np.ndarray) -> tuple[list[Planes], Pack]:
+def _from_array(array: np.ndarray) -> tuple[list[Planes], Restore]:
     peak = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(array.dtype.newbyteorder("="))
     if peak is None and array.dtype.kind != "f":
         raise ImageError(f"cannot take an array of {array.dtype}; give uint8, uint16 or floats from 0 to 1")
@@ -131,7 +131,7 @@ def _from_array(array: np.ndarray) -> tuple[list[Planes], Pack]:
     return [planes], pack
 
 
-def _from_tensor(tensor: Tensor) -> tuple[list[Planes], Pack]:
+def _from_tensor(tensor: Tensor) -> tuple[list[Planes], Restore]:
     if tensor.ndim != 4 or tensor.shape[1] not in (1, 3, 4) or len(tensor) == 0:
         raise ImageError(
             f"expected a tensor of shape batch, 1, 3 or 4 channels, height, width; got {tuple(tensor.shape)}"
@@ -150,7 +150,7 @@ def _from_tensor(tensor: Tensor) -> tuple[list[Planes], Pack]:
     return planes, pack
 
 
-def _from_pil(image: Any) -> tuple[list[Planes], Pack]:
+def _from_pil(image: Any) -> tuple[list[Planes], Restore]:
     """Upright by its EXIF tag. Bilevel becomes gray, palettes and other colour spaces RGB(A), 16-bit gray stays; ICC
     profile kept."""
     from PIL import Image, ImageOps

@@ -20,8 +20,8 @@ from realsrt.imaging.lanczos import Lanczos
 from realsrt.imaging.resize import Taps, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
-from realsrt.inference.request import Job
-from realsrt.inference.runner import Result, View
+from realsrt.inference.request import UpscaleRequest
+from realsrt.inference.runner import View, WindowResult
 from realsrt.io.atomic import temporary_beside
 from realsrt.io.picture import Picture
 
@@ -140,13 +140,13 @@ class Blended:
     window_steps: np.ndarray
 
 
-class Mosaic:
+class ImageAssembler:
     """The windows of one picture after one step, on their way to becoming a picture.
 
     `source` is the input. Finished rows are kept, or given to `rows(first, planes)`, which takes a job that `streams`.
     """
 
-    def __init__(self, job: Job, step: int, source: Planes | Pixels, rows: Rows | None = None) -> None:
+    def __init__(self, job: UpscaleRequest, step: int, source: Planes | Pixels, rows: Rows | None = None) -> None:
         self._job, self._step, self._rows = job, step, rows
         window, (height, width) = job.tiles.window, source.hw
         self._whole = None
@@ -164,7 +164,7 @@ class Mosaic:
         self._ids: list[np.ndarray] = []
         self._steps: list[int] = []
 
-    def add(self, results: list[Result]) -> None:
+    def add(self, results: list[WindowResult]) -> None:
         """The next windows, decoded, in the plan's order."""
         for result in results:
             assert result.image is not None
@@ -211,7 +211,7 @@ def joined(results: list[Blended]) -> list[Blended]:
     return [replace(result, planes=p) for result, p in zip(results, transparency.joined(planes), strict=False)]
 
 
-def base_picture(job: Job, view: View, mosaic: Mosaic, count: Callable[[int], object]) -> Blended:
+def base_picture(job: UpscaleRequest, view: View, mosaic: ImageAssembler, count: Callable[[int], object]) -> Blended:
     """The picture of a job of 0 steps: what the trunk makes of its input. `count` is told how many rows of windows are
     done."""
     assert view.trunk is not None

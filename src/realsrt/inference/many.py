@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import Any
 
 from realsrt.errors import RealSRTError
-from realsrt.inference.assemble import Blended, Mosaic, base_picture
-from realsrt.inference.request import Job
+from realsrt.inference.assemble import Blended, ImageAssembler, base_picture
+from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.runner import Runner, View, Windows
 
-Pack = Callable[[Job, list[Blended]], Any]
+Finish = Callable[[UpscaleRequest, list[Blended]], Any]
 
 
-class _Place:
+class _WindowSlot:
     """Where one window comes from and belongs."""
 
-    def __init__(self, under_way: _UnderWay, view: View, mosaic: Mosaic, index: int) -> None:
+    def __init__(self, under_way: _UnderWay, view: View, mosaic: ImageAssembler, index: int) -> None:
         self.under_way, self.mosaic, self.index = under_way, mosaic, index
         self._view = view
 
@@ -29,17 +29,17 @@ class _Place:
 class _UnderWay:
     """One picture whose windows are on their way, or the reason why there are none."""
 
-    def __init__(self, job: Job | None, error: RealSRTError | None = None) -> None:
+    def __init__(self, job: UpscaleRequest | None, error: RealSRTError | None = None) -> None:
         self._job, self.error = job, error
-        self._mosaics = [Mosaic(job, job.settings.num_steps, source) for source in job.inputs] if job else []
+        self._mosaics = [ImageAssembler(job, job.settings.num_steps, source) for source in job.inputs] if job else []
         self.waiting = len(self._mosaics) * len(job.tiles) if job and job.settings.num_steps else 0
 
     @property
-    def job(self) -> Job:
+    def job(self) -> UpscaleRequest:
         assert self._job is not None
         return self._job
 
-    def places(self, runner: Runner) -> Iterator[_Place]:
+    def places(self, runner: Runner) -> Iterator[_WindowSlot]:
         """Where its windows belong; none where it has failed or has none."""
         if self._job is None:
             return
@@ -53,22 +53,22 @@ class _UnderWay:
                 self.fail(error)
                 return
             for index in range(len(self.job.tiles)):
-                yield _Place(self, view, mosaic, index)
+                yield _WindowSlot(self, view, mosaic, index)
 
     def fail(self, error: RealSRTError) -> None:
         self.error, self.waiting = error, 0
 
-    def result(self, pack: Pack) -> Any:
+    def result(self, pack: Finish) -> Any:
         return self.error or pack(self.job, [mosaic.finish() for mosaic in self._mosaics])
 
 
 def run_many(
-    jobs: Iterable[Job | RealSRTError], runner: Runner, pack: Pack, max_minibatch: int | None
+    jobs: Iterable[UpscaleRequest | RealSRTError], runner: Runner, pack: Finish, max_minibatch: int | None
 ) -> Iterator[Any]:
     """What `pack` makes of each job, or the error it came as or ran into, in order. Jobs are drawn as they are needed:
     those that wait are the ones with windows in the batch that is being filled. All must have the same settings."""
     queue: deque[_UnderWay] = deque()
-    batch: list[_Place] = []
+    batch: list[_WindowSlot] = []
     size = runner.batch_size(max_minibatch)
     for job in jobs:
         queue.append(_UnderWay(None, job) if isinstance(job, RealSRTError) else _UnderWay(job))
@@ -85,7 +85,7 @@ def run_many(
         yield queue.popleft().result(pack)
 
 
-def _fly(batch: list[_Place], runner: Runner) -> None:
+def _fly(batch: list[_WindowSlot], runner: Runner) -> None:
     """Take windows through all steps. If that fails, one picture after another, so that only the guilty one fails."""
     batch = [place for place in batch if place.under_way.error is None]
     if not batch:

@@ -23,22 +23,22 @@ from realsrt.imaging.patch import Patch
 from realsrt.imaging.resize import resize
 from realsrt.inference import adapters, regions
 from realsrt.inference.assemble import enlarged
-from realsrt.inference.request import Job
+from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.result import Upscaled
-from realsrt.inference.resume_state import Again
+from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.runner import Runner, Windows
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens, checked: the candidates' temperatures go from `temperature` to `boldest`, by equal factors
-    (without it they are all the same). Raises UsageError."""
+    """How to choose tokens, checked: the candidates' temperatures go from `temperature` to `max_temperature`, by equal
+    factors (without it they are all the same). Raises UsageError."""
 
     temperature: float
     top_k: int | None
     seed: int
     candidates: int
-    boldest: float | None = None
+    max_temperature: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
@@ -47,18 +47,21 @@ class Sampling:
             raise UsageError(f"top_k must be at least 1, got {self.top_k}")
         if self.candidates < 1:
             raise UsageError(f"candidates must be at least 1, got {self.candidates}")
-        if self.boldest is not None and not (math.isfinite(self.boldest) and 0 < self.temperature <= self.boldest):
+        if self.max_temperature is not None and not (
+            math.isfinite(self.max_temperature) and 0 < self.temperature <= self.max_temperature
+        ):
             raise UsageError(
-                f"boldest goes from the temperature ({self.temperature:g}, above 0) up, got {self.boldest}"
+                f"max_temperature goes from the temperature ({self.temperature:g}, above 0) up, "
+                f"got {self.max_temperature}"
             )
-        if self.boldest is not None and self.candidates < 2:
-            raise UsageError("boldest is for several candidates: ask for 2 or more")
+        if self.max_temperature is not None and self.candidates < 2:
+            raise UsageError("max_temperature is for several candidates: ask for 2 or more")
 
     def at(self, number: int) -> float:
         """The temperature of candidate `number`, from 0."""
-        if self.boldest is None:
+        if self.max_temperature is None:
             return self.temperature
-        return self.temperature * (self.boldest / self.temperature) ** (number / (self.candidates - 1))
+        return self.temperature * (self.max_temperature / self.temperature) ** (number / (self.candidates - 1))
 
 
 def regenerate(
@@ -75,7 +78,7 @@ def regenerate(
         raise UsageError("the result was made by another model; regenerate it with that one")
     if job.batched and len(result.ids) != 1:
         raise UsageError(f"regenerate takes one picture, not a batch of {len(result.ids)}; upscale them one by one")
-    place = Place(runner.model.config, job, result, region)
+    place = RegionTask(runner.model.config, job, result, region)
     rounds = sampling.candidates if sampling.temperature > 0 else 1
     total = rounds * len(place.indices) * job.settings.num_steps
     if count:
@@ -90,10 +93,10 @@ def regenerate(
     return replace(ranked[0], candidates=tuple(ranked)) if len(ranked) > 1 else ranked[0]
 
 
-class Place:
+class RegionTask:
     """A region of a result: its pixels, the tokens under it, and the windows that see them."""
 
-    def __init__(self, config: Any, job: Job, result: Upscaled, region: Any) -> None:
+    def __init__(self, config: Any, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
         self._job, self._result, self._fold = job, result, config.fold
         self._source, tiles = job.inputs[0], job.tiles
         self._belief = _single(result.confidence, job)
@@ -141,12 +144,12 @@ class Place:
                     steps[found.index] = found.steps
         return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number))
 
-    def _again(self, batch: list[int], sampling: Sampling, number: int) -> Again:
+    def _again(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:
         masks = torch.stack([self._masks[index] for index in batch])
         ids = torch.from_numpy(self._ids[batch].astype(np.int64))
         groups = ids.shape[3] if ids.ndim == 4 else 1
         corners = [self._job.tiles.position(index) for index in batch]
-        return Again(
+        return ResumeState(
             ids=ids.flatten(1),
             mask=masks.flatten(1).repeat_interleave(groups, 1),
             places=[(y // self._fold, x // self._fold) for y, x in corners],
@@ -182,7 +185,7 @@ class Place:
     def _picture(self, image: Patch) -> Any:
         """The result's picture with the new one in the region: of the same kind, byte for byte the same elsewhere."""
         job, (y, x) = self._job, self._box
-        old = adapters.unpack(self._result.image)[0][0]
+        old = adapters.to_planes(self._result.image)[0][0]
         if old.hw != job.out_hw:
             raise UsageError(f"the result's picture is {old.hw[1]}x{old.hw[0]} now, not as upscale gave it")
         new, (top, left) = self._made(image)
@@ -217,6 +220,6 @@ class Place:
         return mean, (top, left)
 
 
-def _single(array: Any, job: Job) -> Any:
+def _single(array: Any, job: UpscaleRequest) -> Any:
     """Without the leading batch axis that results of tensors have."""
     return array[0] if job.batched and array is not None else array

@@ -12,18 +12,18 @@ from realsrt.imaging import tiling
 from realsrt.inference import adapters, alpha
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.options import UpscaleOptions
-from realsrt.inference.runner import Settings
+from realsrt.inference.runner import WindowSettings
 
 
 @dataclass(frozen=True)
-class Job:
+class UpscaleRequest:
     """What to do to which pictures (all of one size): lengths in low-quality pixels but for out_hw."""
 
     inputs: list[Planes | Pixels]
-    pack: adapters.Pack
+    pack: adapters.Restore
     batched: bool
     tiles: tiling.TilePlan
-    settings: Settings
+    settings: WindowSettings
     max_minibatch: int | None
     wavelet: bool
     taper: bool
@@ -43,7 +43,7 @@ class Job:
         return len(self.inputs) * (len(self.tiles) * self.settings.num_steps or len(self.tiles.ys))
 
 
-def make_job(image: Any, options: UpscaleOptions, config: Any) -> Job:
+def make_request(image: Any, options: UpscaleOptions, config: Any) -> UpscaleRequest:
     """Check the options against a model's config, and take the picture apart. Raises UsageError, ImageError."""
     token = config.fold
     window = options.tile or config.window
@@ -63,15 +63,15 @@ def make_job(image: Any, options: UpscaleOptions, config: Any) -> Job:
     color_fix = options.color_fix or config.color_fix
     refine = options.refine or config.refine
     leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
-    inputs, pack = adapters.unpack(image)
+    inputs, pack = adapters.to_planes(image)
     height, width = inputs[0].hw
     out_width, out_height = options.out_size(width, height)
-    return Job(
+    return UpscaleRequest(
         inputs=alpha.as_inputs(inputs, options.alpha),
         pack=pack,
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
-        settings=Settings(
+        settings=WindowSettings(
             num_steps=steps,
             fidelity=options.fidelity,
             match_color=color_fix == "adain",

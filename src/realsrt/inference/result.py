@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from realsrt.inference.request import Job
+from realsrt.inference.request import UpscaleRequest
 
 
 @dataclass(frozen=True)
 class Origin:
     """What a result was made of: enough to go on from it. Not pickled: the result's copy elsewhere has None."""
 
-    job: Job
+    job: UpscaleRequest
     config: Any
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ from realsrt.sampling.noise import PlacedNoise
 
 
 @dataclass(frozen=True)
-class Again:
+class ResumeState:
     """`ids` (B,N) int64, `mask` (B,N) True = anew, each window's first token's row and column in the whole grid."""
 
     ids: Tensor
@@ -26,7 +26,7 @@ class Again:
     top_k: int | None
     seed: tuple[int, ...]
 
-    def some(self, cut: slice) -> Again:
+    def some(self, cut: slice) -> ResumeState:
         """These windows of the batch."""
         return replace(self, ids=self.ids[cut], mask=self.mask[cut], places=self.places[cut])
 

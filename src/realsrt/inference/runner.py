@@ -1,8 +1,8 @@
 """Running windows through a model: batches, half precision, and what to do when memory or precision gives out.
 
-A `Flight` is a batch of windows on its way through the steps. Between two steps it can be left alone for as long as one
-likes, so whole pictures can be advanced together, one step at a time. Out of memory: the batch is halved and each half
-repeats the steps already done. Not finite, or black where the input is not: that window is redone alone in float32.
+A `WindowBatch` is a batch of windows on its way through the steps. Between two steps it can wait, so that whole images
+can be advanced together, one step at a time. Out of memory: the batch is halved, and each half repeats the steps
+already done. Not finite, or black where the input is not: that window is redone alone in float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from realsrt.errors import RealSRTError, UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import adain
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.resume_state import Again
+from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.trunk_image import TrunkImage
 from realsrt.models.guide import Ground
 from realsrt.nn.device import MemoryGauge, to_device
@@ -34,7 +34,7 @@ BLACK = 1 / 255  # nothing brighter than this, where the input's mean is above a
 
 
 @dataclass(frozen=True)
-class Settings:
+class WindowSettings:
     """How windows are run."""
 
     num_steps: int
@@ -79,7 +79,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Result:
+class WindowResult:
     """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w[,G]) int32,
     confidence as a map of the model's cells, and how many steps it has really taken."""
 
@@ -138,7 +138,7 @@ class Runner:
         if self._gauge is not None and self._room is None:
             self._room = max(1, min(LARGEST_BATCH, self._gauge.room(windows)))
 
-    def view(self, source: Planes | Pixels, tiles: tiling.TilePlan, settings: Settings) -> View:
+    def view(self, source: Planes | Pixels, tiles: tiling.TilePlan, settings: WindowSettings) -> View:
         """An input, ready to be cut into windows of a plan."""
         trunk = self.model.trunk
         if trunk is None:
@@ -153,9 +153,11 @@ class Runner:
         """Computing at the precision of this runner."""
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
-    def start(self, indices: list[int], windows: Windows, settings: Settings, again: Again | None = None) -> Flight:
+    def start(
+        self, indices: list[int], windows: Windows, settings: WindowSettings, again: ResumeState | None = None
+    ) -> WindowBatch:
         """Windows numbered `indices`, ready for their first step; `again`: from these tokens."""
-        return Flight(self, _Part(indices, windows, again=again), settings)
+        return WindowBatch(self, _SubBatch(indices, windows, again=again), settings)
 
     def too_large(self, batch: int) -> None:
         """A batch of this size did not fit: give back what is cached and remember half."""
@@ -165,7 +167,7 @@ class Runner:
             gc.collect()
             backend.empty_cache()
 
-    def rng(self, settings: Settings, indices: list[int]) -> torch.Generator | None:
+    def rng(self, settings: WindowSettings, indices: list[int]) -> torch.Generator | None:
         """The random numbers of a batch: those of its first window, from (seed, window index); None without a seed."""
         if settings.seed is None:
             return None
@@ -173,18 +175,18 @@ class Runner:
         return torch.Generator().manual_seed(int(state[0]) & (2**63 - 1))
 
 
-class Flight:
+class WindowBatch:
     """A batch of windows between steps."""
 
-    def __init__(self, runner: Runner, part: _Part, settings: Settings) -> None:
+    def __init__(self, runner: Runner, part: _SubBatch, settings: WindowSettings) -> None:
         self._runner, self._settings, self._parts, self._done = runner, settings, [part], 0
 
-    def advance(self, *, decode: bool = True) -> list[Result]:
+    def advance(self, *, decode: bool = True) -> list[WindowResult]:
         """One more step for every window, in their order. Raises RealSRTError if a single window does not fit in memory
         or stays broken in float32."""
         waiting, self._parts = self._parts, []
         self._done += 1
-        results: list[Result] = []
+        results: list[WindowResult] = []
         while waiting:
             part = waiting.pop(0)
             try:
@@ -228,11 +230,11 @@ class _Running:
     left: dict[int, int] = field(default_factory=dict)  # windows that took no further step, by their place: steps taken
 
 
-class _Part:
+class _SubBatch:
     """Windows that share one iteration."""
 
     def __init__(
-        self, indices: list[int], windows: Windows, *, precise: bool = False, again: Again | None = None
+        self, indices: list[int], windows: Windows, *, precise: bool = False, again: ResumeState | None = None
     ) -> None:
         self.indices, self.windows, self.precise, self.again = indices, windows, precise, again
         self._gone: set[int] = set()  # windows that a precise part has taken over
@@ -242,7 +244,7 @@ class _Part:
         """Let go of everything on the device."""
         self._running = None
 
-    def split(self, size: int) -> list[_Part]:
+    def split(self, size: int) -> list[_SubBatch]:
         """Itself if it is no larger than `size` windows, else new parts that are not."""
         if len(self.indices) <= size:
             return [self]
@@ -252,16 +254,18 @@ class _Part:
             part._gone = self._gone
         return parts
 
-    def alone(self, index: int) -> _Part:
+    def alone(self, index: int) -> _SubBatch:
         self._gone.add(index)
         at = self.indices.index(index)
         return self._some(slice(at, at + 1), True)
 
-    def _some(self, cut: slice, precise: bool) -> _Part:
+    def _some(self, cut: slice, precise: bool) -> _SubBatch:
         again = self.again and self.again.some(cut)
-        return _Part(self.indices[cut], self.windows.some(cut), precise=precise, again=again)
+        return _SubBatch(self.indices[cut], self.windows.some(cut), precise=precise, again=again)
 
-    def run(self, runner: Runner, settings: Settings, target: int, decode: bool) -> list[tuple[Result, str]]:
+    def run(
+        self, runner: Runner, settings: WindowSettings, target: int, decode: bool
+    ) -> list[tuple[WindowResult, str]]:
         """Go on until `target` steps are done; each window's result with what is wrong with it, or ""."""
         if self._gone.issuperset(self.indices):
             return []
@@ -278,7 +282,7 @@ class _Part:
                 images = runner.model.decode(running.last.ids, running.guide, fidelity=settings.fidelity)
         return self._collect(runner.model, settings, running, images)
 
-    def _start(self, runner: Runner, settings: Settings) -> _Running:
+    def _start(self, runner: Runner, settings: WindowSettings) -> _Running:
         lq = to_device(self.windows.lq, runner.device).contiguous(memory_format=torch.channels_last)
         ground = self.windows.ground
         if ground is not None:
@@ -293,15 +297,15 @@ class _Part:
             want_confidence=settings.confidence,
             rng=rng,
             sparse=settings.sparse,
-            enough=settings.confidence_exit if settings.confidence_exit < 1 else None,
+            exit_confidence=settings.confidence_exit if settings.confidence_exit < 1 else None,
             **(self.again.options(runner.device) if self.again else {}),
         )
         return _Running(lq, guide, steps)
 
     @torch.inference_mode()
     def _collect(
-        self, model: Any, settings: Settings, running: _Running, images: Tensor | None
-    ) -> list[tuple[Result, str]]:
+        self, model: Any, settings: WindowSettings, running: _Running, images: Tensor | None
+    ) -> list[tuple[WindowResult, str]]:
         ids = model.grid(running.last.ids.to("cpu", torch.int32), running.guide)
         confidence = running.last.confidence if settings.confidence else None
         if confidence is not None:
@@ -320,7 +324,7 @@ class _Part:
             if belief is not None and not bool(belief.isfinite().all()):
                 fault = "its confidence is not finite"
             image = None if images is None else images[at]
-            results.append((Result(index, image, ids[at], belief, running.left.get(at, running.done)), fault))
+            results.append((WindowResult(index, image, ids[at], belief, running.left.get(at, running.done)), fault))
         return results
 
 

@@ -16,13 +16,13 @@ import torch
 from realsrt.checkpoint import load_model
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Blended, Mosaic, Rows, base_picture, joined
+from realsrt.inference.assemble import Blended, ImageAssembler, Rows, base_picture, joined
 from realsrt.inference.many import run_many
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling, regenerate
-from realsrt.inference.request import Job, make_job
+from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
-from realsrt.inference.runner import Flight, Result, Runner, View, Windows, pick_device, pick_precision
+from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
 from realsrt.models.compiled import compile_for_inference
 
 Progress = Callable[[int, int], None]
@@ -83,7 +83,7 @@ class Upscaler:
             TypeError: For an unknown option.
         """
         options = UpscaleOptions.of(options, changes)
-        job = make_job(image, options, self.model.config)
+        job = make_request(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
             raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
@@ -121,9 +121,9 @@ class Upscaler:
                 raise result
             yield result
 
-    def _job_or_error(self, image: Any, options: UpscaleOptions) -> Job | RealSRTError:
+    def _job_or_error(self, image: Any, options: UpscaleOptions) -> UpscaleRequest | RealSRTError:
         try:
-            return make_job(image, options, self.model.config)
+            return make_request(image, options, self.model.config)
         except UsageError:
             raise
         except RealSRTError as error:
@@ -137,7 +137,7 @@ class Upscaler:
         All windows are in flight at once: memory grows with the image. Options are checked before this returns.
         """
         options = UpscaleOptions.of(options, changes)
-        job = make_job(image, options, self.model.config)
+        job = make_request(image, options, self.model.config)
         return self._steps(job, _Counter(on_progress, job.window_steps))
 
     def regenerate(
@@ -149,7 +149,7 @@ class Upscaler:
         top_k: int | None = None,
         seed: int = 0,
         candidates: int = 1,
-        boldest: float | None = None,
+        max_temperature: float | None = None,
         on_progress: Progress | None = None,
     ) -> Upscaled:
         """Generate a region of one picture's result anew, by sampling; all else is kept.
@@ -159,21 +159,29 @@ class Upscaler:
         that sees them, in the steps and with the options of `result`; outside it, pixels change within a token's side
         only (8 output pixels at x4), where old and new are feathered, and beyond that no byte does. temperature 0 is
         argmax; top_k: sample among the likeliest codes only; the same seed gives the same picture (on the CPU, to the
-        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `boldest` their
+        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `max_temperature` their
         temperatures rise from `temperature` to it, by equal factors. `result` stays as it is; what is returned can be
         regenerated again. Transparency is kept. Raises UsageError.
         """
-        sampling = Sampling(temperature, top_k, seed, candidates, boldest)
+        sampling = Sampling(temperature, top_k, seed, candidates, max_temperature)
         return regenerate(self._runner, result, region, sampling, on_progress)
 
     def _run(
-        self, job: Job, source: Planes | Pixels, count: _Counter, *, every_step: bool, rows: Rows | None = None
+        self,
+        job: UpscaleRequest,
+        source: Planes | Pixels,
+        count: _Counter,
+        *,
+        every_step: bool,
+        rows: Rows | None = None,
     ) -> list[Blended]:
         """Batch after batch through all steps, so that only one is on the device."""
         view, total = self._runner.view(source, job.tiles, job.settings), job.settings.num_steps
         if not total:
-            return [base_picture(job, view, Mosaic(job, 0, source, rows), count.more)]
-        mosaics = {step: Mosaic(job, step, source, rows) for step in range(1 if every_step else total, total + 1)}
+            return [base_picture(job, view, ImageAssembler(job, 0, source, rows), count.more)]
+        mosaics = {
+            step: ImageAssembler(job, step, source, rows) for step in range(1 if every_step else total, total + 1)
+        }
         for flight in self._flights(job, view):
             for step in range(1, total + 1):
                 results = count(flight.advance(decode=step in mosaics))
@@ -181,25 +189,25 @@ class Upscaler:
                     mosaics[step].add(results)
         return [mosaic.finish() for mosaic in mosaics.values()]
 
-    def _steps(self, job: Job, count: _Counter) -> Iterator[Upscaled]:
+    def _steps(self, job: UpscaleRequest, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
         origin = Origin(job, self.model.config)
         views = [self._runner.view(planes, job.tiles, job.settings) for planes in job.inputs]
         if not job.settings.num_steps:
-            bases = [base_picture(job, view, Mosaic(job, 0, view.source), count.more) for view in views]
+            bases = [base_picture(job, view, ImageAssembler(job, 0, view.source), count.more) for view in views]
             yield _pack(job, origin, bases)
             return
         flights = [list(self._flights(job, view)) for view in views]
         for step in range(1, job.settings.num_steps + 1):
             blended = []
             for planes, in_flight in zip(job.inputs, flights, strict=True):
-                mosaic = Mosaic(job, step, planes)
+                mosaic = ImageAssembler(job, step, planes)
                 for flight in in_flight:
                     mosaic.add(count(flight.advance()))
                 blended.append(mosaic.finish())
             yield _pack(job, origin, blended)
 
-    def _flights(self, job: Job, view: View) -> Iterator[Flight]:
+    def _flights(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
@@ -208,7 +216,7 @@ class Upscaler:
             start = stop
 
 
-def _pack(job: Job, origin: Origin, pictures: list[Blended]) -> Upscaled:
+def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upscaled:
     pictures = joined(pictures)
     tokens = [picture.ids for picture in pictures if picture.ids is not None]
     ids = np.stack(tokens) if tokens else None
@@ -234,7 +242,7 @@ class _Counter:
         if on_progress:
             on_progress(0, total)
 
-    def __call__(self, results: list[Result]) -> list[Result]:
+    def __call__(self, results: list[WindowResult]) -> list[WindowResult]:
         self.more(len(results))
         return results
 

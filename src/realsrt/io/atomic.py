@@ -1,38 +1,79 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and locks between processes."""
 
 import contextlib
 import os
 import secrets
-import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from realsrt.errors import CheckpointError
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new name for what becomes `path`, or helps to make it; `manifest.remove_leftovers` knows such names."""
+    """A new name for what becomes `path`, or helps to make it; `batch.resume.remove_leftovers` knows such names."""
     return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write to a temporary name beside ``path``, fsync, rename. Raises CheckpointError; leaves nothing behind."""
+@contextlib.contextmanager
+def whole_or_absent(path: Path, *, temporary: Path | None = None, durable: bool = True) -> Iterator[int]:
+    """A descriptor of a temporary file, by default beside `path`, that becomes `path` at the end, or vanishes on any
+    error. `durable`: also if the power fails. Raises OSError."""
+    temporary = temporary or temporary_beside(path)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise CheckpointError(f"can't write {path}: {error.strerror}") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise CheckpointError(f"can't write {path}: {error.strerror}") from None
+        try:
+            yield descriptor
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        rename(temporary, path, durable=durable)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def write_whole(
+    path: Path, content: bytes | memoryview, *, temporary: Path | None = None, durable: bool = True
+) -> None:
+    """Write a file at once, see `whole_or_absent`. Raises OSError."""
+    with (
+        whole_or_absent(path, temporary=temporary, durable=durable) as descriptor,
+        os.fdopen(os.dup(descriptor), "wb") as file,
+    ):
+        file.write(content)
+
+
+def rename(source: Path, target: Path, *, durable: bool = True) -> None:
+    """Let a file take the place of another; `durable`: the name too, where folders can be synced. Raises OSError."""
+    os.replace(source, target)
+    if durable:
+        with contextlib.suppress(OSError):
+            folder = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+def lock(descriptor: int) -> bool | None:
+    """Take an open file for this process alone, until it is closed or shared. False: another process has it; None: this
+    system or its disk knows no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+
+
+def share_lock(descriptor: int) -> None:
+    """Let others share a file, or wait until it can be shared."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -1,20 +1,18 @@
 """Picture files in and out by libvips: exact 8 and 16 bit, float, gray, alpha, ICC, EXIF. Errors are ImageError."""
 
-import contextlib
 import errno
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
-from realsrt.io.atomic import temporary_beside
-from realsrt.io.files import MAX_PIXELS, check_place
+from realsrt.io.atomic import whole_or_absent
+from realsrt.io.files import MAX_PIXELS
 from realsrt.io.formats import FORMATS, READERS, Format, check_output, output_format, supported_formats
 from realsrt.io.metadata.fields import (
     attach,
@@ -34,7 +32,6 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "check_output",
-    "check_result",
     "header",
     "output_format",
     "read",
@@ -286,7 +283,7 @@ def write(
             picture, provenance = replace(picture, metadata=kept), None
         image, more = attach(_vips(pixels), picture, format, path, provenance)
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
-        with _whole_or_absent(path) as descriptor:
+        with whole_or_absent(path) as descriptor:
             image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
             complete = {"TIFF": complete_tiff, "PNG": complete_png}.get(format.name)
             if complete:
@@ -307,13 +304,6 @@ def _kept(format: Format, picture: Picture) -> str:
     return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF") and picture.density != (1.0, 1.0) else "icc"
 
 
-def check_result(target: Path, picture: Picture, width: int, height: int) -> None:
-    """Refuse, before the work, what the format or the disk cannot hold: a result of this size, else like `picture`.
-    Raises ImageError."""
-    check_output(target, width, height, picture.has_alpha, picture.depth)
-    check_place(target, width * height * picture.pixels.shape[2], picture.depth)
-
-
 def _vips(pixels: np.ndarray) -> pyvips.Image:
     height, width, bands = pixels.shape
     name = next(name for name, dtype in _NUMPY.items() if pixels.dtype == dtype)
@@ -323,26 +313,3 @@ def _vips(pixels: np.ndarray) -> pyvips.Image:
         image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
     kinds = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}
     return image.copy(interpretation=kinds[name][bands > 2])
-
-
-@contextlib.contextmanager
-def _whole_or_absent(path: Path) -> Iterator[int]:
-    """A descriptor of a temporary file beside `path` that becomes `path` at the end, or vanishes on any error."""
-    temporary = temporary_beside(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-    try:
-        try:
-            yield descriptor
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # make the rename itself durable, where folders can be synced
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from realsrt.errors import ImageError
+from realsrt.imaging.luma import BT601
 
 TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
 
@@ -89,7 +90,7 @@ class Picture:
             raise ImageError("the new alpha must be there exactly when the picture has one, and be of the new size")
         if rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ImageError(f"new pixels must be HW3, not {rgb.shape}")
-        colour = rgb @ np.array([0.299, 0.587, 0.114], rgb.dtype) if self.gray else rgb
+        colour = rgb @ np.array(BT601, rgb.dtype) if self.gray else rgb
         parts = [colour[..., None] if self.gray else colour, *([] if alpha is None else [alpha[..., None]])]
         pixels = np.concatenate(parts, axis=2, dtype=np.float32) if len(parts) > 1 else parts[0]
         return replace(self, pixels=from_float(pixels, self.pixels.dtype))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from realsrt.models.heads import CodeCritic, Critic, Generator
 from realsrt.models.transformer import Condition, Transformer
-from realsrt.nn.attention import Memory
+from realsrt.nn.attention import HiddenStateCache
 
 
-class Passes:
+class CachedDecoder:
     """What a sampler calls as ``predict`` and ``score``.
 
     Windows without an open position are left out (a sampler may be done with some before others). With ``sparse``,
@@ -58,7 +58,7 @@ class _Pass:
         self._head, self._cond = head, condition(head.backbone)
         self._may_leave = may_leave
         self._sparse = sparse and head.backbone.config.groups == 1
-        self._memories: tuple[Memory, ...] = ()
+        self._memories: tuple[HiddenStateCache, ...] = ()
         self._out: Tensor | None = None  # of all windows and positions, as last computed
         self._rows_R: Tensor | None = None  # the windows that condition and memories are about; None: all
 

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from realsrt.nn.attention import Attention, FeedForward, KeyValue, LayerNorm, Memory
+from realsrt.nn.attention import Attention, FeedForward, HiddenStateCache, KeyValue, LayerNorm
 from realsrt.nn.position import rope_2d, sincos_2d
 
 
@@ -69,7 +69,7 @@ class ConditionBlock(nn.Module):
         return x_BND + self.feed_forward(x_BND)
 
 
-class Some(NamedTuple):
+class QuerySubset(NamedTuple):
     """Positions (B, M) that are computed as queries, and the rotation angles of all positions, if they rotate."""
 
     positions_BM: Tensor
@@ -90,8 +90,8 @@ class MainBlock(nn.Module):
         x_BND: Tensor,
         context: KeyValue | None,
         angles: Tensor | None,
-        some: "Some | None" = None,
-        memory: Memory | None = None,
+        some: "QuerySubset | None" = None,
+        memory: HiddenStateCache | None = None,
     ) -> Tensor:
         own = None
         if memory is not None:
@@ -165,10 +165,10 @@ class Transformer(nn.Module):
         projected = (block.cross_attn.project(x_BPD, angles) for block in self.blocks)  # pyright: ignore
         return Condition(context=tuple(projected))
 
-    def memories(self) -> tuple[Memory, ...]:
+    def memories(self) -> tuple[HiddenStateCache, ...]:
         """Empty memories, of the input and of each block: given to a first call, they let later ones compute some
         positions only."""
-        return tuple(Memory() for _ in range(1 + len(self.blocks)))
+        return tuple(HiddenStateCache() for _ in range(1 + len(self.blocks)))
 
     def forward(
         self,
@@ -176,7 +176,7 @@ class Transformer(nn.Module):
         cond: Condition,
         mask_BN: Tensor | None = None,
         *,
-        memories: tuple[Memory, ...] = (),
+        memories: tuple[HiddenStateCache, ...] = (),
         positions_BM: Tensor | None = None,
     ) -> Tensor:
         """Features (B, P, D). Tokens where ``mask_BN`` is True are replaced by their group's share of the learned mask
@@ -199,7 +199,7 @@ class Transformer(nn.Module):
             if positions_BM is not None and before_BPD is not None:
                 for memory in blocks:
                     memory.shift(x_BPD - before_BPD)
-                some = Some(positions_BM, angles)
+                some = QuerySubset(positions_BM, angles)
                 x_BPD = x_BPD.gather(1, positions_BM[..., None].expand(-1, -1, x_BPD.shape[2]))
                 own_angles = None if angles is None else angles[positions_BM][:, None]
         for index, block in enumerate(self.blocks):

@@ -21,7 +21,7 @@ class KeyValue(NamedTuple):
     value: Tensor
 
 
-class Memory:
+class HiddenStateCache:
     """What a self-attention layer was given at all positions in an earlier pass, to be brought up to date in part."""
 
     def __init__(self) -> None:

@@ -47,7 +47,7 @@ def confidence_decode(
     top_k: int | None = None,
     noise: Noise | None = None,
     last_confidence: bool = True,
-    enough: Callable[[Tensor], Tensor] | None = None,
+    should_stop: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Step]:
     """Fill the masked positions (all by default) in ``num_steps`` steps, yielding each.
 
@@ -55,16 +55,17 @@ def confidence_decode(
     every masked position by argmax, then masks the least confident ones again. At a ``temperature`` above 0 it samples,
     among the ``top_k`` likeliest codes if given, and Gumbel noise times temperature · (1 - step/num_steps) is added to
     the confidences when they are ordered, as in MaskGIT; ``noise`` gives both (by default ``rng``).
-    ``last_confidence=False`` saves the last call of ``score``. Rows for which ``enough(confidence) → (B,)`` holds are
-    masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps`` is below 1.
+    ``last_confidence=False`` saves the last call of ``score``. Rows for which ``should_stop(confidence) → (B,)`` holds
+    are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps`` is below
+    1.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")
     noise = noise or from_rng(rng, ids_BN.device)
-    opens = ids_BN.shape[1] if mask_BN is None else mask_BN.sum(1).tolist()
+    num_masked = ids_BN.shape[1] if mask_BN is None else mask_BN.sum(1).tolist()
     mask_BN = torch.ones_like(ids_BN, dtype=torch.bool) if mask_BN is None else mask_BN
     fixed_BN = ~mask_BN
-    gone_B = mask_BN.new_zeros(len(mask_BN))
+    finished_B = mask_BN.new_zeros(len(mask_BN))
     for t in range(num_steps):
         choice_BN = _choose(predict(ids_BN, mask_BN), temperature, top_k, noise)
         ids_BN = torch.where(mask_BN, choice_BN, ids_BN)
@@ -76,16 +77,16 @@ def confidence_decode(
             order_BN, slack = confidence_BN, temperature * (1 - (t + 1) / num_steps)
             if slack > 0:
                 order_BN = confidence_BN.float() + slack * noise(confidence_BN.shape).to(confidence_BN.device)
-            if isinstance(opens, int):
-                count = masked_count(schedule, opens, t + 1, num_steps)
+            if isinstance(num_masked, int):
+                count = masked_count(schedule, num_masked, t + 1, num_steps)
             else:
-                count = [masked_count(schedule, own, t + 1, num_steps) for own in opens]
+                count = [masked_count(schedule, own, t + 1, num_steps) for own in num_masked]
             mask_BN = least_confident(order_BN.masked_fill(fixed_BN, torch.inf), count)
-            if enough is not None:
-                gone_B = gone_B | enough(confidence_BN)
-                mask_BN = mask_BN & ~gone_B[:, None]
+            if should_stop is not None:
+                finished_B = finished_B | should_stop(confidence_BN)
+                mask_BN = mask_BN & ~finished_B[:, None]
         yield Step(ids_BN, mask_BN, confidence_BN)
-        if enough is not None and not mask_BN.any():
+        if should_stop is not None and not mask_BN.any():
             return
 
 

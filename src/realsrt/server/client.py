@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from realsrt.errors import RealSRTError, UsageError
-from realsrt.io.atomic import temporary_beside
+from realsrt.io.atomic import write_whole
 
 FINAL = ("done", "failed", "cancelled", "expired")
 _MOST_TRIES = 100  # when the queue is full
@@ -54,12 +54,7 @@ class Client:
         job = self.wait(id)
         path = Path(picture)
         saved = Path(target) if target else path.with_name(f"{path.stem}_x4.{job['format']}")
-        temporary = temporary_beside(saved)
-        try:
-            temporary.write_bytes(self.result(id))
-            os.replace(temporary, saved)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(saved, self.result(id))
         return saved
 
     def submit(self, picture: str | os.PathLike[str] | bytes, *, patient: bool = True, **options: Any) -> str:

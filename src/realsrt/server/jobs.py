@@ -12,7 +12,7 @@ from realsrt.server.events import events
 from realsrt.server.guard import SUBMIT
 from realsrt.server.options import JobOptions, Regeneration, Submission
 from realsrt.server.problems import documented, refuse
-from realsrt.server.records import Record
+from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
 from realsrt.server.uploads import receive
 from realsrt.server.views import Accepted, JobView, view
@@ -126,7 +126,7 @@ def _file(path: Path, media: str, name: str) -> FileResponse:
     return FileResponse(path, media_type=media, filename=name, headers={"Cache-Control": "private, max-age=3600"})
 
 
-def _download(record: Record, ending: str) -> str:
+def _download(record: JobRecord, ending: str) -> str:
     stem = record.name.rpartition(".")[0] or record.name
     return stem + ending
 

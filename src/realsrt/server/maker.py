@@ -2,34 +2,24 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from realsrt.batch.outputs import Files, save
-from realsrt.batch.plan import Job
+from realsrt.batch.plan import FileJob
+from realsrt.batch.process import provenance_of, read_image, save_image, upscale_rows
+from realsrt.batch.report import Record
 from realsrt.errors import RealSRTError
-from realsrt.inference.assemble import RowStore
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
-from realsrt.io import image as imageio
-from realsrt.io.metadata.provenance import provenance
 from realsrt.io.picture import Picture
 from realsrt.server.options import Regeneration
-from realsrt.server.records import Record
+from realsrt.server.records import JobRecord
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 
 Progress = Callable[[float], None]
 Show = Callable[[Upscaled], None]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a finished job left: `confidence` is the mean."""
-
-    confidence: float | None
-    notices: tuple[str, ...]
 
 
 class Maker:
@@ -43,22 +33,19 @@ class Maker:
         """Whether pictures share batches: where there are batches."""
         return self.up.device.type != "cpu" and hasattr(self.up, "upscale_many")
 
-    def read(self, record: Record, source: Path, target: Path) -> Picture:
+    def read(self, record: JobRecord, source: Path, target: Path) -> Picture:
         """The input, if its result can be written. Raises ImageError."""
-        picture = imageio.read(source, max_pixels=self._max_pixels)
-        width, height = record.options.upscaling.out_size(picture.width, picture.height)
-        imageio.check_result(target, picture, width, height)
-        return picture
+        return read_image(source, target, record.options.upscaling, record.options.files(self._max_pixels))
 
-    def make(self, record: Record, source: Path, target: Path, progress: Progress, show: Show | None) -> Made:
+    def make(self, record: JobRecord, source: Path, target: Path, progress: Progress, show: Show | None) -> Record:
         """Everything. `progress` hears the share done, 0 to 1, and may raise to end it; `show` sees every step."""
         picture = self.read(record, source, target)
         with contextlib.ExitStack() as stack:
             return self._write(record, target, picture, self._compute(record, target, picture, progress, show, stack))
 
     def make_many(
-        self, records: Sequence[Record], pictures: Sequence[Picture], targets: Sequence[Path]
-    ) -> Iterator[Made]:
+        self, records: Sequence[JobRecord], pictures: Sequence[Picture], targets: Sequence[Path]
+    ) -> Iterator[Record]:
         """Jobs that ask for the same, in order, each written before the next comes."""
         up: Any = self.up
         results = up.upscale_many(iter(pictures), records[0].options.upscaling)
@@ -66,7 +53,7 @@ class Maker:
             yield self._write(record, target, picture, out)
 
     def _compute(
-        self, record: Record, target: Path, picture: Picture, progress: Progress, show: Show | None,
+        self, record: JobRecord, target: Path, picture: Picture, progress: Progress, show: Show | None,
         stack: contextlib.ExitStack,
     ) -> Upscaled:  # fmt: skip
         options, rounds = record.options.upscaling, 1 + len(record.edits)
@@ -82,11 +69,9 @@ class Maker:
                 show(out)
             assert out is not None
             return out
-        width, height = record.options.upscaling.out_size(picture.width, picture.height)
-        store = RowStore(picture, width, height, target)
+        out, store = upscale_rows(self.up, picture, options, target, share(0))
         stack.callback(store.close)
-        out = self.up.upscale(picture, options, on_progress=share(0), rows=store.add)
-        return replace(out, image=store.picture())
+        return out
 
     def _regenerate(
         self, out: Upscaled, edits: Sequence[Regeneration], share: Callable[[int], Callable[[int, int], None]]
@@ -101,13 +86,10 @@ class Maker:
             )  # fmt: skip
         return out
 
-    def _write(self, record: Record, target: Path, picture: Picture, out: Upscaled) -> Made:
-        files: Files = record.options.files(self._max_pixels)
-        info = self.up.model.info
-        said: dict[str, Any] = record.options.upscaling.pixel_options()
-        if record.edits:
-            said["regenerated"] = [edit.model_dump(exclude_none=True) for edit in record.edits]
-        made = provenance(info.source, info.sha256, said) if files.provenance else None
-        notices, _ = save(Job(target, target), out, files, made)
-        confidence = None if out.confidence is None else round(float(out.confidence.mean()), 4)
-        return Made(confidence, (*picture.notices, *notices))
+    def _write(self, record: JobRecord, target: Path, picture: Picture, out: Upscaled) -> Record:
+        options, files = record.options.upscaling, record.options.files(self._max_pixels)
+        edits = [edit.model_dump(exclude_none=True) for edit in record.edits]
+        noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)
+        size = picture.width, picture.height
+        made, _ = save_image(FileJob(target, target), out, files, noted, size=size, seconds=0.0)
+        return replace(made, notices=(*picture.notices, *made.notices))

@@ -10,7 +10,7 @@ FINAL = ("done", "failed", "cancelled", "expired")
 
 
 @dataclass(frozen=True)
-class Record:
+class JobRecord:
     """Times are seconds since 1970; sizes pixels. `edits`: what was generated anew, one after another, after upscaling.
     `expires`: when files go, once the job has ended. `notices`: one-line remarks. `attempts`: how often it was begun.
     """

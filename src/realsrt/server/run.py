@@ -11,7 +11,7 @@ from realsrt.inference.upscaler import Upscaler
 from realsrt.server.app import create_app
 from realsrt.server.logs import say, to_stderr
 from realsrt.server.service import Service
-from realsrt.server.settings import Settings
+from realsrt.server.settings import ServerSettings
 
 _PATIENCE = 10  # seconds for answers under way when the service stops
 
@@ -40,7 +40,7 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: ServerSettings) -> int:
     """Load the model, listen, and return the exit status once stopped. Raises RealSRTError if it cannot start."""
     to_stderr(settings.log_level)
     if not settings.keys and not settings.local:

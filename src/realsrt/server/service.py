@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
-from realsrt.inference.request import make_job
+from realsrt.inference.request import make_request
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
 from realsrt.server.live import Live
@@ -16,9 +16,9 @@ from realsrt.server.maker import Maker
 from realsrt.server.metrics import Metrics
 from realsrt.server.options import Regeneration
 from realsrt.server.problems import refuse
-from realsrt.server.records import Record
-from realsrt.server.settings import Settings
-from realsrt.server.store import QueueFull, Store
+from realsrt.server.records import JobRecord
+from realsrt.server.settings import ServerSettings
+from realsrt.server.store import JobStore, QueueFull
 from realsrt.server.uploads import Upload
 from realsrt.server.worker import Worker
 from realsrt.version import __version__
@@ -30,10 +30,10 @@ _OVERLAP = 4  # strides to a window, at most: less takes needlessly many windows
 class Service:
     """Made of settings and a loaded model. `start` and `stop` once each."""
 
-    def __init__(self, settings: Settings, up: Upscaler) -> None:
+    def __init__(self, settings: ServerSettings, up: Upscaler) -> None:
         """Raises RealSRTError if the data folder cannot be used."""
         self.settings, self.up, self.live = settings, up, Live()
-        self.store = Store(settings.data)
+        self.store = JobStore(settings.data)
         self.metrics = Metrics(lambda: self.store.count("queued"), lambda: self.store.count("running"))
         self.worker = Worker(Maker(up, settings.max_pixels), self.store, self.live, self.metrics, settings.keep)
         self.stopping = False
@@ -62,7 +62,7 @@ class Service:
     def ready(self) -> bool:
         return self.worker.is_alive() and not self.stopping
 
-    def job(self, id: str, owner: str) -> Record:
+    def job(self, id: str, owner: str) -> JobRecord:
         """Raises a 404 for what is not there or another's."""
         record = self.store.get(id)
         if record is None or record.owner != owner:
@@ -74,12 +74,12 @@ class Service:
         if self.store.count("queued") >= self.settings.max_queue:
             raise self._full()
 
-    def submit(self, upload: Upload, owner: str) -> Record:
+    def submit(self, upload: Upload, owner: str) -> JobRecord:
         """An upload becomes a job. Raises refusals: 413, 422, 429."""
         try:
             options, header = upload.options, upload.header
             suffix = options.suffix(header.format)
-            record = Record(
+            record = JobRecord(
                 secrets.token_hex(12), owner, upload.name, "queued", options, suffix, header.width, header.height,
                 time.time(),
             )  # fmt: skip
@@ -89,27 +89,27 @@ class Service:
         finally:
             upload.path.unlink(missing_ok=True)
 
-    def regenerate(self, parent: Record, edit: Regeneration) -> Record:
+    def regenerate(self, parent: JobRecord, edit: Regeneration) -> JobRecord:
         """A new job that makes a finished one's result again, and then a part of it anew. Raises refusals."""
         self.need_done(parent)
         width, height = parent.out_size
         if edit.box and not (edit.box[2] <= width and edit.box[3] <= height):
             raise refuse(422, f"box: reaches outside the result of {width}x{height} pixels")
-        record = Record(
+        record = JobRecord(
             secrets.token_hex(12), parent.owner, parent.name, "queued", parent.options, parent.suffix, parent.width,
             parent.height, time.time(), (*parent.edits, edit), parent.id,
         )  # fmt: skip
         self._add(record, self.store.input(parent.id), link=True)
         return record
 
-    def need_done(self, record: Record) -> None:
+    def need_done(self, record: JobRecord) -> None:
         """Raises 409 or 410 where there is no result."""
         if record.state == "expired":
             raise refuse(410, "the files of this job have been removed")
         if record.state != "done":
             raise refuse(409, f"the job is {record.state}{f': {record.error}' if record.error else ''}")
 
-    def cancel(self, record: Record) -> Record:
+    def cancel(self, record: JobRecord) -> JobRecord:
         """A job that has not ended is cancelled; the files of one that has are removed."""
         if self.store.end(record.id, "cancelled", self.settings.keep, of=("queued",)):
             self.store.drop_files(record.id)
@@ -123,7 +123,7 @@ class Service:
         say("job.cancelled", id=record.id, owner=record.owner)
         return self.store.get(record.id) or record
 
-    def _add(self, record: Record, source: Path, *, link: bool = False) -> None:
+    def _add(self, record: JobRecord, source: Path, *, link: bool = False) -> None:
         try:
             self.store.add(record, source, limit=self.settings.max_queue, link=link)
         except QueueFull:
@@ -142,12 +142,12 @@ class Service:
         detail = f"{self.settings.max_queue} jobs are waiting already; try again in {seconds} s"
         return refuse(429, detail, {"Retry-After": str(seconds)})
 
-    def _check(self, record: Record, has_alpha: bool) -> None:
+    def _check(self, record: JobRecord, has_alpha: bool) -> None:
         """Whether the model, the format and this service's limits allow it."""
         options, config = record.options, self.up.model.config
         asked = options.upscaling
         try:
-            tiles = make_job(np.zeros((8, 8, 3), np.uint8), asked, config).tiles
+            tiles = make_request(np.zeros((8, 8, 3), np.uint8), asked, config).tiles
         except UsageError as error:
             raise refuse(422, str(error)) from None
         if asked.stride is not None and tiles.stride * _OVERLAP < tiles.window:

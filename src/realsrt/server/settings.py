@@ -9,7 +9,7 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """`model`: name or path. max_bytes: of an upload. max_pixels: of an input, once decoded. max_queue: jobs that wait.
     keep: hours that a result stays."""
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from realsrt.errors import RealSRTError
+from realsrt.io.atomic import lock
 from realsrt.server.options import JobOptions, Regeneration
-from realsrt.server.records import FINAL, Record
+from realsrt.server.records import FINAL, JobRecord
 
 MOST_ATTEMPTS = 5  # a job that was being computed when the service died so often is taken for the reason
-_COLUMNS = [field.name for field in fields(Record)]
+_COLUMNS = [field.name for field in fields(JobRecord)]
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, {", ".join(_COLUMNS)}, alike TEXT);
 CREATE UNIQUE INDEX IF NOT EXISTS by_id ON jobs (id);
@@ -29,7 +30,7 @@ class QueueFull(RealSRTError):
     """No further job can wait."""
 
 
-class Store:
+class JobStore:
     """The jobs below a folder. For several threads; one process at a time has the folder."""
 
     def __init__(self, root: Path) -> None:
@@ -59,7 +60,7 @@ class Store:
     def input(self, id: str) -> Path:
         return self.folder(id) / "input"
 
-    def result(self, record: Record) -> Path:
+    def result(self, record: JobRecord) -> Path:
         return self.folder(record.id) / f"result{record.suffix}"
 
     def confidence(self, id: str) -> Path:
@@ -70,7 +71,7 @@ class Store:
             self._db.close()
             self._alone.close()
 
-    def add(self, record: Record, upload: Path, *, limit: int, link: bool = False) -> None:
+    def add(self, record: JobRecord, upload: Path, *, limit: int, link: bool = False) -> None:
         """Keep a new job; `upload` becomes its input (is left in place if `link`). Raises QueueFull at `limit` jobs."""
         folder = self.folder(record.id)
         folder.mkdir()
@@ -89,7 +90,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def get(self, id: str) -> Record | None:
+    def get(self, id: str) -> JobRecord | None:
         with self._lock:
             row = self._db.execute("SELECT * FROM jobs WHERE id = ?", [id]).fetchone()
         return None if row is None else _record(row)
@@ -98,14 +99,14 @@ class Store:
         with self._lock:
             return self._db.execute("SELECT count(*) FROM jobs WHERE state = ?", [state]).fetchone()[0]
 
-    def ahead(self, id: str | None = None) -> list[Record]:
+    def ahead(self, id: str | None = None) -> list[JobRecord]:
         """Jobs that come before this one (before a new one, if None): running and waiting."""
         before = "" if id is None else " AND number < (SELECT number FROM jobs WHERE id = ?)"
         query = f"SELECT * FROM jobs WHERE state IN ('queued', 'running'){before} ORDER BY number"
         with self._lock:
             return [_record(row) for row in self._db.execute(query, [] if id is None else [id])]
 
-    def take(self, most: int = 1) -> list[Record]:
+    def take(self, most: int = 1) -> list[JobRecord]:
         """The job that has waited longest, and up to `most` in all that ask for just the same; they are running now."""
         with self._transaction() as db:
             first = db.execute("SELECT * FROM jobs WHERE state = 'queued' ORDER BY number LIMIT 1").fetchone()
@@ -184,7 +185,7 @@ class Store:
             self._db.execute("COMMIT")
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: JobRecord) -> dict[str, Any]:
     row: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS}
     row["options"] = record.options.model_dump_json(exclude_defaults=True)
     row["edits"] = json.dumps([edit.model_dump() for edit in record.edits])
@@ -193,12 +194,12 @@ def _row(record: Record) -> dict[str, Any]:
     return row
 
 
-def _record(row: sqlite3.Row) -> Record:
+def _record(row: sqlite3.Row) -> JobRecord:
     values = {name: row[name] for name in _COLUMNS}
     values["options"] = JobOptions.model_validate_json(row["options"])
     values["edits"] = tuple(Regeneration.model_validate(edit) for edit in json.loads(row["edits"]))
     values["notices"] = tuple(json.loads(row["notices"]))
-    return Record(**values)
+    return JobRecord(**values)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -211,13 +212,7 @@ def _link(source: Path, target: Path) -> None:
 def _only_one(path: Path) -> Any:
     """An open, locked file. Raises RealSRTError if another process holds it."""
     file = path.open("ab")
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # not on Windows
-        pass
-    except BlockingIOError:
+    if lock(file.fileno()) is False:
         file.close()
-        raise RealSRTError(f"{path.parent}: another service is at work here; give each its own --data") from None
+        raise RealSRTError(f"{path.parent}: another service is at work here; give each its own --data")
     return file

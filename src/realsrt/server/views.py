@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from realsrt.server.live import Live
 from realsrt.server.options import JobOptions, Regeneration
-from realsrt.server.records import Record, State
-from realsrt.server.store import Store
+from realsrt.server.records import JobRecord, State
+from realsrt.server.store import JobStore
 
 _EXAMPLE = {
     "id": "5b1f0c9a7d3e4f60718293a4", "state": "running", "progress": 0.5, "eta_seconds": 3.2, "name": "sign.jpg",
@@ -46,7 +46,7 @@ class JobView(BaseModel):
     notices: list[str] = Field(default_factory=list)
 
 
-def view(record: Record, store: Store, live: Live) -> JobView:
+def view(record: JobRecord, store: JobStore, live: Live) -> JobView:
     share, ahead, eta = 1.0 if record.state in ("done", "expired") else 0.0, None, None
     if record.state == "running":
         share, spent = live.progress(record.id)

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 
+from realsrt.batch.report import Record, mean_confidence
 from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.io.files import is_full
@@ -12,10 +13,10 @@ from realsrt.io.picture import Picture
 from realsrt.server import preview
 from realsrt.server.live import Live, Preview
 from realsrt.server.logs import say
-from realsrt.server.maker import Made, Maker
+from realsrt.server.maker import Maker
 from realsrt.server.metrics import Metrics
-from realsrt.server.records import Record
-from realsrt.server.store import Store
+from realsrt.server.records import JobRecord
+from realsrt.server.store import JobStore
 
 TOGETHER = 16  # jobs at most that share batches on a GPU
 GRACE = 5.0  # seconds that the current job gets to finish when the service stops; then it waits for the next start
@@ -29,7 +30,7 @@ class _Dropped(Exception):
 class Worker(threading.Thread):
     """One at a time. `wake` it after adding a job."""
 
-    def __init__(self, maker: Maker, store: Store, live: Live, metrics: Metrics, keep: float) -> None:
+    def __init__(self, maker: Maker, store: JobStore, live: Live, metrics: Metrics, keep: float) -> None:
         super().__init__(name="worker", daemon=True)
         self._maker, self._store, self._live, self._metrics, self._keep = maker, store, live, metrics, keep
         self._work, self._stopping = threading.Event(), threading.Event()
@@ -69,7 +70,7 @@ class Worker(threading.Thread):
                 say("worker.problem", logging.ERROR, problem, error=_line(problem))
                 self._stopping.wait(1.0)
 
-    def _one(self, job: Record) -> None:
+    def _one(self, job: JobRecord) -> None:
         tell = self._live.follow(job.id)
         say("job.started", id=job.id, owner=job.owner, pixels=job.width * job.height, attempt=job.attempts)
 
@@ -79,7 +80,7 @@ class Worker(threading.Thread):
             tell(share)
 
         def show(step: Upscaled) -> None:
-            mean = None if step.confidence is None else round(float(step.confidence.mean()), 4)
+            mean = mean_confidence(step.confidence)
             self._live.add_preview(job.id, Preview(step.step, step.num_steps, preview.jpeg(step.image), mean))
 
         started = time.monotonic()
@@ -94,10 +95,10 @@ class Worker(threading.Thread):
         finally:
             self._live.forget(job.id)
 
-    def _many(self, jobs: list[Record]) -> None:
+    def _many(self, jobs: list[JobRecord]) -> None:
         """Several that ask for the same, together. What goes wrong with one sends the rest through one by one."""
         say("jobs.together", count=len(jobs), ids=[job.id for job in jobs])
-        ready: list[tuple[Record, Picture]] = []
+        ready: list[tuple[JobRecord, Picture]] = []
         for job in jobs:
             self._live.follow(job.id)
             try:
@@ -127,7 +128,7 @@ class Worker(threading.Thread):
         if id in self._dropped or (self._stopping.is_set() and time.monotonic() > self._deadline):
             raise _Dropped
 
-    def _done(self, job: Record, made: Made, seconds: float) -> None:
+    def _done(self, job: JobRecord, made: Record, seconds: float) -> None:
         facts = {
             "confidence": made.confidence,
             "notices": json.dumps([self._named(job, text) for text in made.notices]),
@@ -140,7 +141,7 @@ class Worker(threading.Thread):
         self._metrics.ended("done", seconds, job.width * job.height)
         say("job.done", id=job.id, owner=job.owner, seconds=seconds, confidence=made.confidence)
 
-    def _give_up(self, job: Record) -> None:
+    def _give_up(self, job: JobRecord) -> None:
         now = self._store.get(job.id)
         if now is not None and now.state == "running":
             self._store.requeue(job.id)
@@ -150,7 +151,7 @@ class Worker(threading.Thread):
         self._store.drop_files(job.id)
         say("job.dropped", id=job.id)
 
-    def _failed(self, job: Record, problem: Exception) -> None:
+    def _failed(self, job: JobRecord, problem: Exception) -> None:
         now = self._store.get(job.id)
         if now is None or now.state != "running":  # cancelled: its files may have gone below the computation
             self._give_up(job)
@@ -168,7 +169,7 @@ class Worker(threading.Thread):
             error=reason,
         )
 
-    def _named(self, job: Record, text: str) -> str:
+    def _named(self, job: JobRecord, text: str) -> str:
         """The client knows the picture by its own name, not by where it lies here."""
         text = text.replace(str(self._store.input(job.id)), job.name)
         return text.replace(str(self._store.result(job)), f"the result ({job.suffix[1:]})")

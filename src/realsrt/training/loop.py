@@ -19,7 +19,7 @@ from realsrt.training.progress import Budget, Log, rate
 from realsrt.training.setup import adamw, crop_side, initial_model, make_accelerator, set_rate
 from realsrt.training.stages import BUILDERS
 from realsrt.training.state import restoring, write_state, write_weights
-from realsrt.training.storage import Place
+from realsrt.training.storage import RunStorage
 from realsrt.training.throughput import StepWork
 
 
@@ -27,12 +27,12 @@ def train(config: TrainConfig) -> Path:
     """Run one stage; returns the file of its (EMA) weights, ``out/model.safetensors``.
 
     ``out`` also gets state.pt (to resume), log.jsonl and TensorBoard files; a URL gets them with every save (see
-    :class:`Place`), and the file returned is the local one. Raises UsageError, CheckpointError, or RealSRTError when
-    the loss is no longer finite. After SIGINT or SIGTERM the step is finished, the state saved, and SystemExit raised
-    (130 or 143).
+    :class:`RunStorage`), and the file returned is the local one. Raises UsageError, CheckpointError, or RealSRTError
+    when the loss is no longer finite. After SIGINT or SIGTERM the step is finished, the state saved, and SystemExit
+    raised (130 or 143).
     """
     torch.manual_seed(config.seed)
-    place = Place(config.out)
+    place = RunStorage(config.out)
     state_file = place.folder / "state.pt"
     saved = place.read(config.stage) if config.resume else None
     begins = config.stage == "tokenizer" or config.trunk

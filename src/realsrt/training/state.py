@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from realsrt.checkpoint import save_model
+from realsrt.checkpoint.weights import write_file
 from realsrt.errors import CheckpointError, UsageError
-from realsrt.io.atomic import write_atomically
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig, pair_source
 
@@ -42,7 +42,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     assert all(key in state for key in _KEYS)
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write_atomically(path, buffer.getbuffer())
+    write_file(path, buffer.getbuffer())
 
 
 @contextmanager

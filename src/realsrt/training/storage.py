@@ -25,7 +25,7 @@ _PARTS = ("state.pt", "model.safetensors")
 _MARK = "complete.json"
 
 
-class Place:
+class RunStorage:
     """``folder`` is where the run writes: ``out`` itself, or for a URL a folder in the user's cache."""
 
     def __init__(self, out: str | Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from realsrt.errors import ImageError, RealSRTError, UsageError
 from realsrt.inference.regions import CELL
+from realsrt.io.atomic import write_whole
 from realsrt.io.picture import to_float
 
 if TYPE_CHECKING:
@@ -100,14 +101,9 @@ def write(path: Path, strips: Sequence[Strip], *, quality: int = 90) -> None:
         data = _gif(strips[0])
     else:
         data = _figure(strips, suffix[1:].replace("jpeg", "jpg"), quality)
-    from realsrt.io.atomic import temporary_beside
-
-    temporary = temporary_beside(path)
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        write_whole(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from realsrt.batch.plan import FileJob
+from realsrt.batch.process import process_image
 from realsrt.batch.report import Record
 from realsrt.errors import UsageError
-from realsrt.io import image as imageio
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled, Engine, named, plainly, provenance_of, rows_of
+from realsrt.web.engine import Cancelled, Engine, named, plainly
 from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session
 
@@ -21,7 +21,7 @@ MOST = 200  # files a time
 
 
 @dataclass(frozen=True)
-class Row:
+class RowUpdate:
     """What has become of file `number`: a Record whose target is the name in the zip."""
 
     number: int
@@ -29,14 +29,16 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Finished:
+class BatchFinished:
     """The zip, if anything was made; `why` it ended early, if it did."""
 
     path: Path | None
     why: str = ""
 
 
-def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices) -> Iterator[Progress | Row | Finished]:
+def run(
+    engine: Engine, session: Session, uploads: list[Path], choices: Choices
+) -> Iterator[Progress | RowUpdate | BatchFinished]:
     """Upscale every file into a zip of `session`. A cancelled batch keeps what is done. Raises UsageError."""
     if not uploads:
         raise UsageError("drop pictures first")
@@ -52,19 +54,19 @@ def run(engine: Engine, session: Session, uploads: list[Path], choices: Choices)
         try:
             with engine.job(stop, waiting(put)):
                 for number, (upload, name) in enumerate(zip(uploads, names, strict=True)):
-                    put(Row(number, Record(upload.name, name, "working")))
+                    put(RowUpdate(number, Record(upload.name, name, "working")))
                     target = archive.with_name(name)
                     record = _one(engine, stop, upload, target, choices, put, f"{number + 1} of {len(uploads)}")
                     made += [target] if record.status == "done" else []
-                    put(Row(number, record))
+                    put(RowUpdate(number, record))
         except Cancelled as end:
             why = str(end)
-        put(Finished(_zipped(archive, made), why))
+        put(BatchFinished(_zipped(archive, made), why))
 
     if session.batch:
         session.batch.unlink(missing_ok=True)
     for item in watched(work, stop):
-        if isinstance(item, Finished):
+        if isinstance(item, BatchFinished):
             session.batch = item.path
         yield item
 
@@ -87,40 +89,17 @@ def _one(
     engine: Engine, stop: threading.Event, upload: Path, target: Path, choices: Choices, put: Put, place: str
 ) -> Record:
     """Make one file; its failure is a record. Raises Cancelled."""
-    started = time.perf_counter()
-    record = Record(upload.name, target.name, "done")
+    what = f"{upload.name} ({place})"
+    on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left, what)))
     try:
-        up = engine.upscaler(choices.model)
-        picture = imageio.read(upload, max_pixels=engine.max_pixels)
-        width, height = choices.out_size(picture.width, picture.height)
-        imageio.check_result(target, picture, width, height)
-        what = f"{upload.name} ({place})"
-        on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left, what)))
-        out, store = rows_of(up, picture, choices, target, on_progress)
-        try:
-            notices = imageio.write(
-                target,
-                store.picture(),
-                quality=choices.quality,
-                strip=choices.strip,
-                provenance=provenance_of(up, choices),
-            )
-        finally:
-            store.close()
+        up, files = engine.upscaler(choices.model), choices.files(engine.max_pixels)
+        record = process_image(up, FileJob(upload, target), choices, files, on_progress)
     except (Cancelled, UsageError):
         raise
     except Exception as problem:
-        return replace(record, status="failed", reason=_of(upload, plainly(problem, upload)))
-    return replace(
-        record,
-        width=picture.width,
-        height=picture.height,
-        out_width=width,
-        out_height=height,
-        seconds=round(time.perf_counter() - started, 3),
-        confidence=None if out.confidence is None else round(float(out.confidence.mean()), 4),
-        notices=tuple(_of(upload, named(notice, upload)) for notice in (*picture.notices, *notices)),
-    )
+        return Record(upload.name, target.name, "failed", reason=_of(upload, plainly(problem, upload)))
+    notices = tuple(_of(upload, named(notice, upload)) for notice in record.notices)
+    return replace(record, source=upload.name, target=target.name, notices=notices)
 
 
 def _of(upload: Path, text: str) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 
 from realsrt.batch.report import Record
 from realsrt.web import batch, words
-from realsrt.web.batch import Finished, Row
+from realsrt.web.batch import BatchFinished, RowUpdate
 from realsrt.web.engine import Engine, plainly
 from realsrt.web.options_panel import OptionsPanel, job, quiet
 from realsrt.web.running import Progress
@@ -80,10 +80,10 @@ class BatchTab:
                     break
                 if isinstance(item, Progress):
                     yield {self.status: words.bar(item)}
-                elif isinstance(item, Row):
+                elif isinstance(item, RowUpdate):
                     records[item.number] = item.record
                     yield {self.table: words.rows(records)}
-                elif isinstance(item, Finished):
+                elif isinstance(item, BatchFinished):
                     yield rest | self._ended(item, records)
         except Exception as problem:
             if session.stop is stop:
@@ -92,7 +92,7 @@ class BatchTab:
                 }  # fmt: skip
         yield nothing  # what comes last is sent twice
 
-    def _ended(self, end: Finished, records: list[Record]) -> dict[Any, Any]:
+    def _ended(self, end: BatchFinished, records: list[Record]) -> dict[Any, Any]:
         left = _unfinished(records)
         count = {status: sum(r.status == status for r in left) for status in ("done", "failed", "left")}
         text = ", ".join(

@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from realsrt.batch.outputs import Files
 from realsrt.errors import UsageError
 from realsrt.inference.options import ColorFix, Refine, UpscaleOptions
+from realsrt.io.files import MAX_PIXELS
 from realsrt.io.suffixes import WRITABLE
 
 SAME = "as the input"
@@ -24,6 +26,10 @@ class Choices(UpscaleOptions):
     quality: int | None = None
     strip: bool = False
     provenance: bool = True
+
+    def files(self, max_pixels: int = MAX_PIXELS) -> Files:
+        """How the file is read and written."""
+        return Files(max_pixels=max_pixels, quality=self.quality, strip=self.strip, provenance=self.provenance)
 
     def of_file(self, now: Choices) -> Choices:
         """These for the pixels, with the file's format, quality and metadata as in `now`."""

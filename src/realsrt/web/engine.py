@@ -14,11 +14,7 @@ from realsrt.errors import RealSRTError, UsageError
 from realsrt.web.session import PLACES
 
 if TYPE_CHECKING:
-    from realsrt.inference.assemble import RowStore
-    from realsrt.inference.result import Upscaled
     from realsrt.inference.upscaler import Upscaler
-    from realsrt.io.metadata.provenance import Provenance
-    from realsrt.io.picture import Picture
     from realsrt.web.choices import Choices
 
 Tell = Callable[[int, int, float | None], None]
@@ -127,31 +123,6 @@ class Engine:
                 tell(done, total, self.estimate(total - done))
 
         return on_progress
-
-
-def provenance_of(up: Upscaler, choices: Choices, redone: tuple[dict[str, Any], ...] = ()) -> Provenance | None:
-    """What is noted in the file: what the command notes; after it what was redone by hand, if anything was."""
-    from realsrt.io.metadata.provenance import provenance
-
-    if not choices.provenance:
-        return None
-    info, extra = up.model.info, {"regenerated": list(redone)} if redone else {}
-    return provenance(info.source, info.sha256, choices.pixel_options() | extra)
-
-
-def rows_of(
-    up: Upscaler, picture: Picture, choices: Choices, beside: Path, on_progress: Callable[[int, int], None]
-) -> tuple[Upscaled, RowStore]:
-    """Upscale a picture of any size as the command does: rows into a store, whose scratch file is beside `beside`."""
-    from realsrt.inference.assemble import RowStore
-
-    width, height = choices.out_size(picture.width, picture.height)
-    store = RowStore(picture, width, height, beside)
-    try:
-        return up.upscale(picture, choices, on_progress=on_progress, rows=store.add), store
-    except BaseException:
-        store.close()
-        raise
 
 
 def plainly(problem: BaseException, source: Path | None) -> str:

@@ -40,7 +40,7 @@ class RedoPanel:
                         0, 4, 1, step=0.1, label="Temperature", info="0: the likeliest; more: bolder"
                     )
                     self.candidates = slider(1, 6, 3, step=1, label="Candidates", elem_id="candidates")
-                    self.boldest = slider(
+                    self.max_temperature = slider(
                         0, 4, 4, step=0.1, label="Boldest", info="candidates' temperatures rise to this, if higher"
                     )
                     self.seed = gr.Number(0, label="Seed", precision=0, info="another seed, other candidates")
@@ -57,18 +57,18 @@ class RedoPanel:
 
     @property
     def inputs(self) -> list[Any]:
-        return [self.editor, self.where, self.below, self.temperature, self.candidates, self.boldest, self.seed]
+        return [self.editor, self.where, self.below, self.temperature, self.candidates, self.max_temperature, self.seed]
 
     def read(self, version: Version, values: Sequence[Any]) -> tuple[Any, dict[str, Any]]:
         """The region, and the other arguments of `studio.regenerate`. Raises UsageError."""
-        _, where, below, temperature, candidates, boldest, seed = values
+        _, where, below, temperature, candidates, max_temperature, seed = values
         if seed is None or not 0 <= int(seed) < 2**63:
             raise UsageError("the seed is a whole number from 0")
         region = float(below) if where == UNSURE else studio.painted(version, self.layers(values))
-        rises = candidates > 1 and 0 < temperature < boldest
+        rises = candidates > 1 and 0 < temperature < max_temperature
         return region, {
             "temperature": float(temperature), "candidates": int(candidates), "seed": int(seed),
-            "boldest": float(boldest) if rises else None,
+            "max_temperature": float(max_temperature) if rises else None,
         }  # fmt: skip
 
     def layers(self, values: Sequence[Any]) -> list[np.ndarray]:

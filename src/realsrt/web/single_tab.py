@@ -16,7 +16,7 @@ from realsrt.web.options_panel import OptionsPanel, job, quiet
 from realsrt.web.redo_panel import RedoPanel
 from realsrt.web.running import Progress
 from realsrt.web.session import Session
-from realsrt.web.studio import Step
+from realsrt.web.studio import StepPreview
 
 SUFFIXES = [f".{ending}" for ending in PICTURES]
 _EMPTY = (
@@ -184,7 +184,7 @@ class SingleTab:
                     break
                 if isinstance(item, Progress):
                     yield {self.status: words.bar(item, lead)}
-                elif isinstance(item, Step):
+                elif isinstance(item, StepPreview):
                     lead = f"step {item.number} of {item.count} shown"
                     yield {
                         self.stage: gr.update(value=(str(item.before), str(item.after)), visible=True),

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from realsrt.batch.process import provenance_of, read_image, upscale_rows
 from realsrt.errors import ImageError, UsageError
 from realsrt.io import image as imageio
 from realsrt.web import previews
 from realsrt.web.choices import Choices
-from realsrt.web.engine import Cancelled, Engine, named, provenance_of, rows_of
+from realsrt.web.engine import Cancelled, Engine, named
 from realsrt.web.running import Progress, Put, waiting, watched
 from realsrt.web.session import Session, Version
 
@@ -24,7 +25,7 @@ LIVE = 640_000  # input pixels up to which all windows are kept in flight: a pre
 
 
 @dataclass(frozen=True)
-class Step:
+class StepPreview:
     """The picture after a step is ready to be looked at, as a file beside the input's."""
 
     number: int
@@ -50,8 +51,9 @@ def first_look(engine: Engine, session: Session) -> Path:
     return previews.save(shown, session.place("input"))
 
 
-def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Progress | Step | Version]:
-    """Progress, a Step after each step (of pictures up to LIVE), at last the Version, which the session then shows.
+def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Progress | StepPreview | Version]:
+    """Progress, a StepPreview after each step (of pictures up to LIVE), at last the Version, which the session then
+    shows.
 
     Raises ImageError, UsageError, Cancelled; the session then keeps what it had.
     """
@@ -62,19 +64,19 @@ def upscale(engine: Engine, session: Session, choices: Choices) -> Iterator[Prog
     def work(put: Put) -> None:
         with engine.job(stop, waiting(put)):
             put(Progress(0, 0, what="loading"))
-            up, picture = engine.upscaler(choices.model), _read(engine, session)
+            up, target = engine.upscaler(choices.model), source.with_name(choices.target(source))
+            picture = read_image(source, target, choices, choices.files(engine.max_pixels))
             notices = tuple(map(named, picture.notices))
-            _check(session, choices, picture)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             if picture.width * picture.height > LIVE:
-                out, store = rows_of(up, picture, choices, source, on_progress)
-                made = Version(store.picture(), out.confidence, choices, store=store, notices=notices)
+                out, store = upscale_rows(up, picture, choices, source, on_progress)
+                made = Version(out.image, out.confidence, choices, store=store, notices=notices)
             else:
                 made = None
                 for out in up.stream(picture, choices, on_progress=on_progress):
                     made = Version(out.image, out.confidence, choices, out, notices=notices)
                     if out.step < out.num_steps:
-                        put(Step(out.step, out.num_steps, *look(session, made, 0, picture)))
+                        put(StepPreview(out.step, out.num_steps, *look(session, made, 0, picture)))
                 assert made is not None
         put(Progress(1, 1, what="writing the file"))
         if stop.is_set():
@@ -97,7 +99,7 @@ def regenerate(
     temperature: float,
     seed: int,
     candidates: int,
-    boldest: float | None = None,
+    max_temperature: float | None = None,
 ) -> Iterator[Progress | Version]:
     """Redo a region: a bool mask of the output's size, or a number: where confidence is below it. See
     `Upscaler.regenerate`. Raises UsageError, Cancelled."""
@@ -119,13 +121,13 @@ def regenerate(
             up = engine.upscaler(version.choices.model)
             on_progress = engine.watch(stop, lambda done, total, left: put(Progress(done, total, left)))
             out = up.regenerate(
-                version.out, region, temperature=temperature, seed=seed, candidates=candidates, boldest=boldest,
-                on_progress=on_progress,
+                version.out, region, temperature=temperature, seed=seed, candidates=candidates,
+                max_temperature=max_temperature, on_progress=on_progress,
             )  # fmt: skip
         found = out.candidates or (out,)
         box = _bounds(mask)
         note = {"box": list(box), "temperature": temperature, "seed": seed, "candidates": candidates}
-        note |= {} if boldest is None else {"boldest": boldest}
+        note |= {} if max_temperature is None else {"max_temperature": max_temperature}
         if not isinstance(region, np.ndarray):
             note["below"] = region
         made = Version(
@@ -170,7 +172,8 @@ def export(engine: Engine, session: Session, choices: Choices, version: Version)
     made = version.choices.of_file(choices)
     if made not in version.files:
         target = session.place(made.target(session.source))
-        noted = provenance_of(engine.upscaler(made.model), made, version.redone)
+        redone = {"regenerated": list(version.redone)} if version.redone else None
+        noted = provenance_of(engine.upscaler(made.model), made, made.files(), redone)
         notices = imageio.write(target, version.picture, quality=made.quality, strip=made.strip, provenance=noted)
         version.files[made] = target
         version.remarks[target] = tuple(map(named, notices))
@@ -230,14 +233,6 @@ def why_not(session: Session) -> str:
 def _read(engine: Engine, session: Session) -> Picture:
     assert session.source is not None
     return imageio.read(session.source, max_pixels=engine.max_pixels)
-
-
-def _check(session: Session, choices: Choices, picture: Picture) -> None:
-    """Refuse what the format or the disk cannot hold, before the work. Raises ImageError."""
-    assert session.source is not None
-    width, height = choices.out_size(picture.width, picture.height)
-    target = session.source.with_name(choices.target(session.source))
-    imageio.check_result(target, picture, width, height)
 
 
 def _mask(version: Version, region: Any) -> np.ndarray:

@@ -3,13 +3,13 @@
 import os
 
 if log := os.environ.get("REALSRT_WRITE_LOG"):
-    from realsrt.bulk.store import Store
+    from realsrt.bulk.store import OutputStore
 
-    publish = Store.publish
+    publish = OutputStore.publish
 
     def publishing(store, file, name):
         publish(store, file, name)
         with open(log, "a") as written:
             written.write(f"{name}\n")
 
-    Store.publish = publishing
+    OutputStore.publish = publishing

@@ -15,6 +15,7 @@ from PIL import Image, PngImagePlugin
 
 from realsrt.errors import ImageError
 from realsrt.io import image as imageio
+from realsrt.io.metadata import exif as tiffexif
 from realsrt.io.metadata import xmp
 from realsrt.io.metadata.provenance import Provenance, provenance
 from realsrt.io.picture import Picture
@@ -292,7 +293,7 @@ def test_exif_of_big_endian_cameras_in_tiff(tmp_path, bigtiff):
     path = tmp_path / "a.tif"
     pyvips.Image.new_from_array(pixels()).tiffsave(str(path), bigtiff=bigtiff)
     with path.open("r+b") as file:
-        exif.add(file, block, IPTC, 40, 24)
+        tiffexif.add(file, block, IPTC, 40, 24)
     with Image.open(path) as image:
         assert image.getexif()[0x010F] == "Maker"
         assert image.getexif().get_ifd(0x8769)[0xA002] == 40
@@ -315,12 +316,12 @@ def test_mad_directories_give_fewer_tags_and_no_errors(tmp_path):
         for place in rng.integers(6, len(bad), 4):
             bad[place] = rng.integers(256)
         file = io.BytesIO(path.read_bytes())
-        exif.add(file, bytes(bad), IPTC, 40, 24)
-        exif.read(file)
+        tiffexif.add(file, bytes(bad), IPTC, 40, 24)
+        tiffexif.read(file)
         assert len(file.getvalue()) < 500_000
-        exif.read(io.BytesIO(bytes(bad[6:])))
+        tiffexif.read(io.BytesIO(bytes(bad[6:])))
     loop = b"II*\0\x08\0\0\0" + b"\x01\0" + struct.pack("<HHII", 0x8769, 4, 1, 8) + b"\0" * 4
-    assert exif.read(io.BytesIO(loop)) is None
+    assert tiffexif.read(io.BytesIO(loop)) is None
 
 
 def test_floats_outside_their_range_are_refused(tmp_path):

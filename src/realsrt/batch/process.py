@@ -1,0 +1,127 @@
+"""One image, from its file to the files of its result: read → check → upscale, row by row → save → record.
+
+`process_image` is all of it; who reads ahead, shows steps or computes elsewhere takes its parts.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from realsrt.batch.outputs import CONFIDENCE, Files, save
+from realsrt.batch.plan import FileJob
+from realsrt.batch.report import Record, mean_confidence
+from realsrt.inference.options import UpscaleOptions
+from realsrt.io.files import check_place
+from realsrt.io.metadata.provenance import Provenance, provenance
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from realsrt.inference.assemble import RowStore
+    from realsrt.inference.result import Upscaled
+    from realsrt.inference.upscaler import Upscaler
+    from realsrt.io.picture import Picture
+
+Progress = Callable[[int, int], None]
+
+
+class Finished(Protocol):
+    """What is saved of an `Upscaled`, whose fields these are."""
+
+    @property
+    def image(self) -> Any: ...
+    @property
+    def confidence(self) -> "np.ndarray | None": ...
+    @property
+    def window_steps(self) -> "np.ndarray | None": ...
+    @property
+    def steps(self) -> "tuple[Any, ...]": ...
+
+
+def process_image(
+    up: "Upscaler", job: FileJob, options: UpscaleOptions, files: Files, on_progress: Progress | None = None
+) -> Record:
+    """Upscale one file into another. Raises ImageError, UsageError, and whatever `on_progress` raises."""
+    started = time.perf_counter()
+    picture = read_image(job.source, job.target, options, files)
+    out, store = upscale_rows(up, picture, options, job.target, on_progress)
+    try:
+        record, _ = save_image(
+            job, out, files, provenance_of(up, options, files), size=(picture.width, picture.height),
+            seconds=time.perf_counter() - started,
+        )  # fmt: skip
+    finally:
+        store.close()
+    return replace(record, notices=(*picture.notices, *record.notices))
+
+
+def read_image(
+    source: Path, target: PurePath, options: UpscaleOptions, files: Files, *, local: bool = True
+) -> "Picture":
+    """Decode a file whose result can be written: the formats can hold it and, if `local`, the disk has room for it.
+
+    Raises ImageError.
+    """
+    from realsrt.io import image as imageio
+
+    picture = imageio.read(source, max_pixels=files.max_pixels)
+    width, height = options.out_size(picture.width, picture.height)
+    imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
+    if files.confidence:
+        imageio.check_output(target.with_name(target.stem + CONFIDENCE), width, height)
+    if local:
+        check_place(Path(target), width * height * picture.pixels.shape[2], picture.depth)
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+    return picture
+
+
+def upscale_rows(
+    up: "Upscaler", picture: "Picture", options: UpscaleOptions, beside: Path, on_progress: Progress | None = None
+) -> "tuple[Upscaled, RowStore]":
+    """Upscale with the rows in a store, which the caller closes; its scratch file, if any, is beside `beside`."""
+    from realsrt.inference.assemble import RowStore
+
+    store = RowStore(picture, *options.out_size(picture.width, picture.height), beside)
+    try:
+        out = up.upscale(picture, options, on_progress=on_progress, rows=store.add)
+        return replace(out, image=store.picture()), store
+    except BaseException:
+        store.close()
+        raise
+
+
+def save_image(
+    job: FileJob, out: Finished, files: Files, made: Provenance | None, *, size: tuple[int, int], seconds: float,
+    **more: Any,
+) -> tuple[Record, list[Path]]:  # fmt: skip
+    """Write the files of an input of `size`; the record, with what is in `more`, and the files. `seconds`: taken so
+    far. Raises ImageError."""
+    started = time.perf_counter()
+    notices, paths = save(job, out, files, made)
+    record = Record(
+        str(job.source),
+        str(job.target),
+        "done",
+        width=size[0],
+        height=size[1],
+        out_width=out.image.width,
+        out_height=out.image.height,
+        seconds=round(seconds + time.perf_counter() - started, 3),
+        confidence=mean_confidence(out.confidence),
+        steps=None if out.window_steps is None else round(float(out.window_steps.mean()), 3),
+        notices=notices,
+        **more,
+    )
+    return record, paths
+
+
+def provenance_of(
+    up: "Upscaler", options: UpscaleOptions, files: Files, more: Mapping[str, Any] | None = None
+) -> Provenance | None:
+    """What is noted in the files, if anything: the model, the options, and what is in `more`."""
+    info = up.model.info
+    return (
+        provenance(info.source, info.sha256, options.pixel_options() | dict(more or {})) if files.provenance else None
+    )
