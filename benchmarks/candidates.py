@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import degraded
 from torch import Tensor
-from validate import degraded
 
 from realsrt.evaluation import registry
 from realsrt.evaluation.metrics import bootstrap_interval

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 import torch
+from common import degraded
 from torch import Tensor
-from validate import degraded
 
 from realsrt.checkpoint import load_model
 from realsrt.evaluation import registry

@@ -20,7 +20,7 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
         model.super_resolve(lq, num_steps=num_steps or model.config.num_steps, want_confidence=want_confidence)
     counts = counter.get_flop_counts()  # by class of the outermost module that was called
     networks = {
-        "lq_encoder": model.lq_encoder,
+        "trunk": model.trunk,
         "encoder": model.tokenizer.encoder,
         "generator": model.generator,
         "critic": model.critic,

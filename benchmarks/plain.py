@@ -15,6 +15,8 @@ from torch import Tensor
 
 from realsrt.imaging import tiling
 from realsrt.imaging.color import adain
+from realsrt.inference.adapters import Planes
+from realsrt.inference.runner import Runner, WindowSettings
 from realsrt.model import RealSRT
 from realsrt.models.guide import Guide
 from realsrt.sampling.schedules import SCHEDULES, masked_count
@@ -59,10 +61,10 @@ def upscale(model: RealSRT, lq_CHW: Tensor, *, num_steps: int, stride: int = 32)
     _, height, width = lq_CHW.shape
     window, scale = model.config.window, model.config.scale
     tiles = tiling.plan(height, width, window, stride)
-    rows = tiling.mirror_index(-tiles.top, height + tiles.bottom, height)
-    columns = tiling.mirror_index(-tiles.left, width + tiles.right, width)
-    padded = lq_CHW[:, rows][:, :, columns]
-    canvas = torch.zeros(3, padded.shape[1] * scale, padded.shape[2] * scale)
+    settings = WindowSettings(num_steps)
+    view = Runner(model, torch.device("cpu"), torch.float32).view(Planes(lq_CHW), tiles, settings)
+    padded = tiles.top + height + tiles.bottom, tiles.left + width + tiles.right
+    canvas = torch.zeros(3, padded[0] * scale, padded[1] * scale)
     weights = torch.zeros_like(canvas)
     one = tiling.gaussian_weight(window * scale)
     weight = (one[:, None] * one[None]).expand(3, -1, -1)
@@ -70,10 +72,10 @@ def upscale(model: RealSRT, lq_CHW: Tensor, *, num_steps: int, stride: int = 32)
     with written_out_attention():
         for index in range(len(tiles)):
             y, x = tiles.position(index)
-            lq = padded[None, :, y : y + window, x : x + window].contiguous()
-            guide = model.guide(lq)
+            windows = view.window(tiles, index)
+            guide = model.guide(windows.lq, windows.ground)
             tokens, _ = window_ids(model, guide, num_steps)
-            image = adain(model.decode(tokens, guide), lq)[0]
+            image = adain(model.decode(tokens, guide), windows.lq)[0]
             at = (slice(None), slice(y * scale, (y + window) * scale), slice(x * scale, (x + window) * scale))
             canvas[at] += image * weight
             weights[at] += weight

@@ -8,8 +8,9 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from validate import confidence_panel, save_sheet, to_tensor
+from validate import confidence_panel, save_sheet
 
+from realsrt.evaluation.pairing import load as to_tensor
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.inference.upscaler import Upscaler
 

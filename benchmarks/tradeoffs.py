@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import degraded, to_8bit
 from torch import Tensor
-from validate import degraded, to_8bit
 
 import realsrt
 from realsrt.evaluation import registry

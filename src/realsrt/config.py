@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from realsrt.errors import CheckpointError
 from realsrt.models.control import EncoderControlConfig, FeatureControlConfig
-from realsrt.models.guide import LQEncoderConfig
 from realsrt.models.quantizer import QuantizerConfig
 from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
 from realsrt.models.tokenizer import VQGANConfig
 from realsrt.models.transformer import TransformerConfig
+from realsrt.models.trunk import TrunkConfig
 
 TokenizerConfig = VQGANConfig | ResidualTokenizerConfig
 ControlConfig = EncoderControlConfig | FeatureControlConfig
@@ -25,11 +25,12 @@ Refine = Literal["dense", "sparse"]
 class ModelConfig:
     """Parts of a model and the settings it is used with by default.
 
-    ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels. ``stride``: of
-    windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and ``sampling.SCHEDULES``.
-    ``blend``: the weight of a window towards its border, the paper's Gaussian or one that falls to nothing.
-    ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean confidence from
-    which on a window takes no further step; 1 = it takes all.
+    ``trunk``: restores the input first; without one decoding starts from the bicubic enlargement, and there is no
+    picture after 0 steps. ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels.
+    ``stride``: of windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and
+    ``sampling.SCHEDULES``. ``blend``: the weight of a window towards its border, the paper's Gaussian or one that falls
+    to nothing. ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean
+    confidence from which on a window takes no further step; 1 = it takes all.
     """
 
     preset: str
@@ -37,7 +38,7 @@ class ModelConfig:
     generator: TransformerConfig
     critic: TransformerConfig
     control: ControlConfig
-    lq_encoder: LQEncoderConfig | None = None
+    trunk: TrunkConfig | None = None
     critic_head: Literal["linear", "code"] = "linear"
     scale: int = 4
     window: int = 64
@@ -133,13 +134,13 @@ __all__ = [
     "ControlConfig",
     "EncoderControlConfig",
     "FeatureControlConfig",
-    "LQEncoderConfig",
     "ModelConfig",
     "QuantizerConfig",
     "Refine",
     "ResidualTokenizerConfig",
     "TokenizerConfig",
     "TransformerConfig",
+    "TrunkConfig",
     "VQGANConfig",
     "from_dict",
     "to_dict",

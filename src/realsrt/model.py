@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from realsrt.config import ModelConfig
-from realsrt.models.guide import Guide, enlarge, tokens_from_map
+from realsrt.models.guide import Ground, Guide, enlarge, tokens_from_map
 from realsrt.models.heads import CodeCritic, Critic, Generator
 from realsrt.models.passes import CachedDecoder
 from realsrt.models.transformer import Condition, Transformer
@@ -47,7 +47,7 @@ class RealSRT(nn.Module):
         super().__init__()
         self.config = config
         self.info = info or CheckpointInfo()
-        self.lq_encoder = config.lq_encoder.build() if config.lq_encoder else None
+        self.trunk = config.trunk.build() if config.trunk else None
         self.tokenizer = config.tokenizer.build()
         self.generator = Generator(config.generator)
         self.critic = (Critic if config.critic_head == "linear" else CodeCritic)(config.critic)
@@ -69,10 +69,16 @@ class RealSRT(nn.Module):
     def needs_token_condition(self) -> bool:
         return "tokens" in (self.config.generator.condition, self.config.critic.condition)
 
-    def guide(self, lq_BCHW: Tensor) -> Guide:
-        """Everything that is computed once from windows of the low-quality picture, RGB in [0,1]."""
-        up = enlarge(lq_BCHW, self.config.scale)
-        features = self.lq_encoder(lq_BCHW) if self.lq_encoder is not None else None
+    def guide(self, lq_BCHW: Tensor, ground: Ground | None = None, denoise: float | None = None) -> Guide:
+        """Everything that is computed once from windows of the low-quality picture, RGB in [0,1].
+
+        ``ground``: what the trunk found in the whole picture, cut like the windows; without it the trunk looks at each
+        window by itself. ``denoise``: its strength, 0 to 1; None: as it finds right."""
+        if self.trunk is None:
+            up = enlarge(lq_BCHW, self.config.scale)
+            ids = self.tokenizer.encode(up).flatten(1) if self.needs_token_condition else None
+            return Guide(lq_BCHW, up, None, ids)
+        features, up = ground or self.trunk(lq_BCHW, denoise)
         guide = Guide(lq_BCHW, up, features)
         if not self.needs_token_condition:
             return guide
@@ -180,9 +186,11 @@ class RealSRT(nn.Module):
         temperature: float = 0.0,
         sparse: bool = False,
         exit_confidence: float | None = None,
+        denoise: float | None = None,
     ) -> SuperResolved:
-        """One batch of windows (B,3,H,W), RGB in [0,1]: generate (see :meth:`iterate`), then decode under control."""
-        guide = self.guide(lq_BCHW)
+        """One batch of windows (B,3,H,W), RGB in [0,1]: generate (see :meth:`iterate`), then decode under control.
+        ``denoise``: see :meth:`guide`."""
+        guide = self.guide(lq_BCHW, denoise=denoise)
         steps = tuple(
             self.iterate(
                 guide,

@@ -8,15 +8,17 @@ import torch
 from realsrt.config import (
     EncoderControlConfig,
     FeatureControlConfig,
-    LQEncoderConfig,
     ModelConfig,
     QuantizerConfig,
     ResidualTokenizerConfig,
     TransformerConfig,
+    TrunkConfig,
     VQGANConfig,
 )
 from realsrt.errors import UsageError
 from realsrt.model import RealSRT
+from realsrt.models.srvgg import SRVGGConfig
+from realsrt.models.trunk import EstimatorConfig
 
 
 def base() -> ModelConfig:
@@ -34,7 +36,7 @@ def base() -> ModelConfig:
 
 def small() -> ModelConfig:
     """The embedded model: continuous condition, tokens for what the input lacks, everything on the input's grid."""
-    features, dim = 48, 32
+    features, dim = 64, 32
     transformer = TransformerConfig(
         codes=512,
         code_dim=dim,
@@ -50,15 +52,15 @@ def small() -> ModelConfig:
     )
     return ModelConfig(
         preset="small",
-        tokenizer=ResidualTokenizerConfig(features=features, tokens="texture"),
+        tokenizer=ResidualTokenizerConfig(features=features),
         generator=transformer,
         critic=replace(transformer, depth=2, masked_input=False),
         control=FeatureControlConfig(features=features, fine_blocks=6),
-        lq_encoder=LQEncoderConfig(features, blocks=6),
+        trunk=TrunkConfig(),
         critic_head="code",
         num_steps=2,
         stride=56,
-        color_fix="wavelet",
+        color_fix="none",
         blend="taper",
         refine="sparse",
     )
@@ -82,7 +84,6 @@ def small_f16() -> ModelConfig:
     tokenizer = ResidualTokenizerConfig(
         token_width=width,
         token_blocks=1,
-        tokens="texture",
         token_fold=4,
         quantizer=QuantizerConfig(512, dim, normalize=True, decay=0.97, restart_below=0.3, groups=groups),
     )
@@ -97,20 +98,20 @@ def small_f16() -> ModelConfig:
 
 
 def tiny() -> ModelConfig:
-    """``small`` shrunk until a test takes milliseconds."""
+    """``small`` shrunk until a test takes milliseconds, and with a decoder that is heard from the start."""
     transformer = replace(
-        small().generator, codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=1, condition_dim=32
+        small().generator, codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=1, condition_dim=64
     )
     quantizer = QuantizerConfig(16, 8, normalize=True, decay=0.9, restart_below=0.3)
     return replace(
         small(),
         preset="tiny",
         num_steps=4,
-        tokenizer=ResidualTokenizerConfig(8, 16, 16, 16, 1, 1, 1, quantizer=quantizer),
+        tokenizer=ResidualTokenizerConfig(16, 16, 16, 16, 1, 1, 1, quantizer=quantizer, start=0.1),
         generator=transformer,
         critic=replace(transformer, masked_input=False),
-        control=FeatureControlConfig(features=8, latent=16, width=16, blocks=1, fine_blocks=1),
-        lq_encoder=LQEncoderConfig(8, blocks=1),
+        control=FeatureControlConfig(features=16, latent=16, width=16, blocks=1, fine_blocks=1),
+        trunk=TrunkConfig(SRVGGConfig(16, 2), EstimatorConfig(8)),
     )
 
 
@@ -130,7 +131,7 @@ def tiny_paper() -> ModelConfig:
 
 def small_coarse_control() -> ModelConfig:
     """``small`` with control on the token grid alone."""
-    return replace(small(), preset="small_coarse_control", control=FeatureControlConfig(features=48))
+    return replace(small(), preset="small_coarse_control", control=FeatureControlConfig(features=64))
 
 
 def small_token_condition() -> ModelConfig:
@@ -140,11 +141,11 @@ def small_token_condition() -> ModelConfig:
     return replace(config, preset="small_token_condition", generator=generator, critic=critic)
 
 
-def small_residual_tokens() -> ModelConfig:
-    """``small`` with tokens that hold all that the very input lacks, its noise included: the first weights."""
+def small_texture_tokens() -> ModelConfig:
+    """``small`` with tokens of what plain shrinking takes from the target, whatever the input is."""
     config = small()
     assert isinstance(config.tokenizer, ResidualTokenizerConfig)
-    return replace(config, preset="small_residual_tokens", tokenizer=replace(config.tokenizer, tokens="residual"))
+    return replace(config, preset="small_texture_tokens", tokenizer=replace(config.tokenizer, tokens="texture"))
 
 
 def small_plain_tokens() -> ModelConfig:
@@ -170,7 +171,7 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {"base": base, "small": small, "
 VARIANTS: dict[str, Callable[[], ModelConfig]] = {
     "small_coarse_control": small_coarse_control,
     "small_token_condition": small_token_condition,
-    "small_residual_tokens": small_residual_tokens,
+    "small_texture_tokens": small_texture_tokens,
     "small_plain_tokens": small_plain_tokens,
     "small_linear_critic": small_linear_critic,
     "small_shared_trunk": small_shared_trunk,

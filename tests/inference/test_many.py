@@ -100,6 +100,6 @@ def test_a_picture_that_the_model_fails_on_takes_no_other_along(up, monkeypatch,
 
 def test_options_are_checked(up):
     with pytest.raises(UsageError, match="steps"):
-        list(up.upscale_many(pictures(), steps=0, return_errors=True))
+        list(up.upscale_many(pictures(), steps=-1, return_errors=True))
     with pytest.raises(TypeError):
         list(up.upscale_many(pictures(), stepz=1))

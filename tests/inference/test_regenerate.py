@@ -103,16 +103,16 @@ def test_it_is_the_picture_that_these_tokens_make():
     up, before = made(), result(color_fix="none")
     out = up.regenerate(before, (0, 0, 360, 288), seed=5)
     job = before.origin.job
-    from realsrt.imaging import tiling
     from realsrt.inference.assemble import ImageAssembler
     from realsrt.inference.runner import WindowResult
 
+    view = up._runner.view(job.inputs[0], job.tiles, job.settings)
     mosaic = ImageAssembler(job, 2, job.inputs[0])
     with torch.inference_mode():
         for index in range(len(job.tiles)):
-            window = job.inputs[0].pick(*tiling.window_at(job.tiles, index))[None]
+            window = view.window(job.tiles, index)
             ids = torch.from_numpy(out.ids[index].astype(np.int64)).flatten()[None]
-            image = up.model.decode(ids, up.model.guide(window))
+            image = up.model.decode(ids, up.model.guide(window.lq, window.ground))
             mosaic.add([WindowResult(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)])
     expected = job.pack([mosaic.finish().planes])
     assert np.abs(expected.astype(int) - out.image).max() <= 1

@@ -89,7 +89,7 @@ def with_header(weights, path, change):
         ("generator", "width", 10**9),
         ("generator", "groups", 10**6),
         ("tokenizer", "body_blocks", 10**7),
-        ("lq_encoder", "blocks", 10**7),
+        ("trunk.network", "convs", 10**7),
         (None, "window", 10**6),
         (None, "window", 0),
         (None, "stride", 0),
@@ -99,7 +99,10 @@ def with_header(weights, path, change):
 )
 def test_models_larger_than_their_file_are_not_built(weights, tmp_path, part, name, value):
     def change(header):
-        (header["config"][part] if part else header["config"])[name] = value
+        table = header["config"]
+        for key in part.split(".") if part else ():
+            table = table[key]
+        table[name] = value
 
     assert name in message(with_header(weights, tmp_path / "evil.safetensors", change))
 

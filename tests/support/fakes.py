@@ -33,10 +33,12 @@ class Fake(torch.nn.Module):
             blend="gaussian",
             confidence_exit=1.0,
             preset="fake",
+            trunk=None,
             generator=SimpleNamespace(position="rope"),
         )
         self.config = SimpleNamespace(**(defaults | config))
         self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.trunk = None
         self.batches, self.rngs, self.precise, self.refined = [], [], [], []
 
     def guide(self, lq):

@@ -64,9 +64,12 @@ def test_a_discriminator_learns_from_every_part(photos, tmp_path, init):
 
 def test_split_keeps_order_and_knows_the_whole():
     lq, gt = torch.arange(6.0).view(6, 1, 1, 1), torch.arange(6.0).view(6, 1, 1, 1) + 10
-    parts = Batch(lq, gt, tuple(range(6))).split(3)
+    has_teacher = torch.tensor([True, False] * 3)
+    parts = Batch(lq, gt, tuple(range(6)), gt + 10, has_teacher).split(3)
     assert [part.lq.flatten().tolist() for part in parts] == [[0, 1], [2, 3], [4, 5]]
     assert [part.seeds for part in parts] == [(0, 1), (2, 3), (4, 5)]
+    assert [part.teacher.flatten().tolist() for part in parts] == [[20, 21], [22, 23], [24, 25]]
+    assert all(part.has_teacher.tolist() == [True, False] for part in parts)
     assert all(part.whole == tuple(range(6)) and len(part.gt) == 2 for part in parts)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 pytest.importorskip("accelerate")
 
 from realsrt.errors import UsageError
-from realsrt.training.data import Pictures, _detail, _detail_map, derive_seed, orient, seeded
+from realsrt.training.data import Pictures, derive_seed, detail, detail_map, orient, seeded
 from realsrt.training.sources import Entry
 
 
@@ -90,13 +90,13 @@ def test_pixels_of_other_ranks_are_not_decoded(sources, monkeypatch):
 def test_the_detail_map_is_the_mean_step():
     pixels = np.random.default_rng(0).integers(0, 255, (3, 128, 96), np.uint8)
     pixels[:, :, 48:] //= 16
-    table = _detail_map(pixels)
+    table = detail_map(pixels)
     green = pixels[1, ::2, ::2].astype(float)
     for top, left, size in ((16, 16, 32), (32, 64, 32), (64, 0, 48)):
         part = green[top // 2 : (top + size) // 2, left // 2 : (left + size) // 2]
         expected = np.abs(np.diff(part, axis=0)).mean() + np.abs(np.diff(part, axis=1)).mean()
-        assert _detail(table, top, left, size) == pytest.approx(expected, rel=0.1)
-    assert _detail(_detail_map(np.full((3, 41, 33), 9, np.uint8)), 5, 1, 32) == 0
+        assert detail(table, top, left, size) == pytest.approx(expected, rel=0.1)
+    assert detail(detail_map(np.full((3, 41, 33), 9, np.uint8)), 5, 1, 32) == 0
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,19 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from support.launch import train_on_two
 
 pytest.importorskip("accelerate")
 
 from realsrt.degradations import PROTOCOLS, degrade_seeded
+from realsrt.models.srvgg import SRVGGConfig
 from realsrt.training.config import make_config
 from realsrt.training.loop import train
 from realsrt.training.pairs import build_pool
+from realsrt.training.teach import TeachConfig, teach
+from realsrt.training.teacher import Teacher
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -60,6 +64,26 @@ def test_batches_wait_for_nothing(photos):
         batches = [pool.batch(step, 64) for step in range(1, 9)]
     assert all(b.gt.device.type == "cuda" and 0 < float(b.lq.mean()) < 1 for b in batches)
     pool.close()
+
+
+def test_recorded_pairs_and_a_teacher_wait_for_nothing(photos, tmp_path):
+    """Recorded on the CPU, then read beside photographs that the same teacher sees on the GPU, in half precision."""
+    network, taught = tmp_path / "net.safetensors", tmp_path / "taught.tar"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(SRVGGConfig(channels=8, convs=2).build().state_dict(), network)
+    teach(TeachConfig((photos,), taught, network, 6, tile=128), device=torch.device("cpu"))
+    options = {"data": (photos,), "pairs": (str(taught),), "teacher": network, "tile": 128}
+    config = make_config("tokenizer", batch=8, pool=16, refresh=4, max_steps=1, **options)
+    pool = build_pool(config, scale=4, device=torch.device("cuda"))
+    pool.batch(0, 64)
+    with no_waiting():
+        batches = [pool.batch(step, 64) for step in range(1, 9)]
+    assert all(batch.has_teacher.all() and batch.teacher.shape == batch.gt.shape for batch in batches)
+    pool.close()
+    exact, half = (Teacher(network, device=device) for device in ("cpu", "cuda"))
+    lq = (smooth(20) * 255).round().byte()
+    assert (exact(lq).int() - half(lq).cpu().int()).abs().max() <= 1
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")

@@ -7,7 +7,7 @@ import torch
 pytest.importorskip("accelerate")
 
 from realsrt.training.data import orient
-from realsrt.training.pair_pool import PairPool, gather_crops
+from realsrt.training.pair_pool import PairPool, Pairs, gather_crops
 
 SCALE, TILE = 4, 64
 
@@ -21,7 +21,7 @@ def coordinates(number: int):
 
 def many(numbers):
     lqs, gts = zip(*map(coordinates, numbers), strict=True)
-    return torch.stack(lqs), torch.stack(gts)
+    return Pairs(torch.stack(lqs), torch.stack(gts))
 
 
 @pytest.fixture

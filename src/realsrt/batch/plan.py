@@ -75,16 +75,21 @@ def plan_batch(
 def take_shard(jobs: Sequence[FileJob], output: str | os.PathLike[str], shard: str) -> list[FileJob]:
     """The jobs of shard "i/n", i from 0 to n-1: each job is in one. Which one follows from the target's name within the
     output folder alone, so pictures that come or go move no others. Raises UsageError."""
-    first, _, second = shard.partition("/")
-    if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
-        raise UsageError(f"--shard takes i/n with i from 0 to n-1, such as 0/4, not '{shard}'")
-    number, count = int(first), int(second)
+    number, count = shard_numbers(shard)
 
     def place(job: FileJob) -> int:
         key = os.fsencode(Path(os.path.relpath(job.target, output)).as_posix())
         return int.from_bytes(hashlib.sha256(key).digest()[:8]) % count
 
     return [job for job in jobs if place(job) == number]
+
+
+def shard_numbers(shard: str) -> tuple[int, int]:
+    """(i, n) of "i/n". Raises UsageError."""
+    first, _, second = shard.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        raise UsageError(f"--shard takes i/n with i from 0 to n-1, such as 0/4, not '{shard}'")
+    return int(first), int(second)
 
 
 def output_name(source: Path, suffix: str, ext: str) -> str:

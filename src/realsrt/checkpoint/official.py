@@ -110,8 +110,10 @@ def load_official(path: Path) -> RealSRT:
     return from_state(presets.base(), state, info, str(path))
 
 
-def read_pickle(path: Path) -> dict[str, Tensor]:
-    """``params_ema`` of a pickled checkpoint, unpickled with torch's weights-only reader."""
+def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[str, Tensor]:
+    """The first there is of ``names`` in a pickled checkpoint, unpickled with torch's weights-only reader.
+
+    Raises CheckpointError."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # torch raises nearly anything on damaged files
@@ -123,7 +125,8 @@ def read_pickle(path: Path) -> dict[str, Tensor]:
                 ) from None
             reason = "neither a torch archive nor pickled tensors"
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); download it again") from None
-    params = content.get("params_ema") if isinstance(content, dict) else None
+    found = [content[name] for name in names if name in content] if isinstance(content, dict) else []
+    params = found[0] if found else None
     if not isinstance(params, dict):
-        raise CheckpointError(f"{path} has no 'params_ema'; is it the authors' net_g file?")
+        raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?")
     return params

@@ -4,7 +4,7 @@ Legend: B windows (any number), n side of a window in input pixels, N tokens, s 
 has the id ``codes``, the number of codes.
 
 * guide.onnx: lq (B,3,n,n), RGB in [0,1] → what the others take beside it: up (B,3,sn,sn), features, cond_ids, as far as
-  the model has them
+  the model has them; a trunk has one denoising strength, chosen at the export
 * generator.onnx: ids (B,N) int64, mask (B,N) True = predicted, the guide's → choice (B,N), the likeliest codes
 * critic.onnx: ids, the guide's → confidence (B,N) in [0,1], high = believable
 * decoder.onnx: ids, the guide's → image (B,3,sn,sn), not clamped
@@ -44,13 +44,17 @@ class _OnnxPart(nn.Module):
     def _guide(self, lq: Tensor, rest: Sequence[Tensor]) -> Guide:
         left = iter(rest)
         up = next(left)
-        features = next(left) if self.model.lq_encoder is not None else None
+        features = next(left) if self.model.trunk is not None else None
         return Guide(lq, up, features, next(left) if self.model.needs_token_condition else None)
 
 
 class _GuidePart(_OnnxPart):
+    def __init__(self, model: RealSRT, denoise: float) -> None:
+        super().__init__(model)
+        self.denoise = None if model.trunk is None else denoise
+
     def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
-        guide = self.model.guide(lq)
+        guide = self.model.guide(lq, denoise=self.denoise)
         return tuple(x for x in (guide.up, guide.features, guide.ids) if x is not None)
 
 
@@ -78,10 +82,10 @@ PARTS: dict[str, tuple[type[_OnnxPart], tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
-def export(model: RealSRT, folder: Path) -> list[Path]:
+def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     """Write ``guide``, ``generator``, ``critic`` and ``decoder`` as .onnx and ``realsrt.json`` (how to join them) into
-    `folder`, each checked against PyTorch on a random window. Raises UsageError without the extra, RealSRTError if a
-    part computes something else."""
+    `folder`, each checked against PyTorch on a random window. `denoise`: strength of the trunk, 0 to 1.
+    Raises UsageError without the extra, RealSRTError if a part computes something else."""
     try:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
@@ -94,13 +98,13 @@ def export(model: RealSRT, folder: Path) -> list[Path]:
     lq = torch.rand(2, 3, window, window, generator=rng)
     with torch.inference_mode():
         ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
-        extra = _GuidePart(model)(lq)
+        extra = _GuidePart(model, denoise)(lq)
     lq, ids = lq.clone(), ids.clone()
     extra = tuple(x.clone() for x in extra)
     names = _guide_names(model)
     mask = torch.rand(ids.shape, generator=rng) < 0.5
     given = {"ids": ids, "mask": mask}
-    paths = [_write(_GuidePart(model), (lq,), ["lq"], names, folder / "guide.onnx")]
+    paths = [_write(_GuidePart(model, denoise), (lq,), ["lq"], names, folder / "guide.onnx")]
     for name, (part, wants, outputs) in PARTS.items():
         inputs = (*(given[want] for want in wants), lq, *extra)
         paths.append(_write(part(model), inputs, [*wants, "lq", *names], list(outputs), folder / f"{name}.onnx"))
@@ -112,6 +116,7 @@ def export(model: RealSRT, folder: Path) -> list[Path]:
         "tokens": ids.shape[1],
         "codes": model.config.generator.codes,
         "steps": model.config.num_steps,
+        "denoise": None if model.trunk is None else denoise,
         "masked_after_step": {
             str(total): [
                 masked_count(SCHEDULES[model.config.schedule], ids.shape[1], t + 1, total) for t in range(total)
@@ -126,7 +131,7 @@ def export(model: RealSRT, folder: Path) -> list[Path]:
 
 
 def _guide_names(model: RealSRT) -> list[str]:
-    features = ["features"] if model.lq_encoder is not None else []
+    features = ["features"] if model.trunk is not None else []
     return ["up", *features, *(["cond_ids"] if model.needs_token_condition else [])]
 
 

@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, UnknownCommandError
 
 import realsrt
 from realsrt.batch.report import one_line
-from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, tools, train, upscale, visualize, web
+from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, teach, tools, train, upscale, visualize, web
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
 
@@ -33,6 +33,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
+    app.command(teach.teach)
     app.command(serve.serve)
     app.command(web.web)
     app.command(tools.models)

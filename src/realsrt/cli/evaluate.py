@@ -40,8 +40,8 @@ def evaluate(
     metrics: Annotated[
         str,
         option(
-            help="Names with commas: psnr, psnr_y, ssim, ms_ssim, squeeze, squeeze_held_out, niqe; by pyiqa: lpips, "
-            "dists, pyiqa_niqe, musiq, clipiqa, maniqa."
+            help="Names with commas: psnr, psnr_y, ssim, ms_ssim, squeeze, squeeze_held_out, lite, niqe; by pyiqa: "
+            "lpips, dists, pyiqa_niqe, musiq, clipiqa, maniqa."
         ),
     ] = "psnr,psnr_y,ssim",
     suffix: Annotated[str, option(help="What results have after the target's name: _x4 for a_x4.png and a.png.")] = "",

@@ -44,12 +44,13 @@ def export(
         str, Parameter(name=["--model-name", "-n"], help="An embedded model, or hf:org/repo.")
     ] = "small",
     model_path: Annotated[str | None, Parameter(help="A weight file in its place.")] = None,
+    denoise: Annotated[float, Parameter(help="Denoising strength of the trunk, 0 to 1; fixed in the files.")] = 0.5,
 ) -> int:
     """Write a model's parts as ONNX files, each checked against PyTorch (extra: onnx). See docs/export.md."""
     from realsrt.checkpoint import load_model
     from realsrt.checkpoint.onnx import export as export_model
 
-    for path in export_model(load_model(model_path or model_name), folder):
+    for path in export_model(load_model(model_path or model_name), folder, denoise=denoise):
         print(path)
     return 0
 

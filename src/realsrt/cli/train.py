@@ -9,7 +9,7 @@ from docstring_parser import parse_from_object
 
 from realsrt.errors import UsageError
 
-HELP = "Train one stage: tokenizer, generator, critic or control."
+HELP = "Train one stage: strength, tokenizer, generator, critic or control."
 _UNSET = ("init", "max_steps")  # the user's alone
 
 
@@ -26,7 +26,7 @@ def command() -> Callable[..., int]:
         raise UsageError(f"training needs {problem.name}: pip install 'realsrt[train]'") from problem
 
     options = _options(training.TrainConfig, training.stage_defaults())
-    stages = Literal["tokenizer", "generator", "critic", "control"]
+    stages = Literal["strength", "tokenizer", "generator", "critic", "control"]
 
     def train(stage: str, /, *, options: Any) -> int:
         print(f"weights: {run(training.make_config(stage, **vars(options)))}")

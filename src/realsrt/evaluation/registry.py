@@ -6,6 +6,7 @@ Shape suffixes: B batch, C channels, H W pixels, F features.
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.evaluation import metrics
+from realsrt.evaluation.lite import lite_distance, load_lite
 from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window, niqe
 from realsrt.losses import load_squeeze_features
 from realsrt.models.features import TAPS, squeeze_distance
@@ -58,6 +60,7 @@ KNOWN = {
     "ms_ssim": _Kind(True, True),
     "squeeze": _Kind(False, True),
     "squeeze_held_out": _Kind(False, True),
+    "lite": _Kind(False, True),
     "niqe": _Kind(False, False, 3),
     "lpips": _Kind(False, True, pyiqa="lpips"),
     "dists": _Kind(False, True, pyiqa="dists"),
@@ -91,8 +94,8 @@ def build(
 ) -> list[Metric]:
     """Metrics ready to measure. `features`: the SqueezeNet file; None looks in a checkout's recipes.
 
-    SqueezeNet and pyiqa's networks run on `device`, all else on the CPU. Raises UsageError when something that a metric
-    needs is missing, CheckpointError for a bad file.
+    Metrics that are networks run on `device`, all else on the CPU. Raises UsageError when something that a metric needs
+    is missing, CheckpointError for a bad file.
     """
     simple = {"psnr": metrics.psnr, "psnr_y": metrics.psnr_y, "ssim": metrics.ssim, "ms_ssim": metrics.ms_ssim}
     if unknown := [tap for tap in trained_taps if tap not in TAPS]:
@@ -110,6 +113,8 @@ def build(
             if not (taps := TAPS if name == "squeeze" else held_out):
                 raise UsageError("squeeze_held_out has no layer left: all of them are named as trained")
             measure = _measure(lambda x, y, taps=taps, net=squeezenet: squeeze_distance(net, x, y, taps), device)
+        elif name == "lite":
+            measure = _measure(partial(lite_distance, load_lite().to(device)), device)
         elif name == "niqe":
             model = niqe_model or load_niqe(NIQE)
             measure = _measure(lambda x, _, model=model: niqe(x, model), "cpu")

@@ -21,7 +21,7 @@ from realsrt.imaging.resize import Taps, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
 from realsrt.inference.request import UpscaleRequest
-from realsrt.inference.runner import WindowResult
+from realsrt.inference.runner import View, WindowResult
 from realsrt.io.atomic import temporary_beside
 from realsrt.io.picture import Picture
 
@@ -156,6 +156,7 @@ class ImageAssembler:
             )
         resizer = Resizer((height * job.scale, width * job.scale), job.out_hw, source.alpha, self._keep)
         finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=resizer.add)
+        self.add_rows = finisher.add
         self._image = tiling.Blender(job.tiles, 3, window * job.scale, taper=job.taper, sink=finisher.add)
         self._map = None
         if job.settings.confidence:
@@ -186,9 +187,9 @@ class ImageAssembler:
     @torch.inference_mode()
     def finish(self) -> Blended:
         """The picture, once every window is in."""
-        job, steps = self._job, np.array(self._steps)
-        if len(steps) != len(job.tiles):
-            raise ValueError(f"only {len(steps)} of {len(job.tiles)} windows were added")
+        job, steps = self._job, np.array(self._steps or [0] * len(self._job.tiles))
+        if self._step and len(self._steps) != len(job.tiles):
+            raise ValueError(f"only {len(self._steps)} of {len(job.tiles)} windows were added")
         ids = np.stack(self._ids) if self._ids else None
         return Blended(self._whole, self._confidence(), ids, self._step, steps)
 
@@ -208,6 +209,17 @@ def joined(results: list[Blended]) -> list[Blended]:
     if len(planes) != len(results):
         return results
     return [replace(result, planes=p) for result, p in zip(results, transparency.joined(planes), strict=False)]
+
+
+def base_picture(job: UpscaleRequest, view: View, mosaic: ImageAssembler, count: Callable[[int], object]) -> Blended:
+    """The picture of a job of 0 steps: what the trunk makes of its input. `count` is told how many rows of windows are
+    done."""
+    assert view.trunk is not None
+    rows, strips = len(job.tiles.ys), view.trunk.strips
+    for number, (first, strip) in enumerate(view.trunk.base_strips()):
+        mosaic.add_rows(first, strip)
+        count(rows * (number + 1) // strips - rows * number // strips)
+    return mosaic.finish()
 
 
 class RowStore:

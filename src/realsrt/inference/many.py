@@ -7,15 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from realsrt.errors import RealSRTError
-from realsrt.imaging import tiling
-from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Blended, ImageAssembler
+from realsrt.inference.assemble import Blended, ImageAssembler, base_picture
 from realsrt.inference.request import UpscaleRequest
-from realsrt.inference.runner import Runner
+from realsrt.inference.runner import Runner, View, Windows
 
 Finish = Callable[[UpscaleRequest, list[Blended]], Any]
 
@@ -23,12 +18,12 @@ Finish = Callable[[UpscaleRequest, list[Blended]], Any]
 class _WindowSlot:
     """Where one window comes from and belongs."""
 
-    def __init__(self, under_way: _UnderWay, source: Planes | Pixels, mosaic: ImageAssembler, index: int) -> None:
+    def __init__(self, under_way: _UnderWay, view: View, mosaic: ImageAssembler, index: int) -> None:
         self.under_way, self.mosaic, self.index = under_way, mosaic, index
-        self._source = source
+        self._view = view
 
-    def window(self) -> Tensor:
-        return self._source.pick(*tiling.window_at(self.under_way.job.tiles, self.index))
+    def window(self) -> Windows:
+        return self._view.window(self.under_way.job.tiles, self.index)
 
 
 class _UnderWay:
@@ -37,17 +32,28 @@ class _UnderWay:
     def __init__(self, job: UpscaleRequest | None, error: RealSRTError | None = None) -> None:
         self._job, self.error = job, error
         self._mosaics = [ImageAssembler(job, job.settings.num_steps, source) for source in job.inputs] if job else []
-        self.waiting = len(self._mosaics) * len(job.tiles) if job else 0
+        self.waiting = len(self._mosaics) * len(job.tiles) if job and job.settings.num_steps else 0
 
     @property
     def job(self) -> UpscaleRequest:
         assert self._job is not None
         return self._job
 
-    def places(self) -> Iterator[_WindowSlot]:
-        for source, mosaic in zip(self.job.inputs if self._job else (), self._mosaics, strict=True):
+    def places(self, runner: Runner) -> Iterator[_WindowSlot]:
+        """Where its windows belong; none where it has failed or has none."""
+        if self._job is None:
+            return
+        for source, mosaic in zip(self.job.inputs, self._mosaics, strict=True):
+            try:
+                view = runner.view(source, self.job.tiles, self.job.settings)
+                if not self.job.settings.num_steps:
+                    base_picture(self.job, view, mosaic, lambda _: None)
+                    continue
+            except RealSRTError as error:
+                self.fail(error)
+                return
             for index in range(len(self.job.tiles)):
-                yield _WindowSlot(self, source, mosaic, index)
+                yield _WindowSlot(self, view, mosaic, index)
 
     def fail(self, error: RealSRTError) -> None:
         self.error, self.waiting = error, 0
@@ -66,7 +72,7 @@ def run_many(
     size = runner.batch_size(max_minibatch)
     for job in jobs:
         queue.append(_UnderWay(None, job) if isinstance(job, RealSRTError) else _UnderWay(job))
-        for place in queue[-1].places():
+        for place in queue[-1].places(runner):
             batch.append(place)
             if len(batch) >= size:
                 _fly(batch, runner)
@@ -86,7 +92,7 @@ def _fly(batch: list[_WindowSlot], runner: Runner) -> None:
         return
     settings = batch[0].under_way.job.settings
     try:
-        flight = runner.start(list(range(len(batch))), torch.stack([place.window() for place in batch]), settings)
+        flight = runner.start(list(range(len(batch))), Windows.joined([place.window() for place in batch]), settings)
         for _ in range(1, settings.num_steps):
             flight.advance(decode=False)
         results = flight.advance()

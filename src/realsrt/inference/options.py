@@ -34,7 +34,9 @@ class UpscaleOptions:
     stride: int | None = None
     """Input pixels from window to window (less: smoother, slower)."""
     steps: int | None = None
-    """Generation steps; the model's own if not given."""
+    """Generation steps; 0 = the base picture, without tokens (fastest). The model's own if not given."""
+    denoise: float | Literal["auto"] = "auto"
+    """Denoising strength, 0 (mild, keeps texture) to 1 (strong); auto: what suits the image."""
     refine: Refine | None = None
     """From the second step on, compute masked tokens only (sparse: faster) or all (dense); the model's own."""
     confidence_exit: float | None = None
@@ -63,12 +65,14 @@ class UpscaleOptions:
             raise UsageError(f"outscale must be above 0, got {self.outscale}")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"the output size must be at least 1x1, got {self.size[0]}x{self.size[1]}")
-        for name, most in (("steps", MAX_STEPS), ("max_minibatch", None)):
+        for name, least, most in (("steps", 0, MAX_STEPS), ("max_minibatch", 1, None)):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
+            if value is not None and value < least:
+                raise UsageError(f"{name} must be at least {least}, got {value}")
             if value is not None and most is not None and value > most:
                 raise UsageError(f"{name} must be at most {most}, got {value}")
+        if self.denoise != "auto" and not 0 <= self.denoise <= 1:
+            raise UsageError(f"denoise is auto, or goes from 0 to 1; got {self.denoise}")
         for name in ("fidelity", "confidence_exit"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

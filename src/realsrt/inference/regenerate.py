@@ -26,7 +26,7 @@ from realsrt.inference.assemble import enlarged
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.result import Upscaled
 from realsrt.inference.resume_state import ResumeState
-from realsrt.inference.runner import Runner
+from realsrt.inference.runner import Runner, Windows
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,10 @@ class RegionTask:
         steps = None if steps is None else steps.copy()
         settings = replace(job.settings, confidence=True, confidence_exit=1.0)
         size = runner.batch_size(job.max_minibatch)
+        view = runner.view(self._source, tiles, settings)
         for start in range(0, len(self.indices), size):
             batch = self.indices[start : start + size]
-            windows = torch.stack([self._source.pick(*tiling.window_at(tiles, index)) for index in batch])
+            windows = Windows.joined([view.window(tiles, index) for index in batch])
             flight = runner.start(batch, windows, settings, self._again(batch, sampling, number))
             for step in range(1, settings.num_steps + 1):
                 results = flight.advance(decode=step == settings.num_steps)

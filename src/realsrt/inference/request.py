@@ -39,8 +39,8 @@ class UpscaleRequest:
 
     @property
     def window_steps(self) -> int:
-        """The work, in windows times steps."""
-        return len(self.inputs) * len(self.tiles) * self.settings.num_steps
+        """The work, in windows times steps; of a base picture in rows of windows."""
+        return len(self.inputs) * (len(self.tiles) * self.settings.num_steps or len(self.tiles.ys))
 
 
 def make_request(image: Any, options: UpscaleOptions, config: Any) -> UpscaleRequest:
@@ -56,6 +56,10 @@ def make_request(image: Any, options: UpscaleOptions, config: Any) -> UpscaleReq
     if not token <= stride <= window or stride % token:
         raise UsageError(f"stride must be a multiple of {token} from {token} to the tile's {window}, got {stride}")
     steps = config.num_steps if options.steps is None else options.steps
+    if config.trunk is None and steps < 1:
+        raise UsageError(f"steps must be at least 1 for preset {config.preset!r}, got {steps}")
+    if config.trunk is None and options.denoise != "auto":
+        raise UsageError(f"preset {config.preset!r} has no denoising strength to set")
     color_fix = options.color_fix or config.color_fix
     refine = options.refine or config.refine
     leave = config.confidence_exit if options.confidence_exit is None else options.confidence_exit
@@ -68,7 +72,14 @@ def make_request(image: Any, options: UpscaleOptions, config: Any) -> UpscaleReq
         batched=isinstance(image, Tensor),
         tiles=tiling.plan(height, width, window, stride),
         settings=WindowSettings(
-            steps, options.fidelity, color_fix == "adain", options.confidence, options.seed, refine == "sparse", leave
+            num_steps=steps,
+            fidelity=options.fidelity,
+            match_color=color_fix == "adain",
+            confidence=options.confidence and steps > 0,
+            seed=options.seed,
+            sparse=refine == "sparse",
+            confidence_exit=leave,
+            denoise=None if options.denoise == "auto" else options.denoise,
         ),
         max_minibatch=options.max_minibatch,
         wavelet=color_fix == "wavelet",

@@ -18,8 +18,12 @@ import torch
 from torch import Tensor
 
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.imaging import tiling
 from realsrt.imaging.color import adain
+from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.resume_state import ResumeState
+from realsrt.inference.trunk_image import TrunkImage
+from realsrt.models.guide import Ground
 from realsrt.nn.device import MemoryGauge, to_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,6 +44,38 @@ class WindowSettings:
     seed: int | None = None
     sparse: bool = False
     confidence_exit: float = 1.0
+    denoise: float | None = None  # None: as the trunk finds right
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of pictures on the CPU: lq (B,3,n,n), and what a trunk found in the pictures, if the model has one."""
+
+    lq: Tensor
+    ground: Ground | None = None
+
+    @classmethod
+    def joined(cls, some: list[Windows]) -> Windows:
+        """One batch of several."""
+        lq = torch.cat([windows.lq for windows in some])
+        grounds = [windows.ground for windows in some if windows.ground is not None]
+        return cls(lq, Ground(*(torch.cat(parts) for parts in zip(*grounds, strict=True))) if grounds else None)
+
+    def some(self, cut: slice) -> Windows:
+        """These of the batch."""
+        return Windows(self.lq[cut], self.ground and self.ground.some(cut))
+
+
+class View:
+    """One input as windows see it: its pixels and, where the model has a trunk, what that finds in the whole of it."""
+
+    def __init__(self, source: Planes | Pixels, trunk: TrunkImage | None) -> None:
+        self.source, self.trunk = source, trunk
+
+    def window(self, tiles: tiling.TilePlan, index: int) -> Windows:
+        """Window `index` of a plan."""
+        lq = self.source.pick(*tiling.window_at(tiles, index))[None]
+        return Windows(lq, None if self.trunk is None else self.trunk.window(tiles, index))
 
 
 @dataclass(frozen=True)
@@ -102,10 +138,25 @@ class Runner:
         if self._gauge is not None and self._room is None:
             self._room = max(1, min(LARGEST_BATCH, self._gauge.room(windows)))
 
+    def view(self, source: Planes | Pixels, tiles: tiling.TilePlan, settings: WindowSettings) -> View:
+        """An input, ready to be cut into windows of a plan."""
+        trunk = self.model.trunk
+        if trunk is None:
+            return View(source, None)
+        image = TrunkImage(
+            trunk, source, self.device, denoise=settings.denoise, window=tiles.window, precision=self.autocast,
+            is_out_of_memory=is_out_of_memory,
+        )  # fmt: skip
+        return View(source, image)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Computing at the precision of this runner."""
+        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+
     def start(
-        self, indices: list[int], windows: Tensor, settings: WindowSettings, again: ResumeState | None = None
+        self, indices: list[int], windows: Windows, settings: WindowSettings, again: ResumeState | None = None
     ) -> WindowBatch:
-        """Windows (B,3,H,W) on the CPU, numbered `indices`, ready for their first step; `again`: from these tokens."""
+        """Windows numbered `indices`, ready for their first step; `again`: from these tokens."""
         return WindowBatch(self, _SubBatch(indices, windows, again=again), settings)
 
     def too_large(self, batch: int) -> None:
@@ -183,7 +234,7 @@ class _SubBatch:
     """Windows that share one iteration."""
 
     def __init__(
-        self, indices: list[int], windows: Tensor, *, precise: bool = False, again: ResumeState | None = None
+        self, indices: list[int], windows: Windows, *, precise: bool = False, again: ResumeState | None = None
     ) -> None:
         self.indices, self.windows, self.precise, self.again = indices, windows, precise, again
         self._gone: set[int] = set()  # windows that a precise part has taken over
@@ -210,7 +261,7 @@ class _SubBatch:
 
     def _some(self, cut: slice, precise: bool) -> _SubBatch:
         again = self.again and self.again.some(cut)
-        return _SubBatch(self.indices[cut], self.windows[cut], precise=precise, again=again)
+        return _SubBatch(self.indices[cut], self.windows.some(cut), precise=precise, again=again)
 
     def run(
         self, runner: Runner, settings: WindowSettings, target: int, decode: bool
@@ -218,7 +269,7 @@ class _SubBatch:
         """Go on until `target` steps are done; each window's result with what is wrong with it, or ""."""
         if self._gone.issuperset(self.indices):
             return []
-        with torch.inference_mode(), self._precision(runner):
+        with torch.inference_mode(), nullcontext() if self.precise else runner.autocast():
             running = self._running = self._running or self._start(runner, settings)
             while running.done < target:
                 running.last = next(running.steps, running.last)  # a sampler may stop early: its last step stands
@@ -232,8 +283,12 @@ class _SubBatch:
         return self._collect(runner.model, settings, running, images)
 
     def _start(self, runner: Runner, settings: WindowSettings) -> _Running:
-        lq = to_device(self.windows, runner.device).contiguous(memory_format=torch.channels_last)
-        guide = runner.model.guide(lq)
+        lq = to_device(self.windows.lq, runner.device).contiguous(memory_format=torch.channels_last)
+        ground = self.windows.ground
+        if ground is not None:
+            parts = (to_device(part, runner.device).contiguous(memory_format=torch.channels_last) for part in ground)
+            ground = Ground(*parts)
+        guide = runner.model.guide(lq) if ground is None else runner.model.guide(lq, ground)
         rng = runner.rng(settings, self.indices)
         iterate = runner.model.iterate
         steps = iterate(
@@ -246,11 +301,6 @@ class _SubBatch:
             **(self.again.options(runner.device) if self.again else {}),
         )
         return _Running(lq, guide, steps)
-
-    def _precision(self, runner: Runner) -> AbstractContextManager[Any]:
-        if self.precise or runner.dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(runner.device.type, runner.dtype)
 
     @torch.inference_mode()
     def _collect(

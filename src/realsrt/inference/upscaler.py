@@ -15,15 +15,14 @@ import torch
 
 from realsrt.checkpoint import load_model
 from realsrt.errors import RealSRTError, UsageError
-from realsrt.imaging import tiling
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Blended, ImageAssembler, Rows, joined
+from realsrt.inference.assemble import Blended, ImageAssembler, Rows, base_picture, joined
 from realsrt.inference.many import run_many
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling, regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
-from realsrt.inference.runner import Runner, WindowBatch, WindowResult, pick_device, pick_precision
+from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
 from realsrt.models.compiled import compile_for_inference
 
 Progress = Callable[[int, int], None]
@@ -177,11 +176,13 @@ class Upscaler:
         rows: Rows | None = None,
     ) -> list[Blended]:
         """Batch after batch through all steps, so that only one is on the device."""
-        total = job.settings.num_steps
+        view, total = self._runner.view(source, job.tiles, job.settings), job.settings.num_steps
+        if not total:
+            return [base_picture(job, view, ImageAssembler(job, 0, source, rows), count.more)]
         mosaics = {
             step: ImageAssembler(job, step, source, rows) for step in range(1 if every_step else total, total + 1)
         }
-        for flight in self._flights(job, source):
+        for flight in self._flights(job, view):
             for step in range(1, total + 1):
                 results = count(flight.advance(decode=step in mosaics))
                 if step in mosaics:
@@ -191,7 +192,12 @@ class Upscaler:
     def _steps(self, job: UpscaleRequest, count: _Counter) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
         origin = Origin(job, self.model.config)
-        flights = [list(self._flights(job, planes)) for planes in job.inputs]
+        views = [self._runner.view(planes, job.tiles, job.settings) for planes in job.inputs]
+        if not job.settings.num_steps:
+            bases = [base_picture(job, view, ImageAssembler(job, 0, view.source), count.more) for view in views]
+            yield _pack(job, origin, bases)
+            return
+        flights = [list(self._flights(job, view)) for view in views]
         for step in range(1, job.settings.num_steps + 1):
             blended = []
             for planes, in_flight in zip(job.inputs, flights, strict=True):
@@ -201,25 +207,26 @@ class Upscaler:
                 blended.append(mosaic.finish())
             yield _pack(job, origin, blended)
 
-    def _flights(self, job: UpscaleRequest, source: Planes | Pixels) -> Iterator[WindowBatch]:
+    def _flights(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
-            windows = [source.pick(*tiling.window_at(job.tiles, index)) for index in range(start, stop)]
-            yield self._runner.start(list(range(start, stop)), torch.stack(windows), job.settings)
+            windows = [view.window(job.tiles, index) for index in range(start, stop)]
+            yield self._runner.start(list(range(start, stop)), Windows.joined(windows), job.settings)
             start = stop
 
 
 def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upscaled:
     pictures = joined(pictures)
-    ids = np.stack([picture.ids for picture in pictures if picture.ids is not None])
+    tokens = [picture.ids for picture in pictures if picture.ids is not None]
+    ids = np.stack(tokens) if tokens else None
     steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None
     return Upscaled(
         image=job.pack([picture.planes for picture in pictures if picture.planes is not None]),
         confidence=confidence if job.batched or confidence is None else confidence[0],
-        ids=ids if job.batched else ids[0],
+        ids=ids if job.batched or ids is None else ids[0],
         step=pictures[0].step,
         num_steps=job.settings.num_steps,
         window_steps=steps if job.batched else steps[0],
@@ -236,7 +243,11 @@ class _Counter:
             on_progress(0, total)
 
     def __call__(self, results: list[WindowResult]) -> list[WindowResult]:
-        self._done += len(results)
+        self.more(len(results))
+        return results
+
+    def more(self, done: int) -> None:
+        """So many more windows, or strips of a base picture, are done."""
+        self._done += done
         if self._call:
             self._call(self._done, self._total)
-        return results

@@ -13,7 +13,7 @@ def compile_for_inference(model: nn.Module) -> int:
     the shapes it meets first, windows of one size; the number of windows, or of open positions, becomes free when it
     changes.
     """
-    whole = [getattr(model, "lq_encoder", None), getattr(model, "control", None)]
+    whole = [getattr(model, "control", None)]
     tokenizer = getattr(model, "tokenizer", None)
     whole += [getattr(tokenizer, "encoder", None), getattr(tokenizer, "decoder", None)]
     blocks = [module for module in model.modules() if isinstance(module, MainBlock | ConditionBlock)]

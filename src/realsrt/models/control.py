@@ -30,7 +30,7 @@ class FeatureControlConfig:
     ``fine_blocks``: residual blocks of a second path that corrects the features a conditional decoder reads on the
     input's grid; 0 leaves it out."""
 
-    features: int = 48
+    features: int = 64
     latent: int = 96
     width: int = 96
     blocks: int = 2

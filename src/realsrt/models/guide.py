@@ -4,18 +4,19 @@ Shapes: B batch, H W pixels of ``lq``, s scale, F features, N tokens.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from realsrt.imaging.resize import upscale_bicubic
-from realsrt.nn.blocks import PlainResidualBlock
 
 
 @dataclass(frozen=True)
 class Guide:
-    """``lq`` (B,3,H,W); ``up`` its bicubic enlargement, not clamped; ``features`` (B,F,H,W) of the low-quality
-    encoder, or None; ``ids`` (B,N): tokens of ``up``, or None where the model conditions on features."""
+    """``lq`` (B,3,H,W); ``up`` what decoding starts from, not clamped: the trunk's base picture, or the bicubic
+    enlargement where there is no trunk; ``features`` (B,F,H,W) of the trunk, or None; ``ids`` (B,N): tokens of ``up``,
+    or None where the model conditions on features."""
 
     lq: Tensor
     up: Tensor
@@ -23,32 +24,19 @@ class Guide:
     ids: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class LQEncoderConfig:
-    """An encoder of the low-quality picture on its own grid."""
+class Ground(NamedTuple):
+    """What a trunk found in whole pictures, cut into windows: ``features`` (B,F,H,W) and ``base`` (B,3,sH,sW)."""
 
-    channels: int = 48
-    blocks: int = 6
+    features: Tensor
+    base: Tensor
 
-    def build(self) -> "LQEncoder":
-        return LQEncoder(self)
-
-
-class LQEncoder(nn.Module):
-    """conv3x3, then residual blocks, all at the input's resolution: run once and used by every part."""
-
-    def __init__(self, config: LQEncoderConfig) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, config.channels, 3, padding=1)
-        self.blocks = nn.Sequential(*(PlainResidualBlock(config.channels) for _ in range(config.blocks)))
-
-    def forward(self, lq_BCHW: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0,1] → (B, F, H, W)."""
-        return self.blocks(self.stem(lq_BCHW - 0.5))
+    def some(self, cut: slice) -> "Ground":
+        """These windows of the batch."""
+        return Ground(self.features[cut], self.base[cut])
 
 
 def enlarge(lq_BCHW: Tensor, scale: int) -> Tensor:
-    """The bicubic enlargement every model starts from (align_corners=False, not clamped)."""
+    """The bicubic enlargement (align_corners=False, not clamped)."""
     return upscale_bicubic(lq_BCHW, scale)
 
 

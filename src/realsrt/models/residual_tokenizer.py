@@ -1,9 +1,10 @@
-"""A conditional tokenizer: its tokens hold only what the low-quality picture lacks (residual tokens, as in
-TVQ&RAP). The encoder reads target, enlargement and low-quality features; the decoder adds its picture to the
-enlargement. All of it works on the low-quality grid or coarser, so that a token costs little.
+"""A conditional tokenizer: its tokens hold only what the base picture lacks (residual tokens, as in TVQ&RAP). The
+encoder reads target, base and the trunk's features; the decoder adds its picture, nothing before it has learned, to the
+base. All of it works on the low-quality grid or coarser, so that a token costs little.
 
-Shapes: B batch, H W target pixels, h w token grid (H/8 W/8, or H/16 W/16), D code dimension, F low-quality features at
-H/4 × W/4. Ids are (B, h, w), or (B, h, w, G) where the quantizer has G groups.
+Shapes: B batch, H W target pixels, h w token grid (H/8 W/8, or H/16 W/16), D code dimension, F channels of what is
+known (the trunk's features and the base's detail) at H/4 × W/4. Ids are (B, h, w), or (B, h, w, G) where the quantizer
+has G groups.
 """
 
 from dataclasses import dataclass
@@ -22,14 +23,13 @@ from realsrt.nn.blocks import PlainResidualBlock
 
 @dataclass(frozen=True)
 class ResidualTokenizerConfig:
-    """``features`` must equal the low-quality encoder's channels. ``smooth``: pass the decoder's picture through a
-    fixed [1 2 1]/4 filter each way, which takes out the one-pixel checkerboard that pixel shuffling leaves.
-    ``tokens``, what they hold: "residual", target minus enlarged input, seen beside the input's features (noise of the
-    input included); "texture", what plain bicubic shrinking takes from the target, whatever the input is; "plain", the
-    whole target, and the decoder sees tokens alone (the paper's idea at this size, for comparison).
-    ``token_fold``: side of a token in low-quality pixels, 2 (downsampling 8) or 4 (16)."""
+    """``features`` must equal the trunk's channels. ``tokens``, what they hold: "residual", target minus base, seen
+    beside what is known; "texture", what plain bicubic shrinking takes from the target, whatever the input is; "plain",
+    the whole target, and the decoder sees tokens alone (the paper's idea at this size, for comparison). ``token_fold``:
+    side of a token in low-quality pixels, 2 (downsampling 8) or 4 (16). ``start``: scale of the decoder's last layer
+    before it learns; at 0 an untrained model is its trunk."""
 
-    features: int = 48
+    features: int = 64
     encoder_width: int = 64
     token_width: int = 96
     body_width: int = 56
@@ -37,14 +37,19 @@ class ResidualTokenizerConfig:
     token_blocks: int = 2
     body_blocks: int = 5
     scale: int = 4
-    smooth: bool = True
     tokens: Literal["residual", "texture", "plain"] = "residual"
     token_fold: Literal[2, 4] = 2
+    start: float = 0.0
     quantizer: QuantizerConfig = QuantizerConfig(512, 32, normalize=True, decay=0.97, restart_below=0.3)
 
     @property
     def downsampling(self) -> int:
         return self.token_fold * self.scale
+
+    @property
+    def known(self) -> int:
+        """Channels of what is known beside the tokens: features, and the base's detail on the low-quality grid."""
+        return self.features + 3 * self.scale**2
 
     @property
     def level_widths(self) -> tuple[int, ...]:
@@ -56,13 +61,13 @@ class ResidualTokenizerConfig:
 
 
 class ResidualEncoder(nn.Module):
-    """(target − enlargement, low-quality features) → latent map. Needed for training only."""
+    """(target − base, what is known) → latent map. Needed for training only."""
 
     def __init__(self, config: ResidualTokenizerConfig) -> None:
         super().__init__()
         self.scale = config.scale
         width, wide = config.encoder_width, config.level_widths[0]
-        self.stem = nn.Conv2d(3 * config.scale**2 + config.features, width, 3, padding=1)
+        self.stem = nn.Conv2d(3 * config.scale**2 + config.known, width, 3, padding=1)
         self.fine = nn.Sequential(*(PlainResidualBlock(width) for _ in range(config.encoder_blocks)))
         self.down = nn.Conv2d(width, wide, 4, stride=2, padding=1)
         self.coarse = nn.Sequential(*(PlainResidualBlock(wide) for _ in range(config.encoder_blocks)))
@@ -72,52 +77,44 @@ class ResidualEncoder(nn.Module):
             self.coarser.extend(PlainResidualBlock(coarse) for _ in range(config.encoder_blocks))
         self.out = nn.Conv2d(config.token_width, config.quantizer.dim, 1)
 
-    def forward(self, residual_BCHW: Tensor, features_BFHW: Tensor) -> Tensor:
+    def forward(self, residual_BCHW: Tensor, known_BFHW: Tensor) -> Tensor:
         """(B,3,H,W), (B,F,H/4,W/4) → (B,D,h,w)."""
         folded = F.pixel_unshuffle(residual_BCHW, self.scale)
-        hidden = self.fine(self.stem(torch.cat([folded, features_BFHW], dim=1)))
+        hidden = self.fine(self.stem(torch.cat([folded, known_BFHW], dim=1)))
         return self.out(self.coarser(self.coarse(F.silu(self.down(hidden)))))
 
 
 class ResidualDecoder(nn.Module):
-    """Latents and low-quality features → the picture's residual over its enlargement."""
+    """Latents and what is known → what the picture has beyond its base; nothing before it has learned."""
 
     def __init__(self, config: ResidualTokenizerConfig) -> None:
         super().__init__()
-        self.smooth = config.smooth
         wide, width = config.token_width, config.body_width
         self.token_blocks = nn.Sequential(*(PlainResidualBlock(wide) for _ in range(config.token_blocks)))
         self.finer = nn.Sequential()
         for fine, coarse in pairwise(config.level_widths):
             self.finer.extend([nn.Conv2d(coarse, fine * 4, 1), nn.PixelShuffle(2), PlainResidualBlock(fine)])
         self.up = nn.Conv2d(config.level_widths[0], width * 4, 1)
-        self.join = nn.Conv2d(width + config.features, width, 3, padding=1)
+        self.join = nn.Conv2d(width + config.known, width, 3, padding=1)
         self.body = nn.Sequential(*(PlainResidualBlock(width) for _ in range(config.body_blocks)))
         half = max(width // 2, 16)
         self.to_half = nn.Conv2d(width, half * 4, 3, padding=1)
         self.refine = PlainResidualBlock(half)
         self.to_full = nn.Conv2d(half, 3 * 4, 3, padding=1)
-        self.to_full.weight.data.mul_(0.1)
+        self.to_full.weight.data.mul_(config.start)
+        nn.init.zeros_(self.to_full.bias)  # pyright: ignore[reportArgumentType]
 
     @property
     def last_layer(self) -> Tensor:
         """The weight that adaptive GAN weights are measured at."""
         return self.to_full.weight
 
-    def forward(self, z_BDhw: Tensor, features_BFHW: Tensor) -> Tensor:
+    def forward(self, z_BDhw: Tensor, known_BFHW: Tensor) -> Tensor:
         """(B,wide,h,w), (B,F,H/4,W/4) → (B,3,H,W), a residual around 0."""
         tokens = F.pixel_shuffle(self.up(self.finer(self.token_blocks(z_BDhw))), 2)
-        hidden = self.body(self.join(torch.cat([tokens, features_BFHW], dim=1)))
+        hidden = self.body(self.join(torch.cat([tokens, known_BFHW], dim=1)))
         refined = self.refine(F.pixel_shuffle(self.to_half(hidden), 2))
-        full = F.pixel_shuffle(self.to_full(F.silu(refined)), 2)
-        return binomial(full) if self.smooth else full
-
-
-def binomial(x_BCHW: Tensor) -> Tensor:
-    """[1 2 1]/4 each way, edges repeated: the mean of the four 2x2 means around a pixel."""
-    x_BCHW = torch.cat([x_BCHW[:, :, :1], x_BCHW, x_BCHW[:, :, -1:]], dim=2)
-    x_BCHW = torch.cat([x_BCHW[..., :1], x_BCHW, x_BCHW[..., -1:]], dim=3)
-    return F.avg_pool2d(F.avg_pool2d(x_BCHW, 2, stride=1), 2, stride=1)
+        return F.pixel_shuffle(self.to_full(F.silu(refined)), 2)
 
 
 class ResidualTokenizer(nn.Module):
@@ -131,22 +128,23 @@ class ResidualTokenizer(nn.Module):
         self.post_quant_conv = nn.Conv2d(config.quantizer.dim, config.token_width, 3, padding=1)
         self.decoder = ResidualDecoder(config)
 
-    @staticmethod
-    def _known(guide: Guide | None) -> tuple[Tensor, Tensor]:
-        """The enlarged input and its features."""
+    def _known(self, guide: Guide | None) -> tuple[Tensor, Tensor]:
+        """The base, and what is known on the low-quality grid: features, and the base minus the input's pixels."""
         if guide is None or guide.features is None:
             raise ValueError("this tokenizer needs the guide (with features) of the same windows")
-        return guide.up, guide.features
+        scale = self.config.scale
+        detail = F.pixel_unshuffle(guide.up, scale) - guide.lq.repeat_interleave(scale**2, 1)
+        return guide.up, torch.cat([guide.features, detail], 1)
 
     def _latent(self, image_BCHW: Tensor, guide: Guide | None) -> Tensor:
-        up, features = self._known(guide)
+        up, known = self._known(guide)
         if self.config.tokens == "residual":
-            return self.encoder(image_BCHW - up, features)
+            return self.encoder(image_BCHW - up, known)
         base = torch.full_like(image_BCHW, 0.5)
         if self.config.tokens == "texture":
             small = (image_BCHW.shape[2] // self.config.scale, image_BCHW.shape[3] // self.config.scale)
             base = upscale_bicubic(resize(image_BCHW, small, "bicubic", antialias=True), self.config.scale)
-        return self.encoder(image_BCHW - base, torch.zeros_like(features))
+        return self.encoder(image_BCHW - base, torch.zeros_like(known))
 
     def encode(self, image_BCHW: Tensor, guide: Guide | None = None) -> Tensor:
         """Token ids (B, h, w[, G]) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
@@ -166,7 +164,7 @@ class ResidualTokenizer(nn.Module):
 
     def decode(self, z_BDhw: Tensor, guide: Guide | None = None) -> Tensor:
         """Pictures (B, 3, H, W) of latents, not clamped."""
-        up, features = self._known(guide)
+        up, known = self._known(guide)
         if self.config.tokens == "plain":
-            return 0.5 + self.decoder(z_BDhw, torch.zeros_like(features))
-        return up + self.decoder(z_BDhw, features)
+            return 0.5 + self.decoder(z_BDhw, torch.zeros_like(known))
+        return up + self.decoder(z_BDhw, known)

@@ -1,12 +1,13 @@
 """Everything a training run depends on, in one frozen dataclass, and the defaults of each stage."""
 
+import math
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from realsrt.errors import UsageError
 
-STAGES = ("tokenizer", "generator", "critic", "control")
+STAGES = ("strength", "tokenizer", "generator", "critic", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,16 @@ class DataConfig:
 
     data: tuple[Path, ...] = ()
     """Folders of photographs, tars and single images."""
+    data_weight: float = 1.0
+    """How often a training pair is a degraded photograph, in proportion to the weights of the recorded pairs."""
+    pairs: tuple[str, ...] = ()
+    """Folders and tars of recorded pairs (NAME.lq.png, NAME.gt.png, NAME.teacher.png), each with its weight if that is
+    not 1: --pairs cameras/ taught.tar=2."""
+    teacher_above: float = 2.0
+    """Where a sample has a teacher's image and its input has lost at least so much (0: no more than plain shrinking
+    takes, 1: ruined), that image is the target in place of the photograph. Above 1: never."""
+    teacher: Path | None = None
+    """A published network file (RRDBNet or SRVGGNetCompact for x4): its image of every new pair goes with the pair."""
     seed: int = 0
     """Decides about all that is random."""
     batch: int = 16
@@ -120,7 +131,7 @@ class StageConfig:
 class TrainConfig(StageConfig, LossConfig, DataConfig):
     """One run. It ends, its learning rate decayed, at ``max_steps`` or ``max_minutes``, whichever comes first."""
 
-    stage: Literal["tokenizer", "generator", "critic", "control"]
+    stage: Literal["strength", "tokenizer", "generator", "critic", "control"]
     _: KW_ONLY
     out: str | Path = Path("runs/train")
     """A folder that all machines of the run see, or a URL: s3://bucket/run, or whatever else fsspec knows."""
@@ -129,6 +140,9 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     weights, what has the same name and shape is taken over, and the rest starts anew."""
     init: Path | None = None
     """Weights to start from; every stage but the first needs those of the stage before."""
+    trunk: tuple[Path, ...] = ()
+    """Two published SRVGGNetCompact files, the mild and the strong denoiser, that the trunk starts from: ``.pth`` or
+    safetensors of realesr-general-wdn-x4v3 and realesr-general-x4v3."""
     max_steps: int | None = None
     """Steps in all, those before a resume included."""
     max_minutes: float | None = None
@@ -166,6 +180,7 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "strength": {"lr": 1e-3, "weight_decay": 0.01, "batch": 4, "crop": 256},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
@@ -184,9 +199,11 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     if config.max_steps is None and config.max_minutes is None:
         raise UsageError("give --max-steps or --max-minutes")
     positive = ("max_steps", "max_minutes", "batch", "accumulate", "global_batch", "tile", "pool", "log_every", "lr")
-    for name in (*positive, "save_steps"):
+    for name in (*positive, "save_steps", "data_weight"):
         if (value := getattr(config, name)) is not None and value <= 0:
             raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
+    for text in config.pairs:
+        pair_source(text)
     if not config.sampler_steps or min(config.sampler_steps) < 1:
         raise UsageError("--sampler-steps must be more than zero")
     if config.teacher_share and not config.tune_generator:
@@ -194,11 +211,28 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     for name in ("refresh", "seed", "perceptual_shift"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name} must not be negative, not {getattr(config, name)}")
-    if config.stage != "tokenizer" and config.init is None and not config.resume:
+    if config.trunk and len(config.trunk) != 2:
+        raise UsageError(f"--trunk takes two files, the mild and the strong denoiser, not {len(config.trunk)}")
+    begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)
+    if not begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
         raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")
     return config
+
+
+def pair_source(text: str) -> tuple[Path, float]:
+    """The path and the weight of ``cameras/`` (weight 1) or ``taught.tar=2``. Raises UsageError."""
+    path, equals, number = text.rpartition("=")
+    if not equals or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not path or not 0 < weight < math.inf:
+        raise UsageError(f"--pairs takes a folder or tar, and perhaps a weight above zero (taught.tar=2), not {text}")
+    return Path(path), weight
 
 
 def stage_defaults() -> dict[str, TrainConfig]:

@@ -15,7 +15,8 @@ from realsrt.training.sources import entries
 
 _BLOCK = 16
 """Side, in pixels, of the blocks of the detail map."""
-_LEAST_DETAIL = 2.0
+LEAST_DETAIL = 2.0
+"""A crop with less, in grey levels, is drawn again."""
 
 
 def derive_seed(*parts: int) -> int:
@@ -78,7 +79,7 @@ class Pictures:
             if index % self.hands in self.held:
                 self._hand[index % self.hands].append(len(self.pictures))
                 pixels_CHW = entry.decode()
-                self._detail.append(_detail_map(pixels_CHW))
+                self._detail.append(detail_map(pixels_CHW))
                 self.pictures.append(torch.from_numpy(pixels_CHW).to(device))
         areas = {hand: np.array([self._area(i) for i in held], np.float64) for hand, held in self._hand.items()}
         self._cumulative = {hand: torch.from_numpy(area.cumsum() / area.sum()) for hand, area in areas.items()}
@@ -101,7 +102,7 @@ class Pictures:
             picture = self.pictures[index]
             top = int(torch.randint(picture.shape[1] - size + 1, (1,), generator=rng))
             left = int(torch.randint(picture.shape[2] - size + 1, (1,), generator=rng))
-            if _detail(self._detail[index], top, left, size) > _LEAST_DETAIL:
+            if detail(self._detail[index], top, left, size) > LEAST_DETAIL:
                 break
         turn = int(torch.randint(8, (1,), generator=rng))
         return orient(picture[:, top : top + size, left : left + size], turn).contiguous()
@@ -119,7 +120,7 @@ def orient(image_CHW: Tensor, turn: int) -> Tensor:
     return image_CHW.flip(dims) if dims else image_CHW
 
 
-def _detail_map(pixels_CHW: np.ndarray) -> np.ndarray:
+def detail_map(pixels_CHW: np.ndarray) -> np.ndarray:
     """Summed-area table (rows+1, columns+1) over blocks of 16 px of the mean absolute step between neighbours, down
     plus across, in 256ths of a grey level; from every second pixel of green."""
     green = pixels_CHW[1, ::2, ::2].astype(np.int16)
@@ -132,7 +133,7 @@ def _detail_map(pixels_CHW: np.ndarray) -> np.ndarray:
     return np.pad((blocks * 256 // side**2).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
 
 
-def _detail(table: np.ndarray, top: int, left: int, size: int) -> float:
+def detail(table: np.ndarray, top: int, left: int, size: int) -> float:
     """The map's mean over the blocks that a crop touches, in grey levels."""
     up, down, west, east = top // _BLOCK, -(-(top + size) // _BLOCK), left // _BLOCK, -(-(left + size) // _BLOCK)
     total = int(table[down, east] - table[up, east] - table[down, west] + table[up, west])

@@ -19,7 +19,6 @@ def compile_parts(model: RealSRT, adversary: nn.Module | None = None, **options:
     parts: list[nn.Module | None] = [
         model.tokenizer.encoder,
         model.tokenizer.decoder,
-        model.lq_encoder,
         model.generator.backbone,
         model.critic.backbone,
         model.control,

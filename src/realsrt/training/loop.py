@@ -31,7 +31,8 @@ def train(config: TrainConfig) -> Path:
     storage = RunStorage(config.out)
     state_file = storage.folder / "state.pt"
     saved = storage.read(config.stage) if config.resume else None
-    if config.resume and saved is None and config.init is None and config.stage != "tokenizer":
+    begins = config.stage == "tokenizer" or config.trunk
+    if config.resume and saved is None and config.init is None and not begins:
         raise UsageError(f"nothing to resume in {config.out} ({state_file.name} is missing); give --init")
     model = initial_model(config, saved)
     crop = crop_side(config, model)

@@ -16,28 +16,45 @@ from torch import Tensor
 from realsrt.nn.device import to_device
 from realsrt.training.data import derive_words
 
-MakePairs = Callable[[Sequence[int]], tuple[Tensor, Tensor]]
 _AHEAD = 4
 """For how many steps to come pairs are made in the background."""
 _CHUNK = 64
 """At most so many pairs are degraded in one go."""
 
 
+class Pairs(NamedTuple):
+    """``lq`` (n,3,tile/s,tile/s), ``gt`` and, for a pool that keeps them, ``teacher`` (n,3,tile,tile), uint8. For a
+    pair without a teacher's image ``has_teacher`` is False, and ``teacher`` its target."""
+
+    lq: Tensor
+    gt: Tensor
+    teacher: Tensor | None = None
+    has_teacher: Sequence[bool] = ()
+
+
+MakePairs = Callable[[Sequence[int]], Pairs]
+
+
 class Batch(NamedTuple):
-    """``lq`` (B,3,H/s,W/s) and ``gt`` (B,3,H,W), RGB in [0,1]; one seed a sample for what a stage draws. ``whole``: the
-    seeds of all samples that this process learns from in the step, of which these are a part."""
+    """``lq`` (B,3,H/s,W/s) and ``gt`` (B,3,H,W), RGB in [0,1]; one seed a sample for what a stage draws.
+
+    ``teacher`` (B,3,H,W): a teacher's image of ``lq`` where ``has_teacher`` (B, bool) is True, elsewhere ``gt``.
+    ``whole``: the seeds of all samples that this process learns from in the step, of which these are a part.
+    """
 
     lq: Tensor
     gt: Tensor
     seeds: tuple[int, ...]
+    teacher: Tensor
+    has_teacher: Tensor
     whole: tuple[int, ...] = ()
 
     def split(self, parts: int) -> "list[Batch]":
         """In so many equal parts, in order."""
-        lq, gt = self.lq.chunk(parts), self.gt.chunk(parts)
+        lq, gt, teacher, has = (x.chunk(parts) for x in (self.lq, self.gt, self.teacher, self.has_teacher))
         size = len(self.seeds) // parts
         seeds = [self.seeds[first : first + size] for first in range(0, len(self.seeds), size)]
-        return [Batch(*part, self.seeds) for part in zip(lq, gt, seeds, strict=True)]
+        return [Batch(*part, self.seeds) for part in zip(lq, gt, seeds, teacher, has, strict=True)]
 
 
 class PairPool:
@@ -47,8 +64,8 @@ class PairPool:
     process makes the pairs of its own lanes only, and the batch is the same for any number of processes. ``size`` is
     rounded up to a multiple of ``lanes``.
 
-    ``make_pairs(numbers)`` gives uint8 (n,3,tile/s,tile/s) and (n,3,tile,tile), and each pair must depend on its
-    number alone. Nothing has to be saved to resume: the pool of a step can be made from the step's number.
+    Each pair that ``make_pairs(numbers)`` gives must depend on its number alone. Nothing has to be saved to resume: the
+    pool of a step can be made from the step's number.
 
     On the CPU pairs are made one at a time in a background thread, a little ahead. On a GPU they are made here, for
     all own lanes in one go whenever a first of them is needed: this only queues work on the device, in order with the
@@ -68,8 +85,10 @@ class PairPool:
         own: range | None = None,
         device: torch.device | str = "cpu",
         background: bool | None = None,
+        teacher: bool = False,
     ) -> None:
-        """``own``: the lanes of this process, by default all; ``background``: by default on the CPU only."""
+        """``own``: the lanes of this process, by default all; ``background``: by default on the CPU only; ``teacher``:
+        whether there is room for a teacher's images, which ``make_pairs`` then gives."""
         self.make_pairs, self.refresh, self.seed, self.scale, self.tile = make_pairs, refresh, seed, scale, tile
         self.lanes, self.own, self.device = lanes, own or range(lanes), torch.device(device)
         self.depth = -(-size // lanes)  # pairs a lane
@@ -80,6 +99,8 @@ class PairPool:
         slots = self.rounds * len(self.own)
         self.lq_SCHW = torch.zeros(slots, 3, tile // scale, tile // scale, dtype=torch.uint8, device=self.device)
         self.gt_SCHW = torch.zeros(slots, 3, tile, tile, dtype=torch.uint8, device=self.device)
+        self.teacher_SCHW = torch.zeros_like(self.gt_SCHW) if teacher else None
+        self.has_teacher_S = torch.zeros(slots, dtype=torch.bool, device=self.device)
         self.pairs: dict[int, Future[None] | None] = {}
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pairs")
 
@@ -89,12 +110,16 @@ class PairPool:
         return round % self.rounds * len(self.own) + lane - self.own.start
 
     def _make(self, numbers: Sequence[int]) -> None:
-        lq_nCHW, gt_nCHW = self.make_pairs(numbers)
+        made = self.make_pairs(numbers)
         first, count = self.slot(numbers[0]), len(numbers)
         if [self.slot(number) for number in numbers] != list(range(first, first + count)):
             raise ValueError(f"pairs {numbers} do not lie side by side")
-        self.lq_SCHW[first : first + count] = lq_nCHW
-        self.gt_SCHW[first : first + count] = gt_nCHW
+        slots = slice(first, first + count)
+        self.lq_SCHW[slots] = made.lq
+        self.gt_SCHW[slots] = made.gt
+        if self.teacher_SCHW is not None and made.teacher is not None:
+            self.teacher_SCHW[slots] = made.teacher
+            self.has_teacher_S[slots] = to_device(torch.tensor(made.has_teacher), self.device)
 
     def _advance(self, step: int) -> None:
         first, end = step * self.refresh, step * self.refresh + self.size + self.ahead
@@ -132,10 +157,14 @@ class PairPool:
         place_B4[:, 0] = [self.slot(number) for number in drawn[:, 0].tolist()]
         place_B4 = to_device(torch.from_numpy(place_B4), self.device)
         lq = gather_crops(self.lq_SCHW, place_B4, crop // self.scale)
+        has_teacher = self.has_teacher_S[place_B4[:, 0]]
         place_B4 = place_B4 * to_device(torch.tensor([1, self.scale, self.scale, 1]), self.device)
-        gt = gather_crops(self.gt_SCHW, place_B4, crop)
+        gt = gather_crops(self.gt_SCHW, place_B4, crop).float() / 255
+        teacher = gt
+        if self.teacher_SCHW is not None:
+            teacher = gather_crops(self.teacher_SCHW, place_B4, crop).float() / 255
         seeds = derive_words(self.lanes, self.seed, 3, step)[self.own.start : self.own.stop] >> np.uint64(1)
-        return Batch(lq.float() / 255, gt.float() / 255, tuple(seeds.tolist()))
+        return Batch(lq.float() / 255, gt, tuple(seeds.tolist()), teacher, has_teacher)
 
     def close(self) -> None:
         """Stop making pairs."""

@@ -10,6 +10,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from realsrt import presets
 from realsrt.checkpoint import load_model
+from realsrt.checkpoint.published import load_published
 from realsrt.errors import UsageError
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
@@ -23,9 +24,22 @@ def initial_model(config: TrainConfig, saved: dict[str, Any] | None) -> RealSRT:
             model = _rebuilt(config, model)
     else:
         model = presets.build(config.preset or (saved["preset"] if saved else "small"), config.seed)
+    if config.trunk:
+        _start_trunk(model, config)
     if saved is not None and saved["preset"] != model.config.preset:
         raise UsageError(f"the run in {config.out} is of preset {saved['preset']!r}, not {model.config.preset!r}")
     return model
+
+
+def _start_trunk(model: RealSRT, config: TrainConfig) -> None:
+    """Give the trunk's ends the weights of published networks. Raises UsageError, CheckpointError."""
+    if model.trunk is None:
+        raise UsageError(f"preset {model.config.preset!r} has no trunk to start")
+    for end, path in zip((model.trunk.mild, model.trunk.strong), config.trunk, strict=True):
+        network = load_published(path)
+        if network.config != end.config:
+            raise UsageError(f"{path} holds {network.config}, but the trunk of {model.config.preset!r} is {end.config}")
+        end.load_state_dict(network.state_dict())
 
 
 def _rebuilt(config: TrainConfig, source: RealSRT) -> RealSRT:

@@ -14,7 +14,7 @@ from realsrt.checkpoint import save_model
 from realsrt.checkpoint.weights import write_file
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.model import RealSRT
-from realsrt.training.config import TrainConfig
+from realsrt.training.config import TrainConfig, pair_source
 
 _KEYS = ("preset", "step", "minutes", "model", "ema", "optimizer", "adversary", "adversary_optimizer")
 
@@ -69,6 +69,7 @@ def write_weights(
 ) -> None:
     """The EMA weights; their provenance lists every stage with its settings, ``history`` before this one."""
     settings = {k: _plain(v) for k, v in asdict(config).items()}
+    settings["pairs"] = [f"{path.name}={weight:g}" for path, weight in map(pair_source, config.pairs)]
     record = {"stage": config.stage, "steps": steps, "minutes": round(minutes, 2), "settings": settings}
     provenance = {**model.info.provenance, "stages": [*history, record]}
     state = {key: value for key, value in average.items() if key != "_updates"}

@@ -109,6 +109,15 @@ class PictureLoss(nn.Module):
         return Outcome(value + (pull - pull.detach()), figures, pictures)
 
 
+def target_of(batch: Batch, config: TrainConfig) -> Tensor:
+    """What the model is to make of ``batch.lq``, (B,3,H,W): the photograph, or the teacher's image where there is one
+    and the input has lost at least ``teacher_above`` (see :func:`severity`)."""
+    if config.teacher_above > 1:
+        return batch.gt
+    lost_B = severity(batch.lq, batch.gt) >= config.teacher_above
+    return torch.where((lost_B & batch.has_teacher)[:, None, None, None], batch.teacher, batch.gt)
+
+
 @torch.no_grad()
 def severity(lq_BCHW: Tensor, gt_BCHW: Tensor) -> Tensor:
     """How much more an input has lost than plain bicubic shrinking loses, per sample (B,): 0 for no more, 1 from four
@@ -151,12 +160,12 @@ def freeze_all_but(module: nn.Module, learning: Iterable[nn.Module | None]) -> N
             part.requires_grad_(True)
 
 
-def masked_target(model: RealSRT, batch: Batch, sampling: str) -> tuple[Guide, Tensor, Tensor]:
+def masked_target(model: RealSRT, batch: Batch, config: TrainConfig) -> tuple[Guide, Tensor, Tensor]:
     """What generator and critic learn from: the guide, the target's token ids (B, N), and a random mask (B, N)."""
     guide = model.guide(batch.lq)
     with torch.no_grad():
-        ids_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
-    return guide, ids_BN, to_device(draw_masks(batch.seeds, ids_BN.shape[1], sampling), ids_BN.device)
+        ids_BN = model.tokenizer.encode(target_of(batch, config), guide).flatten(1)
+    return guide, ids_BN, to_device(draw_masks(batch.seeds, ids_BN.shape[1], config.mask_sampling), ids_BN.device)
 
 
 def masked_cross_entropy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -22,6 +22,7 @@ from realsrt.training.stages.common import (
     freeze_all_but,
     masked_accuracy,
     masked_cross_entropy,
+    target_of,
     weight_of_part,
 )
 
@@ -58,7 +59,7 @@ class ControlMain(nn.Module):
             kept_B = ~self._draw(batch.seeds, cfg.control_drop)
             fidelity = to_device(kept_B.to(z.dtype), z.device)[:, None, None, None]
         image = model.decode_latent(z, guide, fidelity)
-        outcome = self.picture_loss(image, batch.gt, batch.lq, self._last_layer(), step)
+        outcome = self.picture_loss(image, target_of(batch, cfg), batch.lq, self._last_layer(), step)
         loss = outcome.loss if token_loss is None else outcome.loss + cfg.token_loss * token_loss
         return Outcome(loss, outcome.figures | figures, outcome.pictures)
 
@@ -73,7 +74,7 @@ class ControlMain(nn.Module):
         figures. The codes are those of the argmax; their gradient is that of the expected code (straight-through)."""
         model = self.model
         with torch.no_grad():
-            target_BN = model.tokenizer.encode(batch.gt, guide).flatten(1)
+            target_BN = model.tokenizer.encode(target_of(batch, self.config), guide).flatten(1)
             ids_BN = torch.full_like(target_BN, model.config.generator.codes)
             mask_BN = torch.ones_like(ids_BN, dtype=torch.bool)
             if num_steps > 1:

@@ -26,7 +26,7 @@ class CriticMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model
-        guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
+        guide, ids_BN, mask_BN = masked_target(model, batch, self.config)
         with torch.no_grad():
             logits = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN)
             choice_BN = sample(logits, batch.seeds, self.config.critic_temperatures)

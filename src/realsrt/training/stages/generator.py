@@ -3,7 +3,6 @@
 from torch import nn
 
 from realsrt.model import RealSRT
-from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
@@ -25,13 +24,11 @@ class GeneratorMain(nn.Module):
     def __init__(self, model: RealSRT, config: TrainConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
-        tokenizer = model.config.tokenizer
-        features_known = not isinstance(tokenizer, ResidualTokenizerConfig) or tokenizer.tokens != "plain"
-        freeze_all_but(model, [model.generator, None if features_known else model.lq_encoder])
+        freeze_all_but(model, [model.generator])
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model
-        guide, ids_BN, mask_BN = masked_target(model, batch, self.config.mask_sampling)
+        guide, ids_BN, mask_BN = masked_target(model, batch, self.config)
         cond = model.condition(model.generator.backbone, guide)
         logits_BNV = model.generator(ids_BN, cond, mask_BN)
         usual = usual_count(batch, mask_BN.shape[1], self.config.mask_sampling)

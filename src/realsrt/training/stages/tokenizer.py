@@ -1,7 +1,7 @@
 """Stage 1: the tokenizer, on targets alone (paper) or on targets and their low-quality inputs (conditional)."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from realsrt.losses import commitment_loss
 from realsrt.model import RealSRT
@@ -10,7 +10,7 @@ from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but
+from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, target_of
 
 
 class TokenizerMain(nn.Module):
@@ -19,29 +19,37 @@ class TokenizerMain(nn.Module):
     def __init__(self, model: RealSRT, config: TrainConfig, adversary: Adversary | None) -> None:
         super().__init__()
         self.model, self.config = model, config
-        freeze_all_but(model, [model.tokenizer, model.lq_encoder])
+        freeze_all_but(model, [model.tokenizer])
         self.picture_loss = PictureLoss(config, adversary)
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model, cfg = self.model, self.config
-        features = model.lq_encoder(batch.lq) if model.lq_encoder is not None else None
-        guide = Guide(batch.lq, enlarge(batch.lq, model.config.scale), features)  # without token ids: nobody needs them
+        guide = self._guide(batch.lq)
         rng = torch.Generator().manual_seed(derive_seed(cfg.seed, 4, step))
-        quantized = model.tokenizer.quantize(batch.gt, guide, rng)
+        target = target_of(batch, cfg)
+        quantized = model.tokenizer.quantize(target, guide, rng)
         code = quantized.z
         if guide.features is not None:
             draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
             keep = to_device((torch.cat(draws) >= cfg.token_drop).to(code.dtype), code.device)
             code = code * keep[:, None, None, None]
         image = model.tokenizer.decode(model.tokenizer.post(code), guide)
-        outcome = self.picture_loss(image, batch.gt, batch.lq, model.tokenizer.decoder.last_layer, step)
+        outcome = self.picture_loss(image, target, batch.lq, model.tokenizer.decoder.last_layer, step)
         commitment = commitment_loss(quantized.encoded, quantized.code)
         used = (model.tokenizer.quantizer.cluster_size_ema > 0.5).float().mean()
         figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}
         return Outcome(outcome.loss + cfg.commitment * commitment, figures, outcome.pictures)
 
+    @torch.no_grad()
+    def _guide(self, lq_BCHW: Tensor) -> Guide:
+        """Without token ids: nobody needs them here."""
+        if self.model.trunk is None:
+            return Guide(lq_BCHW, enlarge(lq_BCHW, self.model.config.scale))
+        features, base = self.model.trunk(lq_BCHW)
+        return Guide(lq_BCHW, base, features)
+
 
 def tokenizer_stage(model: RealSRT, config: TrainConfig) -> Stage:
-    """Learns tokenizer and, where there is one, low-quality encoder."""
+    """Learns the tokenizer."""
     adversary = Adversary(config) if config.gan > 0 else None
     return Stage(TokenizerMain(model, config, adversary), adversary)

@@ -1,0 +1,236 @@
+"""What `validate.py` and `peers.py` share: inputs, contestants, metrics, values and tables."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from realsrt import degradations
+from realsrt.errors import UsageError
+from realsrt.evaluation import pairing, registry
+from realsrt.evaluation.pairing import load as to_tensor
+from realsrt.evaluation.registry import Metric
+from realsrt.imaging.resize import upscale_bicubic
+from realsrt.inference.upscaler import Upscaler
+from realsrt.io import image as imageio
+
+BICUBIC = "bicubic"
+MS_SSIM_SIDE = 176
+"""The smallest side that MS-SSIM can be measured on."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input (1,3,h,w) and its target (1,3,4h,4w), both 8 bit, or None."""
+
+    name: str
+    lq: Tensor
+    target: Tensor | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a contestant made of one input: (1,3,4h,4w), 8 bit; the confidence (h',w') where it has one."""
+
+    image: Tensor
+    confidence: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to enlarge an input. Several of one `model` may differ in the number of steps."""
+
+    label: str
+    model: str
+    run: Callable[[Tensor], Output]
+
+
+@dataclass
+class Scores:
+    """Values by label ("small, 2 steps") and metric, in the order of `pictures`."""
+
+    pictures: list[str] = field(default_factory=list)
+    values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add(self, label: str, measured: dict[str, float]) -> None:
+        own = self.values.setdefault(label, {})
+        for name, value in measured.items():
+            own.setdefault(name, []).append(value)
+
+
+def to_8bit(image: Tensor) -> Tensor:
+    return (image.clamp(0, 1) * 255).round() / 255
+
+
+# Inputs
+
+
+def pictures(folder: Path, limit: int | None) -> list[tuple[str, Path]]:
+    groups = pairing.match({"picture": folder}).groups
+    return [(name, files["picture"]) for name, files in groups.items()][:limit]
+
+
+def degraded(folder: Path, protocol: str, seed: int, limit: int | None) -> list[Item]:
+    config = degradations.protocol(protocol)
+    items = []
+    for name, path in pictures(folder, limit):
+        target = pairing.crop_multiple(to_tensor(path), 4)
+        lq_HWC = degradations.degrade_named(target[0].permute(1, 2, 0), name, config=config, seed=seed)
+        items.append(Item(name, lq_HWC.permute(2, 0, 1)[None] / 255, target))
+    return items
+
+
+def real(folder: Path, limit: int | None) -> list[Item]:
+    """Inputs without targets, as they are; transparent ones over white, as colours that nobody sees would mislead."""
+    items = []
+    for name, path in pictures(folder, limit):
+        picture = imageio.read(path)
+        colour_HWC, alpha_HW = torch.from_numpy(picture.rgb_float().copy()), picture.alpha_float()
+        if alpha_HW is not None:
+            colour_HWC = 1 - torch.from_numpy(alpha_HW.copy())[..., None] * (1 - colour_HWC)
+        items.append(Item(name, to_8bit(colour_HWC.permute(2, 0, 1)[None].contiguous()), None))
+    return items
+
+
+def sets(args: argparse.Namespace) -> list[tuple[str, Callable[[], list[Item]]]]:
+    """Every protocol on the targets, and the real images where a folder is given; each made when it is called."""
+    found = [(name, partial(degraded, args.hr, name, args.seed, args.limit)) for name in args.protocols]
+    return [*found, *([("real", partial(real, args.real, args.limit))] if args.real else [])]
+
+
+# Contestants
+
+
+def bicubic() -> Contestant:
+    return Contestant(BICUBIC, BICUBIC, lambda lq: Output(to_8bit(upscale_bicubic(lq, 4))))
+
+
+def label(model: str, steps: int) -> str:
+    return f"{model}, {steps} step{'s' * (steps != 1)}"
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Weight files by their stem, or by the whole path where stems are equal; other names as they are."""
+    stems = [Path(name).stem if name.endswith((".safetensors", ".pth")) else name for name in names]
+    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
+
+
+def models_by_label(names: Sequence[str], device: str) -> dict[str, Upscaler]:
+    return {
+        known: Upscaler.from_pretrained(name, device=device) for known, name in zip(labels(names), names, strict=True)
+    }
+
+
+def ours(models: dict[str, Upscaler], steps: Sequence[int], args: argparse.Namespace) -> list[Contestant]:
+    """Every model at every number of steps. 0 steps, its base image, is left out of a model that has none."""
+    made = []
+    for model, upscaler in models.items():
+        for count in dict.fromkeys(steps):
+            run = partial(
+                _upscale, upscaler, steps=count, stride=args.stride, color_fix=args.color_fix, fidelity=args.fidelity
+            )
+            if count == 0:
+                try:
+                    run(torch.zeros(1, 3, 16, 16))
+                except UsageError as problem:
+                    print(f"{label(model, 0)}: left out: {problem}", file=sys.stderr)
+                    continue
+            made.append(Contestant(label(model, count), model, run))
+    return made
+
+
+def _upscale(upscaler: Upscaler, lq: Tensor, **options: Any) -> Output:
+    out = upscaler.upscale(lq, **options)
+    return Output(to_8bit(out.image), None if out.confidence is None else np.asarray(out.confidence)[0])
+
+
+# Metrics and tables
+
+
+def build_metrics(names: Sequence[str], **options: Any) -> list[Metric]:
+    """`registry.build`, in the order of names; without lite, and stdout says so, where its extra is not installed."""
+    found = {metric.name: metric for metric in registry.build([name for name in names if name != "lite"], **options)}
+    if "lite" in names:
+        try:
+            found["lite"] = registry.build(["lite"])[0]
+        except UsageError as problem:
+            print(f"lite is left out: {problem}")
+    return [found[name] for name in names if name in found]
+
+
+def measurable(metrics: Sequence[Metric], items: Sequence[Item]) -> list[Metric]:
+    """The metrics that every item has what they need for; stderr names the image that MS-SSIM is left out for."""
+    if any(item.target is None for item in items):
+        metrics = [metric for metric in metrics if not metric.needs_target]
+    small = [item.name for item in items if 4 * min(item.lq.shape[2:]) < MS_SSIM_SIDE]
+    if small and any(metric.name == "ms_ssim" for metric in metrics):
+        print(f"ms_ssim is left out: a side of {small[0]} is below {MS_SSIM_SIDE} px", file=sys.stderr)
+        metrics = [metric for metric in metrics if metric.name != "ms_ssim"]
+    return list(metrics)
+
+
+def heads(metrics: Sequence[Metric]) -> list[str]:
+    return [f"{metric.name} {'↑' if metric.up else '↓'}" for metric in metrics]
+
+
+def row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [row(*head), row(*["---"] * len(head)), *(row(*cells) for cells in rows)]
+
+
+# The command line
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that both have."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("hr", type=Path, help="folder of targets that were not trained on")
+    made.add_argument("--real", type=Path, help="folder of real low-quality pictures")
+    made.add_argument("--models", nargs="+", default=["small"], help="embedded names, weight files, hf:org/repo")
+    made.add_argument("--steps", type=int, nargs="+", default=[2], help="0: a model's base image, where it has one")
+    made.add_argument("--protocols", nargs="*", default=["bicubic", "light", "realesrgan"])
+    made.add_argument("--seed", type=int, default=0, help="of the degradations")
+    made.add_argument("--stride", type=int)
+    made.add_argument("--color-fix")
+    made.add_argument("--fidelity", type=float, default=1.0)
+    made.add_argument("--device", default="auto")
+    made.add_argument("--limit", type=positive, help="the first so many pictures of each folder")
+    made.add_argument("--features", type=Path, help="SqueezeNet feature file; this checkout's if not given")
+    made.add_argument("--sheet", type=Path, help="folder for sheets")
+    made.add_argument("--json", type=Path, help="file for every value")
+    return made
+
+
+def positive(text: str) -> int:
+    """For argparse."""
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
+def settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The options for JSON."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return {key: plain(value) for key, value in vars(args).items()}
+
+
+def write_json(path: Path | None, document: dict[str, Any]) -> None:
+    """Written after every set: an interrupted run keeps what it has."""
+    if path:
+        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,171 @@
+"""The trunk on a whole picture: in big pieces with a halo, and from them strips of base picture and features.
+
+A piece sees as much around it as its pixels depend on, so the numbers are those of the whole picture in one piece, to
+the last bit on the CPU. Legend: H W input pixels, F features, s scale, h w cells.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from realsrt.errors import RealSRTError
+from realsrt.imaging.resize import upscale_bicubic
+from realsrt.imaging.tiling import TilePlan, window_at
+from realsrt.inference.adapters import Pixels, Planes
+from realsrt.models.guide import Ground
+from realsrt.models.trunk import CELL, MEASURED_AROUND, Amounts, Trunk, choose, measure, mix, stretch
+from realsrt.nn.device import to_device
+
+PIECE = 512  # side of a piece without its halo; halved where memory does not take it
+LEAST_PIECE = 32
+STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
+_BICUBIC = 2  # how far bicubic enlarging looks
+_KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
+
+
+class TrunkImage:
+    """What the trunk makes of one picture, in strips that are computed when they are first asked for."""
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        source: Planes | Pixels,
+        device: torch.device,
+        *,
+        denoise: float | None = None,
+        piece: int = PIECE,
+        window: int = 64,
+        precision: Callable[[], AbstractContextManager[object]],
+        is_out_of_memory: Callable[[BaseException], bool],
+    ) -> None:
+        """``denoise``: None = as the trunk finds right. ``window``: what will be asked for at once is no higher."""
+        self._trunk, self._source, self._device = trunk, source, device
+        self._piece, self._precision, self._is_out_of_memory = piece, precision, is_out_of_memory
+        self.scale = trunk.config.network.scale
+        height, width = source.hw
+        self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // CELL * CELL or CELL
+        self.strips = -(-height // self._rows)
+        self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
+        self.amounts = self._estimate(denoise)
+
+    @torch.inference_mode()
+    def _estimate(self, denoise: float | None) -> Amounts:
+        height, width = self._source.hw
+        lines = [
+            torch.cat([self._measured(top, left) for left in range(0, width, PIECE)], 3)
+            for top in range(0, height, PIECE)
+        ]
+        costs = self._trunk.estimator(to_device(torch.cat(lines, 2), self._device))
+        return choose(costs[0].cpu(), denoise)
+
+    def _measured(self, top: int, left: int) -> Tensor:
+        """Statistics (1,S,h,w) of the cells of a piece, on the CPU."""
+        (first, stop), (west, east) = (
+            (max(0, at - MEASURED_AROUND), min(side, at + PIECE + MEASURED_AROUND))
+            for at, side in zip((top, left), self._source.hw, strict=True)
+        )
+        found = measure(self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None])
+        down, across = (top - first) // CELL, (left - west) // CELL
+        return found[:, :, down : down + PIECE // CELL, across : across + PIECE // CELL]
+
+    def _pick(self, first: int, stop: int, west: int, east: int) -> Tensor:
+        lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]
+        return to_device(lq, self._device).contiguous(memory_format=torch.channels_last)
+
+    def _run(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+        """Features (F,h,w) and base (3,sh,sw) of a part, on the CPU."""
+        try:
+            with self._precision():
+                return self._one(top, bottom, left, right)
+        except Exception as error:
+            if not self._is_out_of_memory(error):
+                raise
+        if self._piece <= LEAST_PIECE:
+            raise RealSRTError(
+                f"out of memory on {self._device} with {bottom - top}x{right - left} pixels; close other programs that "
+                "use it, or run on the CPU (--device cpu)"
+            )
+        self._piece //= 2
+        return self._parts(top, bottom, left, right)
+
+    def _parts(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+        """As `_run`, piece by piece."""
+        lines = []
+        for y in range(top, bottom, self._piece):
+            line = [
+                self._run(y, min(y + self._piece, bottom), x, min(x + self._piece, right))
+                for x in range(left, right, self._piece)
+            ]
+            lines.append([torch.cat(parts, 2) for parts in zip(*line, strict=True)])
+        features, base = (torch.cat(parts, 1) for parts in zip(*lines, strict=True))
+        return features, base
+
+    def _one(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+        network = self._trunk.network(self.amounts.denoise)
+        halo, s = max(network.config.reach, _BICUBIC), self.scale
+        height, width = self._source.hw
+        first, stop, west, east = (
+            max(0, top - halo),
+            min(height, bottom + halo),
+            max(0, left - halo),
+            min(width, right + halo),
+        )
+        lq = self._pick(first, stop, west, east)
+        features = network.features(lq)
+        picture = network.picture(features, lq).float()
+        inside = slice(top - first, bottom - first), slice(left - west, right - west)
+        fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
+        share_HW = stretch(
+            self.amounts.share_hw, torch.arange(top * s, bottom * s), torch.arange(left * s, right * s), CELL * s
+        )
+        base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), picture[0][:, *fine].cpu(), share_HW)
+        return features[0][:, *inside].float().cpu(), base
+
+    @torch.inference_mode()
+    def strip(self, number: int) -> tuple[Tensor, Tensor]:
+        """Features (F,h,W) and base picture (3,sh,sW) of strip ``number``, float32 on the CPU, not clamped. Raises
+        RealSRTError if they are not finite or no piece fits in memory."""
+        if number in self._found:
+            self._found.move_to_end(number)
+            return self._found[number]
+        height, width = self._source.hw
+        top = number * self._rows
+        found = self._parts(top, min(top + self._rows, height), 0, width)
+        if not bool(found[1].isfinite().all()):
+            raise RealSRTError("the model fails on this picture: its base picture is not finite; try --fp32")
+        self._found[number] = found
+        while len(self._found) > _KEPT:
+            self._found.popitem(last=False)
+        return found
+
+    def base_strips(self) -> Iterator[tuple[int, Tensor]]:
+        """First row (of the output) and base picture (3,sh,sW) of every strip, from the top."""
+        for number in range(self.strips):
+            yield number * self._rows * self.scale, self.strip(number)[1]
+
+    def window(self, tiles: TilePlan, index: int) -> Ground:
+        """Features (1,F,n,n) and base (1,3,sn,sn) of a window, its border mirrored in."""
+        rows, columns = window_at(tiles, index)
+        s, low, high = self.scale, int(rows.min()), int(rows.max())
+        numbers = range(low // self._rows, high // self._rows + 1)
+        features, base = (torch.cat(parts, 1) for parts in zip(*(self.strip(n) for n in numbers), strict=True))
+        rows = rows - numbers[0] * self._rows
+        fine_rows, fine_columns = _fine(rows, s), _fine(columns, s)
+        return Ground(
+            features.index_select(1, rows).index_select(2, columns)[None],
+            base.index_select(1, fine_rows).index_select(2, fine_columns)[None],
+        )
+
+
+def _fine(places: Tensor, scale: int) -> Tensor:
+    """The output pixels of input pixels in a row; where the row runs backwards (mirrored), so do they."""
+    falls = torch.ones(len(places) + 1, dtype=torch.bool)
+    falls[1:-1] = places[1:] < places[:-1]
+    back = (falls[1:] & falls[:-1])[:, None] & (len(places) > 1)
+    within = torch.arange(scale)
+    return (places[:, None] * scale + torch.where(back, scale - 1 - within, within)).flatten()

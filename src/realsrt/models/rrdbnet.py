@@ -1,0 +1,78 @@
+"""RRDBNet: the large network of the Real-ESRGAN project; a teacher and a peer, no part of a preset.
+
+Shapes: B batch, H W pixels of ``lq``.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class RRDBConfig:
+    """The published x4plus network has the defaults."""
+
+    channels: int = 64
+    blocks: int = 23
+    growth: int = 32
+
+    def build(self) -> "RRDBNet":
+        return RRDBNet(self)
+
+
+class DenseBlock(nn.Module):
+    """Five 3x3 convolutions, each reading all before it; a fifth of the last is added to the input."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        for number in range(1, 5):
+            setattr(self, f"conv{number}", nn.Conv2d(channels + (number - 1) * growth, growth, 3, padding=1))
+        self.conv5 = nn.Conv2d(channels + 4 * growth, channels, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Same shape out."""
+        seen = [x_BCHW]
+        for number in range(1, 5):
+            seen.append(F.leaky_relu(getattr(self, f"conv{number}")(torch.cat(seen, 1)), 0.2))
+        return x_BCHW + 0.2 * self.conv5(torch.cat(seen, 1))
+
+
+class RRDB(nn.Module):
+    """Three dense blocks; a fifth of what they give is added to the input."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.rdb1 = DenseBlock(channels, growth)
+        self.rdb2 = DenseBlock(channels, growth)
+        self.rdb3 = DenseBlock(channels, growth)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Same shape out."""
+        return x_BCHW + 0.2 * self.rdb3(self.rdb2(self.rdb1(x_BCHW)))
+
+
+class RRDBNet(nn.Module):
+    """Residual-in-residual dense blocks at the input's resolution, then x2 twice. Tensors are named as in the published
+    file."""
+
+    def __init__(self, config: RRDBConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.channels
+        self.conv_first = nn.Conv2d(3, width, 3, padding=1)
+        self.body = nn.Sequential(*(RRDB(width, config.growth) for _ in range(config.blocks)))
+        self.conv_body = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_up1 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_up2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_hr = nn.Conv2d(width, width, 3, padding=1)
+        self.conv_last = nn.Conv2d(width, 3, 3, padding=1)
+
+    def forward(self, lq_BCHW: Tensor) -> Tensor:
+        """(B,3,H,W) in [0,1] → (B,3,4H,4W), not clamped."""
+        hidden = self.conv_first(lq_BCHW)
+        hidden = hidden + self.conv_body(self.body(hidden))
+        for conv in (self.conv_up1, self.conv_up2):
+            hidden = F.leaky_relu(conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest")), 0.2)
+        return self.conv_last(F.leaky_relu(self.conv_hr(hidden), 0.2))

@@ -1,0 +1,168 @@
+"""The trunk on whole pictures: the same numbers in pieces of any size, base pictures, strengths, and failures."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from realsrt import presets
+from realsrt.errors import RealSRTError, UsageError
+from realsrt.imaging import tiling
+from realsrt.inference.adapters import Planes
+from realsrt.inference.runner import is_out_of_memory
+from realsrt.inference.trunk_image import TrunkImage
+from realsrt.pipeline import Upscaler
+
+
+@pytest.fixture(scope="module")
+def up():
+    return Upscaler(presets.build("tiny", 5))
+
+
+def picture(height, width, seed=0):
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def image_of(model, source, **options):
+    options = {"precision": nullcontext, "is_out_of_memory": is_out_of_memory, "window": 16} | options
+    return TrunkImage(model.trunk, Planes(source), torch.device("cpu"), **options)
+
+
+def whole(image):
+    strips = [image.strip(number) for number in range(image.strips)]
+    return [torch.cat(parts, 1) for parts in zip(*strips, strict=True)]
+
+
+@pytest.mark.parametrize("piece", [16, 33, 50])
+def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
+    source = picture(70, 83)
+    monkeypatch.setattr("realsrt.inference.trunk_image.PIECE", 96)
+    at_once = whole(image_of(up.model, source, piece=96))
+    monkeypatch.setattr("realsrt.inference.trunk_image.PIECE", 32)
+    in_pieces = image_of(up.model, source, piece=piece)
+    assert in_pieces.strips > 1
+    for one, other in zip(at_once, whole(in_pieces), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_whole_is_what_the_trunk_makes_of_the_picture(up):
+    source = picture(40, 61)
+    with torch.inference_mode():
+        features, base = up.model.trunk(source[None])
+    found = whole(image_of(up.model, source))
+    torch.testing.assert_close(found[0], features[0])
+    torch.testing.assert_close(found[1], base[0])
+
+
+@pytest.mark.parametrize("size", [(70, 45), (5, 9), (1, 1)])
+def test_windows_are_cut_from_the_whole_with_the_border_mirrored_in(up, size):
+    source = picture(*size)
+    image, tiles = image_of(up.model, source), tiling.plan(*size, 16, 12)
+    features, base = whole(image)
+    for index in range(len(tiles)):
+        ground = image.window(tiles, index)
+        rows, columns = tiling.window_at(tiles, index)
+        assert torch.equal(ground.features[0], features[:, rows][:, :, columns])
+        y, x = (a - b for a, b in zip(tiles.position(index), (tiles.top, tiles.left), strict=True))
+        inside = [
+            (max(0, -at), min(16, side - at)) for at, side in zip((y, x), size, strict=True)
+        ]  # of the window, in the picture
+        (top, bottom), (left, right) = inside
+        cut = ground.base[0, :, 4 * top : 4 * bottom, 4 * left : 4 * right]
+        assert torch.equal(cut, base[:, 4 * (y + top) : 4 * (y + bottom), 4 * (x + left) : 4 * (x + right)])
+        lq = source[:, rows][:, :, columns]
+        enlarged = ground.base[0].unflatten(1, (-1, 4)).unflatten(3, (-1, 4)).mean((2, 4))
+        assert (enlarged - lq).abs().mean() < 0.5  # pixels lie where they should, mirrored ones too
+    assert ground.base.shape == (1, 3, 64, 64)
+
+
+def test_no_steps_give_the_base_picture(up):
+    source = picture(37, 50)
+    out = up.upscale(source[None], steps=0, denoise=1.0)
+    with torch.inference_mode():
+        _, base = up.model.trunk(source[None], 1.0)
+    torch.testing.assert_close(out.image, base.clamp(0, 1))
+    assert out.confidence is None
+    assert out.ids is None
+    assert (out.step, out.num_steps) == (0, 0)
+    assert not out.window_steps.any()
+
+
+def test_no_steps_are_the_same_streamed_in_rows_and_among_many(up):
+    source = (picture(37, 50).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    once = up.upscale(source, steps=0).image
+    assert np.array_equal(next(iter(up.stream(source, steps=0))).image, once)
+    many = list(up.upscale_many([source, source[:20]], steps=0))
+    assert np.array_equal(many[0].image, once)
+    rows = []
+    told = []
+    up.upscale(
+        source, steps=0, rows=lambda first, planes: rows.append(planes.rgb), on_progress=lambda *x: told.append(x)
+    )
+    joined = (torch.cat(rows, 1).permute(1, 2, 0).numpy() * 255).round()
+    assert np.abs(joined - once).max() <= 1
+    assert told[0][0] == 0
+    assert told[-1][0] == told[-1][1]
+
+
+def test_strength_changes_the_picture_and_auto_is_one_of_them(up):
+    source = picture(32, 32)[None]
+    mild, strong, auto = (up.upscale(source, steps=0, denoise=d).image for d in (0.0, 1.0, "auto"))
+    assert not torch.equal(mild, strong)
+    chosen = up.model.trunk
+    with torch.inference_mode():
+        from realsrt.models.trunk import choose
+
+        strength = choose(chosen.costs(source)[0]).denoise
+    assert torch.equal(auto, up.upscale(source, steps=0, denoise=strength).image)
+
+
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+def test_strengths_outside_are_refused(up, wrong):
+    with pytest.raises(UsageError, match="denoise"):
+        up.upscale(picture(16, 16)[None], denoise=wrong)
+
+
+def test_models_without_a_trunk_have_neither():
+    paper = Upscaler(presets.build("tiny_paper"))
+    with pytest.raises(UsageError, match="denois"):
+        paper.upscale(picture(16, 16)[None], denoise=0.5)
+    with pytest.raises(UsageError, match="steps"):
+        paper.upscale(picture(16, 16)[None], steps=0)
+
+
+def test_out_of_memory_halves_the_pieces_and_changes_nothing(up, monkeypatch):
+    source = picture(100, 100)
+    expected = whole(image_of(up.model, source))
+    network, calls = up.model.trunk.strong.__class__, []
+    honest = network.features
+
+    def scarce(self, lq):
+        calls.append(lq.shape[-2:].numel())
+        if calls[-1] > 70 * 70:
+            raise torch.OutOfMemoryError("out of memory")
+        return honest(self, lq)
+
+    monkeypatch.setattr(network, "features", scarce)
+    for one, other in zip(expected, whole(image_of(up.model, source)), strict=True):
+        assert torch.equal(one, other)
+    assert max(calls) > 70 * 70
+    monkeypatch.setattr(network, "features", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(RealSRTError, match="out of memory"):
+        image_of(up.model, source).strip(0)
+
+
+def test_a_base_picture_that_is_not_finite_is_an_error(monkeypatch):
+    broken = Upscaler(presets.build("tiny", 6))
+    with torch.no_grad():
+        for end in (broken.model.trunk.mild, broken.model.trunk.strong):
+            end.body[-1].bias.fill_(torch.nan)
+    with pytest.raises(RealSRTError, match="not finite"):
+        broken.upscale(picture(20, 20)[None], steps=0)
+
+
+def test_regenerate_needs_tokens(up):
+    source = (picture(32, 32).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    with pytest.raises(UsageError, match="go on from"):
+        up.regenerate(up.upscale(source, steps=0), (0, 0, 16, 16))
