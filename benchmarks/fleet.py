@@ -232,10 +232,10 @@ def breaks_at(stages: Stages, fleet: Fleet) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
-def training_step(compute: float, weights: float, gpus: int, bandwidth: float, *, fsdp: bool = False) -> float:
+def training_step(compute: float, weights: float, gpus: int, bandwidth: float) -> float:
     """Seconds of a step on so many GPUs at ``bandwidth`` bytes/s each: computing, then a ring exchange of gradients of
-    ``weights`` bytes, nothing overlapped (the worst case). FSDP gathers the weights twice besides."""
-    moved = (3 if fsdp else 2) * (gpus - 1) / gpus * weights
+    ``weights`` bytes, nothing overlapped (the worst case)."""
+    moved = 2 * (gpus - 1) / gpus * weights
     return compute + moved / bandwidth
 
 

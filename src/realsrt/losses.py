@@ -21,47 +21,6 @@ def charbonnier(x_BCHW: Tensor, y_BCHW: Tensor, *, eps: float = 1e-3) -> Tensor:
     return torch.sqrt((x_BCHW - y_BCHW).float().square() + eps**2).mean((1, 2, 3))
 
 
-def laplacian_pyramid_loss(x_BCHW: Tensor, y_BCHW: Tensor, *, levels: int = 4) -> Tensor:
-    """L1 between Laplacian pyramids: mean of every level times 2^level, plus the mean of the coarsest picture.
-
-    Burt and Adelson's pyramid with the 1 4 6 4 1 filter; weighted as Lap1 in arXiv:1707.05776. Stops early at a side
-    below 4 px.
-    """
-    difference = (x_BCHW - y_BCHW).float()  # the pyramid is linear
-    loss = difference.new_zeros(())
-    for level in range(levels):
-        if min(difference.shape[2:]) < 4:
-            break
-        coarse = _burt(difference)[:, :, ::2, ::2]
-        up = torch.zeros_like(difference)
-        up[:, :, ::2, ::2] = 4 * coarse
-        loss = loss + 2**level * (difference - _burt(up)).abs().mean()
-        difference = coarse
-    return loss + difference.abs().mean()
-
-
-def _burt(x_BCHW: Tensor) -> Tensor:
-    channels = x_BCHW.shape[1]
-    taps = x_BCHW.new_tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
-    weight = taps.view(1, 1, 5, 1).expand(channels, 1, 5, 1)
-    x_BCHW = F.conv2d(F.pad(x_BCHW, (2, 2, 2, 2), mode="reflect"), weight, groups=channels)
-    return F.conv2d(x_BCHW, weight.transpose(2, 3), groups=channels)
-
-
-def focal_frequency_loss(x_BCHW: Tensor, y_BCHW: Tensor, *, alpha: float = 1.0) -> Tensor:
-    """Squared distance of orthonormal spectra, each frequency weighted by its own error (arXiv:2012.12821).
-
-    The weight is the error's magnitude to the power `alpha`, divided by its maximum over the channel's spectrum, and
-    carries no gradient. Computed in float32.
-    """
-    with torch.autocast(x_BCHW.device.type, enabled=False):
-        spectrum = torch.fft.fft2((x_BCHW - y_BCHW).float(), norm="ortho")
-        squared = spectrum.real.square() + spectrum.imag.square()
-        weight = squared.detach().pow(alpha / 2)
-        weight = weight / weight.amax((2, 3), keepdim=True).clamp(min=1e-12)
-        return (weight * squared).mean()
-
-
 def hinge_d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """Discriminator's hinge loss, half of mean(relu(1-real)) + mean(relu(1+fake)); logits of any shape."""
     return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())

@@ -7,7 +7,7 @@ import torch
 
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.evaluation import registry
-from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window
+from realsrt.evaluation.niqe import FEATURES, gaussian_window
 from realsrt.models.features import TAPS, SqueezeFeatures, squeeze_distance
 
 
@@ -89,34 +89,10 @@ def test_pyiqa_without_its_weights_is_a_usage_error(monkeypatch):
         registry.build(["musiq"])
 
 
-def some_model() -> NiqeModel:
-    rng = torch.Generator().manual_seed(0)
-    half = torch.randn(FEATURES, FEATURES, generator=rng, dtype=torch.float64)
-    return NiqeModel(torch.randn(FEATURES, generator=rng, dtype=torch.float64), half @ half.T, gaussian_window())
-
-
-def test_niqe_parameters_there_and_back(tmp_path):
-    model = some_model()
-    registry.save_niqe(model, tmp_path / "a.npz")
-    again = registry.load_niqe(tmp_path / "a.npz")
-    for name in ("mean_F", "covariance_FF", "window"):
-        assert torch.equal(getattr(again, name), getattr(model, name))
-    with np.load(tmp_path / "a.npz") as file:
-        assert file["mu_pris_param"].shape == (1, 36)
-
-
-def test_niqe_parameters_from_mat(monkeypatch, tmp_path):
-    model = some_model()
-    arrays = {"mu_prisparam": model.mean_F.numpy()[None], "cov_prisparam": model.covariance_FF.numpy()}
-    fake = SimpleNamespace(loadmat=lambda path: {"__header__": b"", **arrays})
-    monkeypatch.setitem(sys.modules, "scipy", SimpleNamespace(io=fake))
-    monkeypatch.setitem(sys.modules, "scipy.io", fake)
-    again = registry.load_niqe(tmp_path / "modelparameters.mat")
-    assert torch.equal(again.mean_F, model.mean_F)
-    assert torch.equal(again.window, gaussian_window())
-    monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(UsageError, match="needs scipy"):
-        registry.load_niqe(tmp_path / "modelparameters.mat")
+def test_shipped_niqe_parameters_are_there():
+    model = registry.load_niqe(registry.NIQE)
+    assert model.covariance_FF.shape == (FEATURES, FEATURES)
+    torch.testing.assert_close(model.window, gaussian_window())
 
 
 def test_bad_niqe_parameters_are_one_line(tmp_path):
@@ -129,5 +105,3 @@ def test_bad_niqe_parameters_are_one_line(tmp_path):
         with pytest.raises(CheckpointError, match=name) as caught:
             registry.load_niqe(tmp_path / name)
         assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="--niqe-params"):
-        registry.build(["niqe"])

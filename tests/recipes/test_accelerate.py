@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 pytest.importorskip("accelerate")
 
@@ -39,7 +38,7 @@ def launched(name, *more):
 
 
 def test_there_is_one_for_each_way():
-    assert CONFIGS == ["ddp.yaml", "fsdp2.yaml", "multinode.yaml"]
+    assert CONFIGS == ["ddp.yaml", "multinode.yaml"]
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -56,23 +55,14 @@ def test_what_each_one_asks_for():
     assert (args.multi_gpu, args.use_fsdp, args.num_processes, args.num_machines) == (True, False, 8, 1)
     assert (args.training_script, args.module) == ("realsrt", True)
     assert "ACCELERATE_USE_FSDP" not in environment
-    args, environment = launched("fsdp2.yaml", "--num_processes", "4")
-    assert (args.use_fsdp, args.num_processes) == (True, 4)
-    assert (environment["ACCELERATE_USE_FSDP"], environment["FSDP_VERSION"]) == ("true", "2")
     args, _ = launched("multinode.yaml", "--machine_rank", "1", "--main_process_ip", "10.0.0.1")
     assert (args.num_machines, args.num_processes, args.machine_rank) == (2, 16, 1)
     assert (args.main_process_ip, args.main_process_port) == ("10.0.0.1", 29500)
 
 
-def test_realsrt_reads_what_fsdp2_sets():
-    """Its names are accelerate's; of the rest of fsdp_config nothing is read here, so nothing is set."""
-    config = yaml.safe_load((FOLDER / "fsdp2.yaml").read_text())
-    assert config["fsdp_config"] == {"fsdp_version": 2, "fsdp_cpu_ram_efficient_loading": False}
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", ["ddp.yaml", "fsdp2.yaml"])
+@pytest.mark.parametrize("name", ["ddp.yaml"])
 def test_the_launcher_trains_on_two_processes(name, photos, tmp_path):
     """On the CPU, as ACCELERATE_USE_CPU asks of every process; --cpu would start one only."""
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(FOLDER / name), "--num_processes", "2"]

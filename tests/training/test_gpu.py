@@ -87,16 +87,14 @@ def test_recorded_pairs_and_a_teacher_wait_for_nothing(photos, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-@pytest.mark.parametrize("fsdp", [False, True])
-def test_two_gpus_learn_what_one_does(photos, tmp_path, monkeypatch, fsdp):
-    """Whole on each GPU, and cut up between them; losses within what TF32 leaves."""
+def test_two_gpus_learn_what_one_does(photos, tmp_path, monkeypatch):
+    """Losses are equal within what TF32 leaves."""
     options = {
         "preset": "tiny", "data": (photos,), "crop": 64, "tile": 64, "pool": 8, "global_batch": 4, "max_steps": 3,
         "log_every": 1, "warmup": 1, "profile_flops": False,
     }  # fmt: skip
     monkeypatch.setenv("ACCELERATE_USE_CPU", "false")
-    environment = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if fsdp else {}
-    train_on_two("tokenizer", options | {"out": tmp_path / "two"}, ACCELERATE_USE_CPU="false", **environment)
+    train_on_two("tokenizer", options | {"out": tmp_path / "two"}, ACCELERATE_USE_CPU="false")
     train(make_config("tokenizer", out=tmp_path / "one", **options))
     ours, theirs = (
         [json.loads(line)["loss"] for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("accelerate")
 
-from realsrt.training.parallel import dealt, learning, load_optimizer
+from realsrt.training.parallel import laid_out, learning, load_optimizer
 
 
 def test_a_loaded_optimizer_has_the_layout_of_its_parameters():
@@ -39,10 +39,10 @@ def test_a_loaded_optimizer_has_the_layout_of_its_parameters():
     torch.testing.assert_close(second.weight, first.weight, rtol=1e-4, atol=1e-6)
 
 
-def test_dealt_is_a_copy_of_that_layout():
+def test_it_is_a_copy_of_that_layout():
     like = torch.zeros(2, 3, 4, 4).to(memory_format=torch.channels_last)
     whole = torch.randn(2, 3, 4, 4)
-    made = dealt(whole, like)
+    made = laid_out(whole, like)
     assert torch.equal(made, whole)
     assert made.stride() == like.stride()
     assert made.data_ptr() != whole.data_ptr()

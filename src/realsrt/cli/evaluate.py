@@ -16,7 +16,6 @@ from realsrt.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from realsrt.evaluation.contact_sheet import Crop
-    from realsrt.evaluation.niqe import NiqeModel
     from realsrt.evaluation.pairing import Matched
     from realsrt.evaluation.registry import Metric
 
@@ -52,10 +51,7 @@ def evaluate(
         int, option(help="First crop targets at right and bottom to a multiple of this, as realsrt degrade does.")
     ] = 1,
     features: Annotated[Path | None, option(help="SqueezeNet feature file of the squeeze distances.")] = None,
-    niqe_params: Annotated[Path | None, option(help="NIQE's parameters, .npz or .mat.")] = None,
-    niqe_fit: Annotated[
-        Path | None, option(help="Make NIQE's parameters from good pictures; written to --niqe-params if given.")
-    ] = None,
+    niqe_params: Annotated[Path | None, option(help="Other parameters for NIQE than ours, as .npz.")] = None,
     csv: Annotated[Path | None, option(help="Write a line a picture into this file.")] = None,
     json_: Annotated[Path | None, option("--json", help="Write everything into this file.")] = None,
     sheet: Annotated[Path | None, option(help="Write crops of where pictures differ most (.png).")] = None,
@@ -74,14 +70,12 @@ def evaluate(
 
     if crop_border < 0 or mod_crop < 1 or sheet_rows < 1:
         raise UsageError("--crop-border must be 0 or more, --mod-crop and --sheet-rows 1 or more")
-    for path in (csv, json_, sheet, niqe_params if niqe_fit else None):
+    for path in (csv, json_, sheet):
         if path and (path.is_dir() or not path.absolute().parent.is_dir()):
             raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist")
     if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{sheet}: a sheet is written as .png, .jpg or .webp")
-    model = _niqe(niqe_params, niqe_fit)
-    if results is None and compare is None and niqe_fit and niqe_params:
-        return 0
+    model = registry.load_niqe(niqe_params) if niqe_params else None
     judged = _judged(results, compare)
     names = registry.parse_names(metrics)
     if target is None and (lacking := [name for name in names if registry.KNOWN[name].needs_target]):
@@ -119,21 +113,6 @@ def _judged(results: Path | None, compare: tuple[Path, Path] | None) -> dict[str
     if (results is None) == (compare is None):
         raise UsageError("give a folder of results, or two with --compare A B")
     return {"result": results} if results else dict(zip("AB", compare or (), strict=True))
-
-
-def _niqe(params: Path | None, pristine: Path | None) -> "NiqeModel | None":
-    from realsrt.evaluation import niqe, pairing, registry
-
-    if pristine is None:
-        return registry.load_niqe(params) if params else None
-    pictures = pairing.match({"good pictures": pristine}).groups.values()
-    try:
-        model = niqe.fit(pairing.load(path) for group in pictures for path in group.values())
-    except ValueError as problem:
-        raise UsageError(f"{pristine}: {problem}; give more or larger pictures") from problem
-    if params:
-        registry.save_niqe(model, params)
-    return model
 
 
 def _say_alone(matched: "Matched") -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.errors import CheckpointError, ImageError, UsageError
+from realsrt.errors import CheckpointError, UsageError
 from realsrt.evaluation import metrics
 from realsrt.evaluation.lite import lite_distance, load_lite
 from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window, niqe
@@ -23,6 +23,9 @@ from realsrt.models.features import TAPS, squeeze_distance
 
 TRAINED_TAPS = ("conv1", "fire3", "fire5")
 """SqueezeNet layers in the training loss of the shipped weights; `squeeze_held_out` measures on the others."""
+
+NIQE = Path(__file__).with_name("niqe.npz")
+"""Parameters fitted to openly licensed photographs by recipes/niqe.py."""
 
 Measure = Callable[[Tensor, Tensor | None], float]
 
@@ -113,9 +116,8 @@ def build(
         elif name == "lite":
             measure = _measure(partial(lite_distance, load_lite().to(device)), device)
         elif name == "niqe":
-            if niqe_model is None:
-                raise UsageError("niqe needs its parameters: --niqe-params FILE, or --niqe-fit DIR of good pictures")
-            measure = _measure(lambda x, _, model=niqe_model: niqe(x, model), "cpu")
+            model = niqe_model or load_niqe(NIQE)
+            measure = _measure(lambda x, _, model=model: niqe(x, model), "cpu")
         else:
             measure = _measure(simple[name], "cpu")
         made.append(Metric(name, kind.up, kind.needs_target, kind.digits, measure))
@@ -162,17 +164,14 @@ def _by_pyiqa(name: str, known: str, device: str | torch.device) -> Measure:
 
 
 def load_niqe(path: str | Path) -> NiqeModel:
-    """NIQE's parameters from .npz (mu_pris_param, cov_pris_param, gaussian_window) or .mat (mu_prisparam …).
+    """NIQE's parameters from an .npz with mu_pris_param, cov_pris_param and gaussian_window.
 
-    A .mat needs scipy. Without a window in the file the usual one is taken. Raises CheckpointError, UsageError.
+    Without a window in the file the usual one is taken. Raises CheckpointError.
     """
     path = Path(path)
     try:
-        if path.suffix.lower() == ".mat":
-            arrays = _load_mat(path)
-        else:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, AttributeError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{path}: cannot read NIQE parameters ({reason})") from error
@@ -190,27 +189,3 @@ def load_niqe(path: str | Path) -> NiqeModel:
     if window.ndim != 2 or window.shape[0] != window.shape[1] or window.shape[0] % 2 == 0 or window.dtype.kind != "f":
         raise CheckpointError(f"{path}: not NIQE parameters: gaussian_window must be a square of an odd side")
     return NiqeModel(parts[0], parts[1], torch.from_numpy(window.astype(np.float64)))
-
-
-def _load_mat(path: Path) -> dict[str, Any]:
-    try:
-        from scipy.io import loadmat  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise UsageError(f"{path}: reading .mat files needs scipy: pip install scipy, or give an .npz") from error
-    return {key: value for key, value in loadmat(path).items() if not key.startswith("__")}
-
-
-def save_niqe(model: NiqeModel, path: str | Path) -> None:
-    """Write an .npz that `load_niqe` and other implementations read. Raises UsageError, ImageError."""
-    path = Path(path)
-    if path.suffix.lower() != ".npz":
-        raise UsageError(f"{path}: NIQE parameters are written as .npz")
-    try:
-        np.savez(
-            path,
-            mu_pris_param=model.mean_F.numpy()[None],
-            cov_pris_param=model.covariance_FF.numpy(),
-            gaussian_window=model.window.numpy(),
-        )
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -101,27 +101,3 @@ def kernel_reach(kernel_Bkk: Tensor) -> int:
     """How far from the centre the farthest non-zero weight of any kernel lies, in pixels."""
     used_k = (kernel_Bkk != 0).any(0).any(0)
     return kernel_Bkk.shape[-1] // 2 - int(used_k.int().argmax())
-
-
-def usm_sharpen(x_BCHW: Tensor, *, weight: float = 0.5, radius: int = 50, threshold: float = 10.0) -> Tensor:
-    """Unsharp masking as Real-ESRGAN applies it to targets; x and result in [0,1].
-
-    Adds `weight` times the difference to a Gaussian blur of side `radius` (made odd), blended in softly where that
-    difference exceeds `threshold` (8-bit levels).
-    """
-    side = radius + 1 - radius % 2
-    sigma = 0.3 * ((side - 1) * 0.5 - 1) + 0.8  # OpenCV's sigma for a kernel of this side
-    axis = torch.arange(side, device=x_BCHW.device, dtype=x_BCHW.dtype) - side // 2
-    bell = torch.exp(-0.5 * (axis / sigma).square())
-    bell = bell / bell.sum()
-    residual = x_BCHW - _separable(x_BCHW, bell)
-    soft = _separable((residual.abs() * 255.0 > threshold).to(x_BCHW.dtype), bell)
-    sharp = (x_BCHW + weight * residual).clamp(0, 1)
-    return soft * sharp + (1 - soft) * x_BCHW
-
-
-def _separable(x_BCHW: Tensor, bell: Tensor) -> Tensor:
-    channels = x_BCHW.shape[1]
-    weight = bell.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    x_BCHW = F.conv2d(reflect_pad(x_BCHW, bell.numel() // 2), weight, groups=channels)
-    return F.conv2d(x_BCHW, weight.transpose(2, 3), groups=channels)

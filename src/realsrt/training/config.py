@@ -1,7 +1,7 @@
 """Everything a training run depends on, in one frozen dataclass, and the defaults of each stage."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,20 +10,17 @@ from realsrt.errors import UsageError
 STAGES = ("strength", "tokenizer", "generator", "critic", "control")
 
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """One run. Sizes are in pixels of the high-quality target.
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What the samples are. Sizes are in pixels of the high-quality target.
 
-    Budget: the run ends, and its learning rate has decayed, at ``max_steps`` or ``max_minutes``, whichever comes
-    first. Data: every step ``refresh`` new tiles are degraded into a pool of ``pool`` pairs (rounded up to a multiple
-    of the global batch, which is ``batch`` times ``accumulate`` times the processes), from which the crops are drawn,
-    so that degradations mix within a batch and cost little. ``refresh`` and ``pool`` are of all processes together.
-    ``precision``: "no" (float32), "bf16" or "fp16".
+    Every step ``refresh`` new tiles are degraded into a pool of ``pool`` pairs (rounded up to a multiple of the global
+    batch, which is ``batch`` times ``accumulate`` times the processes), from which the crops are drawn, so that
+    degradations mix within a batch and cost little.
     """
 
-    stage: Literal["strength", "tokenizer", "generator", "critic", "control"]
     data: tuple[Path, ...] = ()
-    """Folders of photographs, tars and single pictures."""
+    """Folders of photographs, tars and single images."""
     data_weight: float = 1.0
     """How often a training pair is a degraded photograph, in proportion to the weights of the recorded pairs."""
     pairs: tuple[str, ...] = ()
@@ -34,24 +31,8 @@ class TrainConfig:
     takes, 1: ruined), that image is the target in place of the photograph. Above 1: never."""
     teacher: Path | None = None
     """A published network file (RRDBNet or SRVGGNetCompact for x4): its image of every new pair goes with the pair."""
-    out: str | Path = Path("runs/train")
-    """A folder that all machines of the run see, or a URL: s3://bucket/run, or whatever else fsspec knows."""
-    preset: str | None = None
-    """Architecture; by default that of the initial weights, else small. Where it differs from that of the initial
-    weights, what has the same name and shape is taken over, and the rest starts anew."""
-    init: Path | None = None
-    """Weights to start from; every stage but the first needs those of the stage before."""
-    trunk: tuple[Path, ...] = ()
-    """Two published SRVGGNetCompact files, the mild and the strong denoiser, that the trunk starts from: ``.pth`` or
-    safetensors of realesr-general-wdn-x4v3 and realesr-general-x4v3."""
-    max_steps: int | None = None
-    """Steps in all, those before a resume included."""
-    max_minutes: float | None = None
-    """Minutes in all, those before a resume included."""
-    resume: bool = False
-    """Go on from the state in ``out``, if there is one; without it the run starts anew."""
     seed: int = 0
-
+    """Decides about all that is random."""
     batch: int = 16
     """Samples that a process computes at once."""
     accumulate: int = 1
@@ -62,27 +43,29 @@ class TrainConfig:
     crop: int | None = None
     """Side of a training crop; by default 256 where positions are fixed to a grid, else 128."""
     tile: int = 256
+    """Side of a tile that is degraded as a whole."""
     pool: int = 180
+    """Degraded pairs in memory, of all processes together."""
     refresh: int = 2
+    """New pairs in the pool at each step, of all processes together."""
     degradation: str = "mixed"
+    """How photographs are degraded: bicubic, light, realesrgan or mixed."""
 
-    lr: float = 1e-4
-    lr_end: float = 0.05
-    """Final learning rate as a share of ``lr``."""
-    betas: tuple[float, float] = (0.9, 0.99)
-    weight_decay: float = 0.0
-    warmup: int = 50
-    clip: float = 1.0
-    ema: float = 0.999
-    precision: Literal["no", "bf16", "fp16"] = "no"
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What decoded images learn from."""
 
     pixel: float = 1.0
+    """Weight of the pixel loss."""
     pixel_loss: Literal["charbonnier", "mse"] = "charbonnier"
     """The paper takes the squared error."""
     perceptual: float = 0.02
+    """Weight of the perceptual loss."""
     perceptual_file: Path | None = None
     """Feature file for the perceptual loss; without one that loss is left out. "vgg" takes torchvision's."""
     perceptual_taps: tuple[str, ...] = ("conv1", "fire3", "fire5")
+    """Layers that the perceptual loss compares."""
     perceptual_shift: int = 7
     """Both pictures lose up to so many rows and columns at random before the perceptual loss, so that its strides do
     not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
@@ -92,12 +75,23 @@ class TrainConfig:
     clean_pixel: float = 1.0
     """Pixel weight for such an input, in multiples of that for a badly degraded one."""
     commitment: float = 0.25
+    """Weight of the commitment of encoder outputs to their codes."""
     gan: float = 0.0
     """Weight of the adversarial loss, on top of the adaptive factor; 0 trains without a discriminator."""
     gan_start: int = 0
+    """Step at which the adversarial loss begins."""
     discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
+    """Network of the adversarial loss; sn: with spectral normalisation."""
     discriminator_width: int = 32
+    """Channels of its first layer."""
     discriminator_lr: float = 4e-4
+    """Its learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """What single stages learn, and how."""
+
     token_drop: float = 0.1
     """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
 
@@ -105,7 +99,9 @@ class TrainConfig:
     """Share of tokens that are masked: 1 − √u (paper); the same, but a quarter of the samples full; or always full, so
     that a critic meets predicted tokens only, as it does when it is used."""
     label_smoothing: float = 0.0
+    """Of the generator's cross-entropy."""
     critic_labels: Literal["predicted", "wrong"] = "predicted"
+    """What the critic tells from real tokens: all predicted ones, or the wrong ones."""
     critic_balance: bool = False
     """Weigh both classes equally: a confidence of one half then stands for the average token, however few are right."""
     critic_learns: Literal["all", "head"] = "all"
@@ -130,9 +126,53 @@ class TrainConfig:
     control_drop: float = 0.1
     """Share of samples decoded at fidelity 0 while the decoder is tuned."""
 
+
+@dataclass(frozen=True)
+class TrainConfig(StageConfig, LossConfig, DataConfig):
+    """One run. It ends, its learning rate decayed, at ``max_steps`` or ``max_minutes``, whichever comes first."""
+
+    stage: Literal["strength", "tokenizer", "generator", "critic", "control"]
+    _: KW_ONLY
+    out: str | Path = Path("runs/train")
+    """A folder that all machines of the run see, or a URL: s3://bucket/run, or whatever else fsspec knows."""
+    preset: str | None = None
+    """Architecture; by default that of the initial weights, else small. Where it differs from that of the initial
+    weights, what has the same name and shape is taken over, and the rest starts anew."""
+    init: Path | None = None
+    """Weights to start from; every stage but the first needs those of the stage before."""
+    trunk: tuple[Path, ...] = ()
+    """Two published SRVGGNetCompact files, the mild and the strong denoiser, that the trunk starts from: ``.pth`` or
+    safetensors of realesr-general-wdn-x4v3 and realesr-general-x4v3."""
+    max_steps: int | None = None
+    """Steps in all, those before a resume included."""
+    max_minutes: float | None = None
+    """Minutes in all, those before a resume included."""
+    resume: bool = False
+    """Go on from the state in ``out``, if there is one; without it the run starts anew."""
+
+    lr: float = 1e-4
+    """Learning rate."""
+    lr_end: float = 0.05
+    """Final learning rate as a share of ``lr``."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """Of AdamW."""
+    weight_decay: float = 0.0
+    """Of AdamW."""
+    warmup: int = 50
+    """Steps in which the learning rate rises."""
+    clip: float = 1.0
+    """Largest norm of the gradients."""
+    ema: float = 0.999
+    """Decay of the averaged weights."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """no: float32."""
+
     log_every: int = 20
+    """Steps between lines of the log on the screen."""
     save_minutes: float = 5.0
+    """Minutes between saves."""
     save_steps: int | None = None
+    """Steps between saves, besides."""
     compile: bool = False
     """Compile the networks (torch.compile): for GPUs, where the first steps then take minutes and the others less."""
     profile_flops: bool = True
@@ -193,6 +233,11 @@ def pair_source(text: str) -> tuple[Path, float]:
     if not path or not 0 < weight < math.inf:
         raise UsageError(f"--pairs takes a folder or tar, and perhaps a weight above zero (taught.tar=2), not {text}")
     return Path(path), weight
+
+
+def stage_defaults() -> dict[str, TrainConfig]:
+    """What each stage takes where nothing is said."""
+    return {stage: make_config(stage, max_steps=1, init=Path()) for stage in STAGES}
 
 
 def shared_out(config: TrainConfig, processes: int) -> TrainConfig:

@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from realsrt.training.parallel import dealt, local
+from realsrt.training.parallel import laid_out
 
 
 class EMA:
     """A shadow of a state dict: parameters that learn are averaged, buffers followed exactly, frozen ones kept.
 
-    Each process averages what it holds of a model that is cut up. The decay grows from 0.1 to ``decay`` with the number
-    of updates, so that short runs are not held at their start.
+    The decay grows from 0.1 to ``decay`` with the number of updates, so that short runs are not held at their start.
     """
 
     def __init__(self, model: nn.Module, decay: float, shadow: dict[str, Tensor] | None = None) -> None:
@@ -18,7 +17,7 @@ class EMA:
         self.learning = {name for name, p in model.named_parameters() if p.requires_grad}
         own = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.buffers = own.keys() - {name for name, _ in model.named_parameters()}
-        self.shadow = own if shadow is None else {k: dealt(shadow[k], v) for k, v in own.items()}
+        self.shadow = own if shadow is None else {k: laid_out(shadow[k], v) for k, v in own.items()}
         self.shadow.setdefault("_updates", torch.zeros(()))
         if shadow is not None:
             self.shadow["_updates"] = shadow["_updates"].clone()
@@ -28,7 +27,7 @@ class EMA:
         """Move the shadow towards the model's present weights; on a GPU a few kernels, and no wait."""
         updates = float(self.shadow["_updates"].add_(1))  # kept on the CPU
         weight = 1 - min(self.decay, (1 + updates) / (10 + updates))
-        state = {key: local(value) for key, value in model.state_dict().items()}
+        state = model.state_dict()
         learning = [key for key in state if key in self.learning]
         torch._foreach_lerp_(self._own(learning), [state[key] for key in learning], weight)  # pyright: ignore
         followed = [key for key in state if key in self.buffers]
@@ -36,4 +35,4 @@ class EMA:
             torch._foreach_copy_(self._own(followed), [state[key] for key in followed])  # pyright: ignore
 
     def _own(self, keys: list[str]) -> list[Tensor]:
-        return [local(self.shadow[key]) for key in keys]
+        return [self.shadow[key] for key in keys]
