@@ -22,7 +22,7 @@ from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 CELL = 16
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SHARPNESS = 0.05
+SHARPNESS = 0.05
 """Costs this far apart are clearly different where shares are weighed against each other."""
 
 
@@ -160,7 +160,7 @@ def weigh_shares(costs_BKhw: Tensor, denoise: float) -> Tensor:
     costs = costs_BKhw.float().unflatten(1, (len(STRENGTHS), len(SHARES)))
     at = denoise * (len(STRENGTHS) - 1)
     low = min(int(at), len(STRENGTHS) - 2)
-    weights_BShw = (-torch.lerp(costs[:, low], costs[:, low + 1], at - low) / _SHARPNESS).softmax(1)
+    weights_BShw = (-torch.lerp(costs[:, low], costs[:, low + 1], at - low) / SHARPNESS).softmax(1)
     return (weights_BShw * torch.tensor(SHARES, device=costs.device)[:, None, None]).sum(1)
 
 

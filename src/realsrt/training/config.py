@@ -180,7 +180,7 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "strength": {"lr": 1e-3, "weight_decay": 0.01, "batch": 4, "crop": 256},
+    "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 4, "crop": 256},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
@@ -210,7 +210,7 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         raise UsageError("--teacher-share needs --tune-generator")
     for name in ("refresh", "seed", "perceptual_shift"):
         if getattr(config, name) < 0:
-            raise UsageError(f"--{name} must not be negative, not {getattr(config, name)}")
+            raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
     if config.trunk and len(config.trunk) != 2:
         raise UsageError(f"--trunk takes two files, the mild and the strong denoiser, not {len(config.trunk)}")
     begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)

@@ -54,6 +54,8 @@ def train(config: TrainConfig) -> Path:
         index=accelerator.process_index,
         say=accelerator.print,
     )
+    if saved is None:
+        state.prepare(pool)
     samples = config.batch * config.accumulate
     work = StepWork(
         accelerator.device, config.precision, batch=samples, processes=processes, wanted=config.profile_flops

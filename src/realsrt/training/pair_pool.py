@@ -166,6 +166,17 @@ class PairPool:
         seeds = derive_words(self.lanes, self.seed, 3, step)[self.own.start : self.own.stop] >> np.uint64(1)
         return Batch(lq.float() / 255, gt, tuple(seeds.tolist()), teacher, has_teacher)
 
+    def inputs(self, step: int) -> Tensor:
+        """The low-quality tiles of all own pairs that the pool holds at a step, whole, in the order of their numbers:
+        (n,3,tile/s,tile/s), in [0,1]. All processes hold equally many."""
+        self._advance(step)
+        first = step * self.refresh
+        numbers = [number for number in range(first, first + self.size) if number % self.lanes in self.own]
+        for number in numbers:
+            if (future := self.pairs[number]) is not None:
+                future.result()
+        return self.lq_SCHW[[self.slot(number) for number in numbers]].float() / 255
+
     def close(self) -> None:
         """Stop making pairs."""
         self.executor.shutdown(wait=True, cancel_futures=True)

@@ -11,6 +11,7 @@ from realsrt.model import RealSRT
 from realsrt.models.quantizer import hold_codes
 from realsrt.training.config import TrainConfig
 from realsrt.training.ema import EMA
+from realsrt.training.pair_pool import PairPool
 from realsrt.training.parallel import clip, load_optimizer, no_sync, prepare
 from realsrt.training.setup import adamw, set_rate
 from realsrt.training.stages import BUILDERS
@@ -70,6 +71,12 @@ class TrainState:
             self._discriminator_optimizer.load_state_dict(saved["adversary_optimizer"])
         if self.accelerator.scaler is not None and saved.get("scaler"):
             self.accelerator.scaler.load_state_dict(saved["scaler"])
+
+    def prepare(self, pool: PairPool) -> None:
+        """What the stage takes from the pairs before the first step of a run."""
+        if self._stage.prepare is not None:
+            self._stage.prepare(pool)
+            self.ema = EMA(self.model, self.config.ema)
 
     def learn(self, parts: list[Any], factor: float) -> dict[str, Any]:
         """One step of the networks on a batch in parts, at a share of their learning rates; gives figures, on the

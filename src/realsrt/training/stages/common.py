@@ -3,7 +3,7 @@
 Shapes: B batch, N tokens, H W target pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from realsrt.models.guide import Guide
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
-from realsrt.training.pair_pool import Batch
+from realsrt.training.pair_pool import Batch, PairPool
 
 
 class Outcome(NamedTuple):
@@ -34,10 +34,12 @@ class Outcome(NamedTuple):
 
 @dataclass
 class Stage:
-    """``main(batch, step) → Outcome`` trains what requires a gradient; ``adversary`` the discriminator."""
+    """``main(batch, step) → Outcome`` trains what requires a gradient; ``adversary`` the discriminator. ``prepare``
+    is called once, before the first step of a run (not of a resumed one)."""
 
     main: nn.Module
     adversary: "Adversary | None" = None
+    prepare: Callable[[PairPool], None] | None = None
 
 
 class Adversary(nn.Module):

@@ -16,19 +16,23 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.losses import load_squeeze_features
 from realsrt.model import RealSRT
 from realsrt.models.features import SqueezeFeatures, squeeze_maps
-from realsrt.models.trunk import CELL, SHARES, STRENGTHS, Trunk, mix
+from realsrt.models.trunk import CELL, SHARES, SHARPNESS, STRENGTHS, Trunk, measure, mix
 from realsrt.training.config import TrainConfig
-from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, freeze_all_but
+from realsrt.training.pair_pool import Batch, PairPool
+from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_over_ranks
 
 DECIBEL = 0.2
 """What a decibel of squared error costs, in squeeze distance. Chosen where the cheapest of a grid of strengths and
 shares is the picture that an independent network prefers, too."""
 _LEAST_ERROR = 1e-5
+_BEND = 0.3
+"""Where the squared error of a cost turns into an absolute one: a few cells cost several times what others do."""
+_LEAST_DEVIATION = 1e-3
+_CHUNK = 64
 
 
 class StrengthMain(nn.Module):
-    """Every choice is tried on the batch and measured; the estimator learns to foretell it, by squared error."""
+    """Every choice is tried on the batch and measured; the estimator learns to foretell the costs, and to choose."""
 
     def __init__(self, model: RealSRT, trunk: Trunk, features: SqueezeFeatures) -> None:
         super().__init__()
@@ -39,10 +43,41 @@ class StrengthMain(nn.Module):
     def forward(self, batch: Batch, step: int) -> Outcome:
         costs_BKhw = measured_costs(self.trunk, self._features[0].to(batch.lq.device), batch.lq, batch.gt)
         guess_BKhw = self.trunk.costs(batch.lq)
-        loss = F.mse_loss(guess_BKhw, costs_BKhw)
-        chosen_B1hw = costs_BKhw.gather(1, guess_BKhw.argmin(1, keepdim=True))
-        figures = {"loss": loss.detach(), "chosen": chosen_B1hw.mean(), "best": costs_BKhw.amin(1).mean()}
-        return Outcome(loss, figures)
+        error = F.smooth_l1_loss(guess_BKhw, costs_BKhw, beta=_BEND)
+        chosen = self.cost_of_choice(guess_BKhw, costs_BKhw)
+        loss = error + chosen
+        best_B = _by_choice(costs_BKhw).amin(2).mean((2, 3)).amin(1)
+        figures = {"loss": loss, "error": error, "chosen": chosen, "best": best_B.mean()}
+        return Outcome(loss, {name: value.detach() for name, value in figures.items()})
+
+    @staticmethod
+    def cost_of_choice(guess_BKhw: Tensor, costs_BKhw: Tensor) -> Tensor:
+        """What is paid on average by someone who chooses by the guess: in each cell a share, one strength for the whole
+        picture, either drawn with a probability that falls with the cost that is expected. An error that changes no
+        choice costs nothing here, and one that does costs what it does to the picture."""
+        guess_BMShw, costs_BMShw = _by_choice(guess_BKhw.float()), _by_choice(costs_BKhw.float())
+        share_BMShw = (-guess_BMShw / SHARPNESS).softmax(2)
+        expected_BM, paid_BM = ((share_BMShw * x).sum(2).mean((2, 3)) for x in (guess_BMShw, costs_BMShw))
+        return ((-expected_BM / SHARPNESS).softmax(1) * paid_BM).sum(1).mean()
+
+    @torch.no_grad()
+    def learn_statistics(self, pool: PairPool) -> None:
+        """Give the estimator the mean and the deviation of what is measured in the cells of all pairs that the pool
+        holds at the start. Weights that know them keep theirs, since their layers were learned behind these."""
+        estimator = self.trunk.estimator
+        if bool(estimator.mean.any()) or bool((estimator.deviation != 1).any()):
+            return
+        found = [measure(part_BCHW).transpose(0, 1).flatten(1) for part_BCHW in pool.inputs(0).split(_CHUNK)]
+        found_SN = torch.cat(found, 1)
+        mean_S = mean_over_ranks(found_SN.mean(1))
+        variance_S = mean_over_ranks((found_SN - mean_S[:, None]).square().mean(1))
+        estimator.mean.copy_(mean_S)
+        estimator.deviation.copy_(variance_S.sqrt().clamp(min=_LEAST_DEVIATION))
+
+
+def _by_choice(costs_BKhw: Tensor) -> Tensor:
+    """(B,K,h,w) as (B,strengths,shares,h,w)."""
+    return costs_BKhw.unflatten(1, (len(STRENGTHS), len(SHARES)))
 
 
 @torch.no_grad()
@@ -83,4 +118,5 @@ def strength_stage(model: RealSRT, config: TrainConfig) -> Stage:
         raise UsageError(f"preset {model.config.preset!r} has no trunk whose strength could be learned")
     if config.perceptual_file is None:
         raise UsageError("the strength stage measures pictures by a feature file: give --perceptual-file")
-    return Stage(StrengthMain(model, model.trunk, load_squeeze_features(config.perceptual_file)))
+    main = StrengthMain(model, model.trunk, load_squeeze_features(config.perceptual_file))
+    return Stage(main, prepare=main.learn_statistics)

@@ -1,0 +1,159 @@
+"""The strength stage: what the estimator is told, what it pays for its choices, and what a run leaves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+pytest.importorskip("accelerate")
+
+import realsrt
+from realsrt import presets
+from realsrt.models.features import SqueezeFeatures
+from realsrt.models.trunk import SHARES, STATISTICS, STRENGTHS, measure
+from realsrt.training import train
+from realsrt.training.config import make_config
+from realsrt.training.pair_pool import Batch, PairPool, Pairs
+from realsrt.training.stages import BUILDERS
+from realsrt.training.stages.strength import StrengthMain
+from support.runs import log_of, train_until_killed
+
+TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 6, "refresh": 1, "log_every": 2}
+cost_of_choice = StrengthMain.cost_of_choice
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    """A feature file; what it holds is of no consequence here."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("features") / "squeezenet.safetensors"
+    save_file(dict(SqueezeFeatures().state_dict()), path)
+    return path
+
+
+@pytest.fixture
+def stage(features):
+    model = presets.build("tiny", seed=3)
+    return BUILDERS["strength"](model, make_config("strength", max_steps=1, init=Path("x"), perceptual_file=features))
+
+
+def table(costs, cells=1, pictures=1):
+    """Costs (B,K,1,cells): 1 everywhere but for {(picture, strength, share, cell): cost}."""
+    made = torch.ones(pictures, len(STRENGTHS), len(SHARES), 1, cells)
+    for (picture, strength, share, cell), cost in costs.items():
+        made[picture, STRENGTHS.index(strength), SHARES.index(share), 0, cell] = cost
+    return made.flatten(1, 2)
+
+
+def make_pool(count=6, side=64, lanes=2, own=None):
+    """Pair n is noise of its own strength around its own brightness."""
+
+    def make(numbers):
+        lq = torch.zeros(len(numbers), 3, side // 4, side // 4, dtype=torch.uint8)
+        for image, n in zip(lq, numbers, strict=True):
+            rng = torch.Generator().manual_seed(n)
+            image[:] = (100 + 5 * n + (3 + 4 * n) * torch.randn(image.shape, generator=rng)).clamp(0, 255)
+        return Pairs(lq, torch.zeros(len(numbers), 3, side, side, dtype=torch.uint8))
+
+    return PairPool(make, size=count, refresh=1, seed=0, scale=4, tile=side, lanes=lanes, own=own)
+
+
+def test_a_sure_choice_costs_what_it_costs():
+    paid = table({(0, 0.5, 0.75, 0): -3.0, (1, 1.0, 0.25, 0): 0.5}, pictures=2)
+    sure = table({(0, 0.5, 0.75, 0): -4.0, (1, 1.0, 0.25, 0): -4.0}, pictures=2)
+    assert float(cost_of_choice(sure, paid)) == pytest.approx((-3.0 + 0.5) / 2, abs=1e-4)
+    wrong = table({(0, 0.0, 1.0, 0): -4.0, (1, 0.0, 1.0, 0): -4.0}, pictures=2)
+    assert float(cost_of_choice(wrong, paid)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_an_error_that_changes_no_choice_costs_nothing():
+    paid = table({(0, 0.25, 0.5, 0): -1.0})
+    right, off = paid.clone(), paid * 3 - 7
+    assert float(cost_of_choice(off, paid)) == pytest.approx(float(cost_of_choice(right, paid)), abs=1e-4)
+
+
+def test_a_picture_gets_one_strength_and_each_cell_its_share():
+    """Each cell would like an end of its own; the mild one is worth more on the whole, and shares still differ."""
+    likes = {
+        (0, 0.0, 1.0, 0): -6.0, (0, 0.0, 0.25, 1): -2.0,
+        (0, 1.0, 1.0, 1): -5.0,
+    }  # fmt: skip
+    costs = table(likes, cells=2)
+    assert float(cost_of_choice(costs, costs)) == pytest.approx((-6.0 - 2.0) / 2, abs=1e-4)
+
+
+def test_learning_moves_the_choice_to_what_is_cheaper():
+    paid = table({(0, 0.75, 0.5, 0): -1.0})
+    guess = torch.zeros_like(paid, requires_grad=True)
+    cost_of_choice(guess, paid).backward()
+    place = STRENGTHS.index(0.75) * len(SHARES) + SHARES.index(0.5)
+    slope = guess.grad.flatten()
+    assert int(slope.argmax()) == place  # a lower guess there pays best
+    assert float(slope[place]) > 0
+
+
+def test_the_loss_is_the_error_and_the_choice(stage):
+    gt = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    lq = torch.nn.functional.avg_pool2d(gt, 4)
+    batch = Batch(lq, gt, (1, 2), gt, torch.zeros(2, dtype=torch.bool))
+    first = stage.main(batch, 0)
+    torch.testing.assert_close(first.loss, first.figures["error"] + first.figures["chosen"])
+    assert first.figures["best"] <= first.figures["chosen"]
+    optimizer = torch.optim.AdamW([p for p in stage.main.parameters() if p.requires_grad], lr=1e-2)
+    for step in range(120):
+        outcome = stage.main(batch, step)
+        optimizer.zero_grad()
+        outcome.loss.backward()
+        optimizer.step()
+    missed = first.figures["chosen"] - first.figures["best"]
+    assert outcome.figures["error"] < first.figures["error"] / 2
+    assert outcome.figures["chosen"] - outcome.figures["best"] < missed / 2
+
+
+def test_statistics_are_those_of_the_pool(stage):
+    pool, estimator = make_pool(), stage.main.trunk.estimator
+    assert stage.prepare is not None
+    stage.prepare(pool)
+    cells = measure(pool.inputs(0)).transpose(0, 1).flatten(1)
+    assert cells.shape == (STATISTICS, 6)
+    torch.testing.assert_close(estimator.mean, cells.mean(1))
+    torch.testing.assert_close(estimator.deviation, cells.std(1, correction=0).clamp(min=1e-3))
+    before = estimator.mean.clone(), estimator.deviation.clone()
+    stage.prepare(make_pool(count=2))  # weights that know theirs keep them
+    assert torch.equal(estimator.mean, before[0])
+    assert torch.equal(estimator.deviation, before[1])
+    pool.close()
+
+
+def test_a_pool_shows_every_pair_of_its_own():
+    whole = make_pool()
+    halves = [make_pool(own=range(lane, lane + 1)).inputs(3) for lane in (0, 1)]
+    tiles = whole.inputs(3)
+    assert tiles.shape == (6, 3, 16, 16)
+    assert torch.equal(tiles[1::2], halves[0])  # the first of step 3 is pair 3, of lane 1
+    assert torch.equal(tiles[::2], halves[1])
+    assert not torch.equal(tiles, whole.inputs(0))
+
+
+def test_a_run_leaves_an_estimator_and_nothing_else_new(photos, features, tmp_path, monkeypatch):
+    """From weights that know no statistics; killed half-way it goes on to the same bits."""
+    start = presets.build("tiny", seed=1)
+    realsrt.save_model(start, tmp_path / "start.safetensors")
+    options = {
+        "data": (photos,), "init": tmp_path / "start.safetensors", "perceptual_file": features, "max_steps": 6,
+        "save_steps": 2, **TINY,
+    }  # fmt: skip
+    path = train(make_config("strength", out=tmp_path / "whole", **options))
+    made, known = realsrt.load_model(path).state_dict(), start.state_dict()
+    moved = {key for key, value in made.items() if not torch.equal(value, known[key])}
+    assert moved == {key for key in known if key.startswith("trunk.estimator.")}
+    assert float(made["trunk.estimator.mean"].abs().max()) > 0.5
+
+    broken = make_config("strength", out=tmp_path / "broken", **options)
+    train_until_killed(broken, monkeypatch, 3)
+    again = train(make_config("strength", out=tmp_path / "broken", resume=True, **options))
+    assert all(torch.equal(value, made[key]) for key, value in realsrt.load_model(again).state_dict().items())
+    assert log_of(tmp_path / "broken") == log_of(tmp_path / "whole")
+    further = train(make_config("strength", out=tmp_path / "more", **options | {"init": path, "seed": 5}))
+    assert torch.equal(realsrt.load_model(further).state_dict()["trunk.estimator.mean"], made["trunk.estimator.mean"])
