@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -84,6 +85,7 @@ def state_of(out):
         ("critic", {}),
         ("control", {}),
         ("control", {"gan": 0.5, "discriminator": "unet", "gan_start": 5, "tune_decoder": False}),
+        ("control", {"gan": 0.5, "gan_warmup": 5}),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(config, chain, monkeypatch, stage, options):
@@ -219,6 +221,32 @@ def test_log_and_trackers(config):
     assert list((run.out / "tensorboard").rglob("events*"))
 
 
+@pytest.mark.parametrize(("stage", "start"), [("tokenizer", 0), ("tokenizer", 2), ("control", 1)])
+def test_a_discriminator_warms_up_while_the_model_waits(config, chain, stage, start):
+    """The model, its codebook and its average stay as they are until the discriminator has had its steps."""
+    options = {"gan": 0.5, "gan_start": start, "gan_warmup": 3, "log_every": 1, "save_steps": 1, "lr_end": 1.0}
+    options |= {"init": before(chain, stage), "warmup": 4}
+    states, run = [], config(stage, **options)
+    for steps in range(1, start + 5):
+        train(replace(run, max_steps=steps, resume=steps > 1))
+        states.append(state_of(run.out))
+    for step, (old, new) in enumerate(pairwise(states), 1):
+        waits = start <= step < start + 3
+        for part in ("model", "ema"):
+            same = all(torch.equal(old[part][key], new[part][key]) for key in old[part])
+            assert same == waits
+        learned = old["adversary"].keys() and any(
+            not torch.equal(old["adversary"][key], new["adversary"][key]) for key in old["adversary"]
+        )
+        assert learned == (step >= start)
+    lines = log_of(run.out)
+    assert all("d_loss" in line for line in lines[start:])
+    assert [line["step"] - 1 for line in lines if "grad_norm" not in line] == [start, start + 1, start + 2]
+    learning = [line["lr"] for line in lines if "grad_norm" in line]
+    expected = [run.lr * rate(run, step, 0) for step in range(start + 1)]
+    assert learning == pytest.approx(expected, rel=1e-3)  # the warm-up of its rate waits, too
+
+
 def test_the_log_says_how_fast(config):
     run = config("tokenizer", max_steps=2)
     train(run)
@@ -315,6 +343,8 @@ def test_settings_that_make_no_sense(config, tmp_path, options, words):
         ("tokenizer", {"batch": 0}, ["--batch"]),
         ("tokenizer", {"refresh": -1}, ["--refresh"]),
         ("tokenizer", {"seed": -1}, ["--seed"]),
+        ("tokenizer", {"gan_warmup": 5}, ["--gan-warmup", "--gan"]),
+        ("tokenizer", {"gan_warmup": -5, "gan": 0.1}, ["--gan-warmup"]),
     ],
 )
 def test_configs_that_make_no_sense(stage, options, words):

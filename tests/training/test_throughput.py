@@ -28,7 +28,7 @@ def test_one_step_is_counted_and_a_joining_discriminator_again():
     assert once == 2 * (2 * 4 * 8 * 8)  # the input needs no gradient
     work(torch.nn.Linear(8, 80), counter)
     assert counter.flops == once
-    work(torch.nn.Linear(8, 80), counter, adversarial=True)
+    work(torch.nn.Linear(8, 80), counter, learning="a discriminator, too")
     assert counter.flops > 5 * once
     found = counter.figures(10.0)
     assert found["tflops"] == pytest.approx(counter.flops * 10 * 2 / 1e12)

@@ -80,6 +80,9 @@ class LossConfig:
     """Weight of the adversarial loss, on top of the adaptive factor; 0 trains without a discriminator."""
     gan_start: int = 0
     """Step at which the adversarial loss begins."""
+    gan_warmup: int = 0
+    """For so many steps from there on the discriminator learns alone, while the model waits: a young discriminator adds
+    grit."""
     discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
     """Network of the adversarial loss; sn: with spectral normalisation."""
     discriminator_width: int = 32
@@ -206,9 +209,11 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         pair_source(text)
     if not config.sampler_steps or min(config.sampler_steps) < 1:
         raise UsageError("--sampler-steps must be more than zero")
+    if config.gan_warmup and config.gan <= 0:
+        raise UsageError("--gan-warmup needs a discriminator: give --gan")
     if config.teacher_share and not config.tune_generator:
         raise UsageError("--teacher-share needs --tune-generator")
-    for name in ("refresh", "seed", "perceptual_shift"):
+    for name in ("refresh", "seed", "perceptual_shift", "gan_start", "gan_warmup"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
     if config.trunk and len(config.trunk) != 2:

@@ -11,7 +11,7 @@ from realsrt.errors import RealSRTError, UsageError
 from realsrt.training.config import TrainConfig, shared_out
 from realsrt.training.device import Together, compile_parts, prepare_device
 from realsrt.training.pairs import build_pool
-from realsrt.training.progress import Budget, Log, rate
+from realsrt.training.progress import Budget, Log
 from realsrt.training.setup import crop_side, initial_model, make_accelerator
 from realsrt.training.state import restoring, write_state, write_weights
 from realsrt.training.storage import RunStorage
@@ -80,10 +80,11 @@ def train(config: TrainConfig) -> Path:
                 if progress >= 1.0:
                     break
                 parts = pool.batch(state.step, crop).split(config.accumulate)
-                with work.counting(state.adversary is not None and state.step >= config.gan_start):
-                    figures = state.learn(parts, rate(config, state.step, progress))
+                waits = state.waits
+                with work.counting((state.adversary is not None and state.step >= config.gan_start, waits)):
+                    figures = state.learn(parts, progress)
                 step = state.step
-                if not compiled:  # after the first step, in which the work was counted
+                if not compiled and not waits:  # after the first whole step, in which the work was counted
                     compile_parts(model, state.adversary)
                     work.close()
                     compiled = True

@@ -33,6 +33,17 @@ class Budget:
         return min(1.0, max(by_step, by_time))
 
 
+def model_waits(config: TrainConfig, step: int) -> bool:
+    """Whether only the discriminator learns in this step (``gan_warmup``)."""
+    return config.gan > 0 and 0 <= step - config.gan_start < config.gan_warmup
+
+
+def learned_steps(config: TrainConfig, step: int) -> int:
+    """In how many steps before this one the model learned: all, but those in which it waited."""
+    waited = min(max(0, step - config.gan_start), config.gan_warmup) if config.gan > 0 else 0
+    return step - waited
+
+
 def rate(config: TrainConfig, step: int, progress: float) -> float:
     """Learning-rate factor: linear warm-up, then a cosine from 1 to ``lr_end`` over the budget."""
     cosine = config.lr_end + (1 - config.lr_end) * 0.5 * (1 + math.cos(math.pi * progress))

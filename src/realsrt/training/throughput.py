@@ -22,20 +22,20 @@ class StepWork:
     def __init__(self, device: torch.device, precision: str, *, batch: int, processes: int, wanted: bool) -> None:
         """``batch``: samples of one process a step."""
         self.batch, self.processes, self.wanted = batch, processes, wanted
-        self.counted: bool | None = None
+        self.counted: object = None
         self.flops = 0
         self.machine = (device.type, _DTYPES[precision])
         self.peak = matmul_peak(*self.machine) if wanted else 0.0
 
     @contextmanager
-    def counting(self, adversarial: bool = False) -> Iterator[None]:
-        """Counts what happens inside, the first time and again when a discriminator joins."""
-        if not self.wanted or self.counted == adversarial:
+    def counting(self, learning: object = "everything") -> Iterator[None]:
+        """Counts what happens inside, the first time and again when other networks learn (``learning``)."""
+        if not self.wanted or self.counted == learning:
             yield
             return
         with FlopSum() as counter:
             yield
-        self.flops, self.counted = counter.total, adversarial
+        self.flops, self.counted = counter.total, learning
 
     def close(self) -> None:
         """Count no more."""

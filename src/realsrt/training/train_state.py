@@ -13,6 +13,7 @@ from realsrt.training.config import TrainConfig
 from realsrt.training.ema import EMA
 from realsrt.training.pair_pool import PairPool
 from realsrt.training.parallel import clip, load_optimizer, no_sync, prepare
+from realsrt.training.progress import learned_steps, model_waits, rate
 from realsrt.training.setup import adamw, set_rate
 from realsrt.training.stages import BUILDERS
 
@@ -78,27 +79,37 @@ class TrainState:
             self._stage.prepare(pool)
             self.ema = EMA(self.model, self.config.ema)
 
-    def learn(self, parts: list[Any], factor: float) -> dict[str, Any]:
-        """One step of the networks on a batch in parts, at a share of their learning rates; gives figures, on the
-        device."""
+    @property
+    def waits(self) -> bool:
+        """Whether in the next step the discriminator learns alone, and the model stays as it is."""
+        return model_waits(self.config, self.step)
+
+    def learn(self, parts: list[Any], progress: float) -> dict[str, Any]:
+        """One step of the networks on a batch in parts, so far into the budget; gives figures, on the device."""
+        waits = self.waits
+        factor = rate(self.config, learned_steps(self.config, self.step), progress)
         figures: dict[str, Any] = {"lr": set_rate(self._optimizer, self.config.lr * factor)}
         pictures = []
+        if self.config.stage == "tokenizer":
+            self.model.tokenizer.quantizer.train(not waits)  # the codebook learns inside
         for index, part in enumerate(parts):
             last = index + 1 == len(parts)
             hold_codes(self.model, not last)
             with nullcontext() if last else no_sync(self._main):
-                with self.accelerator.autocast():
+                with self.accelerator.autocast(), torch.set_grad_enabled(not waits):
                     outcome = self._main(part, self.step)
-                self.accelerator.backward(outcome.loss / len(parts))
+                if not waits:
+                    self.accelerator.backward(outcome.loss / len(parts))
             _add(figures, {"loss": outcome.loss.detach()} | outcome.figures, len(parts))
             if outcome.pictures is not None:
                 pictures.append(tuple(picture.detach() for picture in outcome.pictures))
-        figures["grad_norm"] = clip(self.accelerator, self._main, self.config.clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        if not waits:
+            figures["grad_norm"] = clip(self.accelerator, self._main, self.config.clip)
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+            self.ema.update(self.model)
         if pictures and self._discriminator is not None and self._discriminator_optimizer is not None:
-            self._discriminate(pictures, figures, factor)
-        self.ema.update(self.model)
+            self._discriminate(pictures, figures, rate(self.config, self.step, progress))
         self.loss = figures["loss"]
         self.step += 1
         return figures
