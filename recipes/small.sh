@@ -1,37 +1,59 @@
 #!/usr/bin/env bash
-# The embedded model `small`, from photographs to the shipped file: four stages, one after the other.
+# The embedded model `small`, from public weights to the shipped file: five stages, one after the other.
 #
-#   recipes/small.sh DATA…
+#   MILD=realesr-general-wdn-x4v3.pth STRONG=realesr-general-x4v3.pth recipes/small.sh DATA…
 #
-# DATA      folders of photographs and WebDataset-format tars, sides of 256 px or more
-# OUT       where runs go (default runs/small)
-# MINUTES   budgets of the four stages (default: what the shipped weights took, see MODEL_CARD.md)
-# INIT      weights to go on from, such as the shipped ones; without it everything starts from nothing
-# OPTIONS   for every stage, such as "--precision bf16 --compile --batch 64" on a GPU
+# DATA          folders of photographs and WebDataset-format tars, sides of 256 px or more; none where PAIRS is enough
+# MILD, STRONG  the two published networks that the trunk starts from (Real-ESRGAN's releases), .pth or .safetensors
+# INIT          weights to go on from in their place, such as the shipped ones
+# PAIRS         recorded pairs with a teacher's images (`realsrt teach`): the teacher is the target where the input lost much
+# STEPS         budgets of strength, tokenizer, generator, critic, control; 0 passes over a stage
+# MINUTES       the same five in minutes, in place of STEPS or beside it: whichever ends first
+# OUT           where runs go (default runs/small)
+# OPTIONS       for every stage, such as "--precision bf16 --compile --save-minutes 2" on a GPU
 #
 # Killed half-way, the same command goes on where it was.
 set -euo pipefail
 data=("$@")
 features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-read -r tokenizer generator critic control <<<"${MINUTES:-41 56 5 111}"
+read -ra steps <<<"${STEPS-600 1000 1200 250 700}"
+read -ra minutes <<<"${MINUTES:-}"
 read -ra options <<<"${OPTIONS:-}"
+pairs=()
+[ -z "${PAIRS:-}" ] || pairs=(--pairs "$PAIRS" --teacher-above 0.25)
+[ ${#data[@]} = 0 ] || pairs+=(--data "${data[@]}")
+[ ${#pairs[@]} != 0 ] || { echo "give photographs, or recorded pairs as PAIRS=taught.tar" >&2; exit 2; }
+if [ -n "${INIT:-}" ]; then
+  start=(--init "$INIT")
+elif [ -n "${MILD:-}" ] && [ -n "${STRONG:-}" ]; then
+  start=(--preset small --trunk "$MILD" "$STRONG")
+else
+  echo "give MILD and STRONG (published networks) or INIT (weights to go on from)" >&2
+  exit 2
+fi
 
-stage() { # name minutes [option…]
-  local name=$1 minutes=$2
-  shift 2
-  realsrt train "$name" --data "${data[@]}" --out "$out/$name" --max-minutes "$minutes" --pool 256 --resume \
+number=0
+stage() { # name [option…]
+  local name=$1 budget=() count=${steps[number]:-} time=${minutes[number]:-}
+  shift
+  number=$((number + 1))
+  [ "$count" != 0 ] && [ "$time" != 0 ] || { echo "$name: passed over"; return; }
+  [ -z "$count" ] || budget+=(--max-steps "$count")
+  [ -z "$time" ] || budget+=(--max-minutes "$time")
+  realsrt train "$name" "${start[@]}" "${pairs[@]}" --out "$out/$name" "${budget[@]}" --pool 240 --resume \
     --perceptual-file "$features" --perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9 "$@" "${options[@]}"
+  start=(--init "$out/$name/model.safetensors")
 }
 
-stage tokenizer "$tokenizer" --preset small --crop 96 --perceptual 0.05 ${INIT:+--init "$INIT"}
-stage generator "$generator" --crop 128 --init "$out/tokenizer/model.safetensors"
-stage critic "$critic" --crop 128 --init "$out/generator/model.safetensors" --critic-labels wrong --critic-balance \
-  --critic-temperatures 0 1 --mask-sampling full
-stage control "$control" --crop 96 --init "$out/critic/model.safetensors" --lr 3e-4 --perceptual 0.06 --clean-share 0 \
-  --clean-pixel 6 --gan 0.08 --gan-start 100 --sampler-steps 1 1 2 2 4
+stage strength
+stage tokenizer --crop 96 --batch 12 --perceptual 0.05
+stage generator --crop 128 --batch 12
+stage critic --crop 128 --batch 12 --critic-labels wrong --critic-balance --critic-temperatures 0 1 --mask-sampling full
+stage control --crop 96 --batch 8 --lr 3e-4 --perceptual 0.06 --clean-pixel 6 --sampler-steps 1 2 2 4 --gan 0
 
-python - "$out/control/model.safetensors" "$out/small.safetensors" <<'PYTHON'
+[ "${start[0]}" = --init ] || { echo "no stage had a budget" >&2; exit 2; }
+python - "${start[1]}" "$out/small.safetensors" <<'PYTHON'
 """The shipped form: half precision."""
 import sys
 

@@ -28,7 +28,7 @@ class Entry:
     def open(self) -> pyvips.Image:
         """The picture with its header read, its pixels not yet. Raises UsageError."""
         try:
-            return pyvips.Image.new_from_buffer(self._bytes(), "", fail_on="truncated")
+            return pyvips.Image.new_from_buffer(self.read(), "", fail_on="truncated")
         except pyvips.Error as error:
             raise self._unusable(error) from None
         except OSError as error:
@@ -46,7 +46,7 @@ class Entry:
             raise self._unusable(error) from None
         return np.ascontiguousarray(array.transpose(2, 0, 1))
 
-    def _bytes(self) -> bytes:
+    def read(self) -> bytes:
         if self.content is not None:
             return self.content
         with self.path.open("rb") as file:
