@@ -7,17 +7,19 @@
 # MILD, STRONG  the two published networks that the trunk starts from (Real-ESRGAN's releases), .pth or .safetensors
 # INIT          weights to go on from in their place, such as the shipped ones
 # PAIRS         recorded pairs with a teacher's images (`realsrt teach`): the teacher is the target where the input lost much
-# STEPS         budgets of strength, tokenizer, generator, critic, control; 0 passes over a stage
-# MINUTES       the same five in minutes, in place of STEPS or beside it: whichever ends first
+# STEPS         budgets of strength, tokenizer, generator, critic, control (default 600 1000 1200 250 700); 0: no such stage
+# MINUTES       the same five in minutes; with STEPS, whichever ends first
 # OUT           where runs go (default runs/small)
-# OPTIONS       for every stage, such as "--precision bf16 --compile --save-minutes 2" on a GPU
+# OPTIONS       for every stage, in place of what is given here: "--precision bf16 --compile --batch 64" on a GPU
 #
 # Killed half-way, the same command goes on where it was.
 set -euo pipefail
 data=("$@")
 features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-read -ra steps <<<"${STEPS-600 1000 1200 250 700}"
+usual="600 1000 1200 250 700"
+[ -z "${MINUTES:-}" ] || usual=
+read -ra steps <<<"${STEPS:-$usual}"
 read -ra minutes <<<"${MINUTES:-}"
 read -ra options <<<"${OPTIONS:-}"
 pairs=()
@@ -33,6 +35,18 @@ else
   exit 2
 fi
 
+unless_given() { # option… → kept: without those that OPTIONS has
+  local word given=
+  kept=()
+  for word in "$@"; do
+    if [[ $word == --* ]]; then
+      given=
+      [[ " ${OPTIONS:-} " != *" $word "* ]] || given=yes
+    fi
+    [ -n "$given" ] || kept+=("$word")
+  done
+}
+
 number=0
 stage() { # name [option…]
   local name=$1 budget=() count=${steps[number]:-} time=${minutes[number]:-}
@@ -41,8 +55,9 @@ stage() { # name [option…]
   [ "$count" != 0 ] && [ "$time" != 0 ] || { echo "$name: passed over"; return; }
   [ -z "$count" ] || budget+=(--max-steps "$count")
   [ -z "$time" ] || budget+=(--max-minutes "$time")
-  realsrt train "$name" "${start[@]}" "${pairs[@]}" --out "$out/$name" "${budget[@]}" --pool 240 --resume \
-    --perceptual-file "$features" --perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9 "$@" "${options[@]}"
+  unless_given --pool 240 --perceptual-file "$features" \
+    --perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9 "$@"
+  realsrt train "$name" "${start[@]}" "${pairs[@]}" --out "$out/$name" "${budget[@]}" --resume "${kept[@]}" "${options[@]}"
   start=(--init "$out/$name/model.safetensors")
 }
 

@@ -247,6 +247,23 @@ def test_a_discriminator_warms_up_while_the_model_waits(config, chain, stage, st
     assert learning == pytest.approx(expected, rel=1e-3)  # the warm-up of its rate waits, too
 
 
+def test_networks_are_compiled_after_the_first_step_of_everything(config, chain, monkeypatch):
+    """So that none is compiled without a gradient first, and the step that is counted is a whole one."""
+    compiled = []
+    monkeypatch.setattr("realsrt.training.loop.compile_parts", lambda model, adversary: compiled.append(adversary))
+    add, seen = Log.add, {}
+
+    def add_and_look(self, step, *args, **options):
+        seen[step] = len(compiled), self.work.flops
+        return add(self, step, *args, **options)
+
+    monkeypatch.setattr(Log, "add", add_and_look)
+    train(config("control", init=before(chain, "control"), gan=0.5, gan_warmup=2, compile=True, max_steps=4))
+    assert [seen[step][0] for step in range(1, 5)] == [0, 0, 1, 1]
+    assert compiled[0] is not None
+    assert seen[2][1] < seen[3][1] == seen[4][1]
+
+
 def test_the_log_says_how_fast(config):
     run = config("tokenizer", max_steps=2)
     train(run)

@@ -1,0 +1,188 @@
+"""recipes/gpu.sh: what travels, how large it may be, what a start looks at, and a rehearsal on the CPU."""
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("accelerate")
+
+import realsrt
+from realsrt import presets
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
+from realsrt.models.srvgg import SRVGGConfig
+
+SCRIPT = Path(__file__).parents[2] / "recipes" / "gpu.sh"
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell script")
+
+
+def part(name):
+    """A module of the recipe, by its file."""
+    spec = importlib.util.spec_from_file_location(f"recipes_gpu_{name}", SCRIPT.parent / "gpu" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+gpu_run, squeezed = part("run"), part("squeezed")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Photographs, a recorded pair, start weights, and a teacher."""
+    folder = tmp_path_factory.mktemp("gpu")
+    (folder / "photos").mkdir()
+    (folder / "pairs").mkdir()
+    for name, side in [*((f"photos/{n}.png", 256) for n in range(6)), ("pairs/a.lq.png", 64), ("pairs/a.gt.png", 256)]:
+        pixels = np.random.default_rng(len(name) + side).integers(0, 256, (side, side, 3), np.uint8)
+        imageio.write(folder / name, Picture.from_array(pixels))
+    realsrt.save_model(presets.build("tiny"), folder / "init.safetensors")
+    torch.manual_seed(0)
+    from safetensors.torch import save_file
+
+    save_file(dict(SRVGGConfig(8, 1).build().state_dict()), folder / "teacher.safetensors")
+    return folder
+
+
+def call(*words, **environment):
+    given = os.environ | {"PYTHON": sys.executable, "WHEELS": "0", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        ["bash", str(SCRIPT), *map(str, words)],
+        env=given | {"START_SECONDS": "60"} | {key: str(value) for key, value in environment.items()},
+        capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def packed(places):
+    done = call(
+        "pack", places / "packed", places / "photos", places / "pairs", places / "init.safetensors",
+        TEACHER=places / "teacher.safetensors",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return places / "packed"
+
+
+def test_bash_can_read_it():
+    assert subprocess.run(["bash", "-n", SCRIPT], check=False).returncode == 0
+    if shellcheck := shutil.which("shellcheck"):
+        assert subprocess.run([shellcheck, SCRIPT], check=False).returncode == 0
+    done = call("fly")
+    assert done.returncode == 2
+    assert "gpu.sh pack FOLDER" in done.stderr
+
+
+def test_a_pack_holds_what_a_run_needs(packed):
+    contents = json.loads((packed / "contents.json").read_text())
+    assert contents.keys() == {"photos.tar", "pairs.tar", "init.safetensors.xz", "teacher.xz"}
+    assert all((packed / name).stat().st_size == size for name, size in contents.items())
+    with tarfile.open(packed / "photos.tar") as photos, tarfile.open(packed / "pairs.tar") as pairs:
+        assert photos.getnames() == [f"{n:05d}.png" for n in range(6)]
+        assert sorted(pairs.getnames()) == ["00000.gt.png", "00000.lq.png"]
+
+
+def test_photographs_are_taken_evenly_up_to_a_size(places, tmp_path):
+    size = (places / "photos" / "0.png").stat().st_size
+    done = call("pack", tmp_path / "p", places / "photos", places / "init.safetensors", PHOTOS_MB=3.3 * size / 1e6)
+    assert "photos: 3 of 6" in done.stdout
+    with tarfile.open(tmp_path / "p" / "photos.tar") as photos:
+        first = photos.extractfile("00001.png").read()
+    assert first == (places / "photos" / "2.png").read_bytes()
+    done = call("pack", tmp_path / "q", places / "photos", places / "init.safetensors", PHOTOS_MB=0.001)
+    assert done.returncode == 2
+    assert "not one picture" in done.stderr
+
+
+def test_too_much_is_refused_and_leaves_nothing_to_run(places, tmp_path):
+    done = call("pack", tmp_path / "p", places / "photos", places / "init.safetensors", LIMIT_MB=5)
+    assert done.returncode == 2
+    assert re.search(r"\d+\.\d MB would travel, and 5 may: repository \d.*PHOTOS_MB", done.stderr)
+    assert len(done.stderr.splitlines()) == 1
+    done = call("run", tmp_path / "p", tmp_path / "out")
+    assert done.returncode == 2
+    assert "was not packed" in done.stderr
+    assert call("pack", places / "photos", places / "photos", places / "init.safetensors").returncode == 2
+    assert (places / "photos" / "0.png").exists()  # a folder that is no pack is left alone
+
+
+def test_8_bit_weights_are_close_and_small():
+    torch.manual_seed(0)
+    state = {"a.weight": torch.randn(16, 8, 3, 3) * torch.rand(16, 1, 1, 1), "a.bias": torch.randn(16)}
+    back = squeezed.expand(squeezed.squeeze(state))
+    assert back.keys() == state.keys()
+    torch.testing.assert_close(back["a.bias"].float(), state["a.bias"], rtol=1e-3, atol=1e-3)
+    step = state["a.weight"].flatten(1).abs().amax(1) / 127
+    error = (back["a.weight"].float() - state["a.weight"]).flatten(1).abs().amax(1)
+    assert bool((error <= 0.51 * step + 2e-3 * 127 * step).all())
+    assert back["a.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize(
+    ("speeds", "minutes", "batch"),
+    [
+        ({16: 20.0, 32: 14.0, 64: 8.0, 128: 3.5}, 4.3, 64),  # 128 would leave 900 steps
+        ({16: 20.0, 32: 8.0, 64: 4.0}, 4.3, 16),
+        ({16: 3.0, 32: 2.0}, 4.3, 16),  # none leaves enough: the most steps
+    ],
+)
+def test_the_batch_follows_from_what_was_measured(speeds, minutes, batch):
+    assert gpu_run.choose_batch(speeds, minutes, 1500) == batch
+
+
+def test_commands_on_a_gpu(tmp_path):
+    run = gpu_run.Run(tmp_path, tmp_path, tmp_path, None, 0.0, device="cuda", batch=64, speed=10.0)
+    (tmp_path / "photos.tar").touch()
+    run.teacher = tmp_path / "teacher.safetensors"
+    control = shlex.join(gpu_run.command_of(run, "control", 1, 4.0, tmp_path / "w.safetensors"))
+    assert "--precision bf16" in control
+    assert "--compile" in control
+    assert "--gan-warmup 480" in control  # a fifth of ten steps a second for four minutes
+    assert "--batch 64" in control
+    assert "--max-minutes 4.00" in control
+    assert f"--teacher {run.teacher}" in control
+    critic = gpu_run.command_of(run, "critic", 3, 0.8, tmp_path / "w.safetensors")
+    assert "--compile" not in critic
+    assert "--gan-warmup" not in critic
+
+
+def test_a_bad_start_ends_in_a_line(packed, places, tmp_path):
+    def fails(folder=packed, **environment):
+        rehearsal = environment.pop("rehearsal", ("--max-steps", "1"))
+        done = call("run", folder, tmp_path / "out", *rehearsal, RUNS=tmp_path / "runs", **environment)
+        assert done.returncode == 2
+        return done.stdout.splitlines()[-1]
+
+    assert "no GPU" in fails(rehearsal=())
+    assert "reading the weights" in fails(INIT=tmp_path / "missing.safetensors")
+    assert "took more than" in fails(START_SECONDS=1)
+    shutil.copytree(packed, tmp_path / "cut")
+    (tmp_path / "cut" / "photos.tar").write_bytes(b"0")
+    assert "photos.tar is missing or cut off" in fails(tmp_path / "cut")
+
+
+@pytest.mark.slow
+def test_a_rehearsal_goes_through_all_stages(packed, tmp_path):
+    done = call("run", packed, tmp_path / "out", "--max-steps", "2", RUNS=tmp_path / "runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert made == ["1-control.safetensors", "2-generator.safetensors", "3-critic.safetensors", "log.txt"]
+    model = realsrt.load_model(tmp_path / "out" / "3-critic.safetensors")
+    assert [stage["stage"] for stage in model.info.provenance["stages"]] == ["control", "generator", "critic"]
+    log = (tmp_path / "out" / "log.txt").read_text()
+    assert "measured, uncompiled: 2:" in log
+    first = log[log.index("step=1") : log.index("step=2")]
+    assert "d_loss" in first
+    assert "d_grad_norm" in first
+    assert " grad_norm" not in first  # the discriminator warms up

@@ -1,0 +1,102 @@
+"""recipes/small.sh asks for the five stages in order, each on the weights of the one before."""
+
+import os
+import shutil
+import stat
+import subprocess
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "recipes" / "small.sh"
+ENDS = {"MILD": "/nets/wdn x4.pth", "STRONG": "/nets/general.pth"}
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell script")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Run it with stand-ins; gives the stages' options, and what it says when it fails."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    stand_ins = {"realsrt": f'printf "%s\\n" "$@" . >> "{tmp_path}/told.txt"', "python": "cat > /dev/null"}
+    for name, body in stand_ins.items():
+        file = folder / name
+        file.write_text(f"#!/usr/bin/env bash\n{body}\n")
+        file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+    def run(*data, **environment):
+        given = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "OUT": "/o ut", **environment}
+        done = subprocess.run(
+            ["bash", SCRIPT, *data], env=given, capture_output=True, text=True, timeout=60, check=False
+        )
+        if done.returncode:
+            return done.stderr
+        calls = (tmp_path / "told.txt").read_text().split("\n.\n")[:-1]
+        return [call.split("\n")[1:] for call in calls]
+
+    return run
+
+
+def options(words):
+    return {key: value for key, value in pairwise(words) if key.startswith("--")}
+
+
+def test_bash_can_read_it():
+    assert subprocess.run(["bash", "-n", SCRIPT], check=False).returncode == 0
+    if shellcheck := shutil.which("shellcheck"):
+        assert subprocess.run([shellcheck, SCRIPT], check=False).returncode == 0
+
+
+def test_the_five_stages_build_on_each_other(recipe):
+    stages = recipe("/data/a b.tar", **ENDS)
+    assert [words[0] for words in stages] == ["strength", "tokenizer", "generator", "critic", "control"]
+    first, *later = stages
+    at = first.index("--trunk")
+    assert first[at + 1 : at + 3] == list(ENDS.values())
+    assert "--init" not in first
+    for words, before in zip(later, stages, strict=False):
+        assert options(words)["--init"] == f"/o ut/{before[0]}/model.safetensors"
+        assert "--trunk" not in words
+    assert [options(words)["--max-steps"] for words in stages] == ["600", "1000", "1200", "250", "700"]
+    assert all("--resume" in words and options(words)["--data"] == "/data/a b.tar" for words in stages)
+    assert all("--pairs" not in words and "--max-minutes" not in words for words in stages)
+
+
+def test_pairs_weights_and_minutes(recipe):
+    stages = recipe(PAIRS="/taught.tar", INIT="/w.safetensors", MINUTES="0 1 2 0 3.5", OPTIONS="--batch 64 --compile")
+    assert [words[0] for words in stages] == ["tokenizer", "generator", "control"]
+    given = [options(words) for words in stages]
+    inits = ["/w.safetensors", "/o ut/tokenizer/model.safetensors", "/o ut/generator/model.safetensors"]
+    assert [one["--init"] for one in given] == inits
+    assert [one["--max-minutes"] for one in given] == ["1", "2", "3.5"]
+    for words, one in zip(stages, given, strict=True):
+        assert (one["--pairs"], one["--teacher-above"], one["--batch"]) == ("/taught.tar", "0.25", "64")
+        assert words.count("--batch") == 1
+        assert words[-1] == "--compile"
+        assert "--max-steps" not in words
+        assert "--data" not in words
+
+
+def test_every_option_is_one_that_training_knows(recipe):
+    from dataclasses import fields
+
+    pytest.importorskip("accelerate")
+    from realsrt.training import TrainConfig
+
+    known = {f"--{field.name.replace('_', '-')}" for field in fields(TrainConfig)}
+    for words in recipe("/data.tar", PAIRS="/taught.tar", **ENDS):
+        assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize(
+    ("data", "environment", "words"),
+    [
+        ((), ENDS, "PAIRS"),
+        (("/data.tar",), {"MILD": "/nets/wdn.pth"}, "STRONG"),
+        (("/data.tar",), ENDS | {"STEPS": "0 0 0 0 0"}, "budget"),
+    ],
+)
+def test_what_is_missing_is_said(recipe, data, environment, words):
+    assert words in recipe(*data, **environment)
