@@ -25,7 +25,7 @@ MEASURE_SECONDS = 15.0
 LARGEST = 16 * 2**20
 STARTING = 20.0
 """Seconds that a stage needs before its first step and after its last."""
-WARMUP = 0.2
+WARMUP = 0.3
 """The share of the control stage's steps in which the discriminator learns alone: they take half of a step's time."""
 LEAST_STEPS = 1500
 """A batch is too large where a stage would take fewer steps."""
@@ -55,6 +55,7 @@ class Run:
     init: Path = Path()
     teacher: Path | None = None
     batch: int = 2
+    compile: bool = True
     speed: float = 0.0
     """Steps of the control stage a second, uncompiled."""
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -204,9 +205,8 @@ def command_of(run: Run, name: str, number: int, minutes: float, init: Path) -> 
         words += ["--max-minutes", f"{minutes:.2f}", "--save-minutes", "1", "--log-every", "100"]
     if run.device == "cuda":
         words += ["--pool", "512", "--refresh", "8", "--precision", "bf16"]
-        words += (
-            ["--compile"] if minutes >= 2 or run.max_steps is not None else []
-        )  # it takes a minute of a short stage
+        if run.compile and (minutes >= 2 or run.max_steps is not None):  # it would take a short stage's time
+            words += ["--compile"]
     else:
         words += ["--pool", "4", "--refresh", "1", "--tile", "128"]
     if name == "control":
@@ -215,8 +215,9 @@ def command_of(run: Run, name: str, number: int, minutes: float, init: Path) -> 
     return words
 
 
-def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) -> Path | None:
-    """One stage, its half-precision weights written to OUT whenever they are new; the weights, if there are any."""
+def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) -> tuple[Path | None, bool]:
+    """One stage, its half-precision weights written to OUT whenever they are new. Gives the weights, if there are any,
+    and whether it ended well."""
     made, shown = run.runs / f"{number}-{name}" / "model.safetensors", run.out / f"{number}-{name}.safetensors"
     shutil.rmtree(made.parent, ignore_errors=True)
     command = command_of(run, name, number, minutes, init)
@@ -239,9 +240,10 @@ def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) ->
     reader.join()
     if made.is_file() and made.stat().st_mtime != seen:
         export(run, made, shown)
-    if process.returncode not in (0, 143):
+    well = process.returncode in (0, 143)
+    if not well:
         run.say(f"{name}: FAILED with status {process.returncode}")
-    return made if made.is_file() else None
+    return made if made.is_file() else None, well
 
 
 def export(run: Run, made: Path, shown: Path) -> None:
@@ -306,13 +308,19 @@ def main() -> int:
         run.say(f"recipes/gpu.sh run: {problem}")
         return 2
     total, weights, good = float(os.environ.get("TOTAL", "9")) * 60, run.init, True
-    for number, (name, minutes) in enumerate(zip(names, wished, strict=True), 1):
-        minutes = min(minutes, (total - run.seconds - STARTING) / 60)
-        if max_steps is None and minutes < 0.2:
-            run.say(f"{name}: no time is left")
-            continue
-        made = train_stage(run, name, number, minutes, weights)
-        good, weights = good and made is not None, made or weights
+    for number, (name, wish) in enumerate(zip(names, wished, strict=True), 1):
+        until = run.seconds + wish * 60
+        while True:
+            minutes = (min(until, total - STARTING) - run.seconds) / 60
+            if max_steps is None and minutes < 0.2:
+                run.say(f"{name}: no time is left")
+                break
+            made, well = train_stage(run, name, number, minutes, weights)
+            good, weights = good and well, made or weights
+            if made is not None or run.device != "cuda" or not run.compile:
+                break
+            run.compile = False
+            run.say(f"{name}: once more, without --compile")
     run.say(f"done; the last weights are {weights}")
     return 0 if good else 1
 

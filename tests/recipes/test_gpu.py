@@ -148,7 +148,7 @@ def test_commands_on_a_gpu(tmp_path):
     control = shlex.join(gpu_run.command_of(run, "control", 1, 4.0, tmp_path / "w.safetensors"))
     assert "--precision bf16" in control
     assert "--compile" in control
-    assert "--gan-warmup 480" in control  # a fifth of ten steps a second for four minutes
+    assert "--gan-warmup 720" in control  # three tenths of ten steps a second for four minutes
     assert "--batch 64" in control
     assert "--max-minutes 4.00" in control
     assert f"--teacher {run.teacher}" in control
@@ -186,3 +186,30 @@ def test_a_rehearsal_goes_through_all_stages(packed, tmp_path):
     assert "d_loss" in first
     assert "d_grad_norm" in first
     assert " grad_norm" not in first  # the discriminator warms up
+
+
+@pytest.mark.parametrize("fails", [(), ("control",), ("generator",)])
+def test_a_stage_that_fails_is_tried_without_compiling(monkeypatch, tmp_path, fails):
+    """And the next one starts from the last weights that there are."""
+    calls = []
+
+    def train_stage(run, name, number, minutes, init):
+        calls.append((name, run.compile, init.name, round(minutes, 1)))
+        failed = name in fails and run.compile
+        return (None, False) if failed else (Path(f"/{name}"), True)
+
+    def start(run, wished):
+        run.device, run.init = "cuda", Path("/init")
+
+    monkeypatch.setattr(gpu_run, "train_stage", train_stage)
+    monkeypatch.setattr(gpu_run, "start", start)
+    monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path), str(tmp_path / "out")])
+    for name, value in {"RUNS": str(tmp_path / "runs"), "MINUTES": "4 3 2", "TOTAL": "9"}.items():
+        monkeypatch.setenv(name, value)
+    assert gpu_run.main() == bool(fails)
+    made = [call for call in calls if call[0] not in fails or not call[1]]
+    assert [(name, init) for name, _, init, _ in made] == [
+        ("control", "init"), ("generator", "control"), ("critic", "generator"),
+    ]  # fmt: skip
+    assert len(calls) == 3 + len(fails)
+    assert [compiled for _, compiled, _, _ in calls].count(True) == {(): 3, ("control",): 1, ("generator",): 2}[fails]
