@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from realsrt.batch.plan import shard_numbers
-from realsrt.cli.options import Device, option
+from realsrt.cli.options import option
 from realsrt.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def teach(
     shard: Annotated[
         str, option(help="i/n: every n-th pair from i on, into OUT-i.tar; for n processes or machines.")
     ] = "0/1",
-    device: Device = "auto",
+    device: Annotated[str, option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
 ) -> int:
     """Record training pairs: tiles of photographs, degraded as in training, and a network's image of them.
 
