@@ -28,7 +28,7 @@ class FakeUpscaler:
     """Repeats pixels; keeps what it was asked for."""
 
     asked: ClassVar[dict[str, Any]] = {}
-    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64))
+    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
     precision = "float32"
 
     @classmethod
@@ -103,14 +103,14 @@ def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     picture(tmp_path / "a.png")
     argv = "upscale -i a.png --output out.tif --model_path w.pth -r 50x60 -t 96 --stride 32 --timesteps 3"
     argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence"
-    argv += " --refine sparse --confidence_exit 0.75 --compile"
+    argv += " --refine sparse --confidence_exit 0.75 --denoise 0.5 --compile"
     assert main(argv.split()) == 0
     assert fake.asked == {
         "name": "w.pth", "device": "cpu", "precision": "fp32", "compile": True, "size": (50, 60), "outscale": 4.0,
         "tile": 96,
         "stride": 32, "steps": 3, "max_minibatch": 2, "fidelity": 0.5, "color_fix": "none", "seed": 7,
         "keep_steps": True, "confidence": True, "alpha": "lanczos", "refine": "sparse",
-        "confidence_exit": 0.75,
+        "confidence_exit": 0.75, "denoise": 0.5,
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.png", "out.tif", "out_confidence.png", "out_step1.tif", "out_step1_confidence.png", "out_step2.tif",
@@ -221,3 +221,26 @@ def test_alpha_reaches_the_pipeline(fake, tmp_path):
     assert main(["upscale", "a.png", "-o", "out.png", "--alpha", "model"]) == 0
     assert fake.asked["alpha"] == "model"
     assert main(["upscale", "a.png", "-o", "out.png", "--alpha", "nearest"]) == 2
+
+
+def test_a_confidence_map_of_no_steps_is_refused_before_the_work(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", "a.png", "-o", "out.png", "--steps", "0", "--confidence"]) == 2
+    assert "0 steps" in capsys.readouterr().err
+    assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"), [([], "auto"), (["--denoise", "auto"], "auto"), (["--denoise", ".25"], 0.25)]
+)
+def test_denoising_strength(fake, tmp_path, given, taken):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", "a.png", "-o", "out.png", *given]) == 0
+    assert fake.asked["denoise"] == taken
+
+
+@pytest.mark.parametrize("wrong", ["2", "-0.1", "nan", "much"])
+def test_denoising_strengths_outside_are_usage_errors(fake, tmp_path, capsys, wrong):
+    picture(tmp_path / "a.png")
+    assert main(["upscale", "a.png", "-o", "out.png", f"--denoise={wrong}"]) == 2
+    assert "denoise" in capsys.readouterr().err

@@ -35,7 +35,7 @@ def picture(path, height=12, width=9, seed=0):
 class Fake:
     """Doubles pixels; `during` is called while a picture is computed."""
 
-    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64))
+    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
     precision = "float32"
     during = staticmethod(lambda image: None)
 

@@ -164,5 +164,5 @@ def test_a_base_picture_that_is_not_finite_is_an_error(monkeypatch):
 
 def test_regenerate_needs_tokens(up):
     source = (picture(32, 32).permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-    with pytest.raises(UsageError, match="go on from"):
+    with pytest.raises(UsageError, match="no tokens"):
         up.regenerate(up.upscale(source, steps=0), (0, 0, 16, 16))

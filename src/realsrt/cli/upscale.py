@@ -58,6 +58,9 @@ def upscale(
             note(f"no picture falls to shard {shard}")
             return 0
         up = model.load(compile=compile)
+        steps = up.model.config.num_steps if options.steps is None else options.steps
+        if files.confidence and not steps:
+            raise UsageError("there is no confidence map after 0 steps: give --steps 1 or more")
         settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())

@@ -69,6 +69,8 @@ def regenerate(
 ) -> Upscaled:
     """See `Upscaler.regenerate`."""
     origin = result.origin
+    if not result.num_steps:
+        raise UsageError("there are no tokens to regenerate after 0 steps: upscale with steps of 1 or more first")
     if origin is None or result.ids is None:
         raise UsageError(
             "nothing to go on from: regenerate takes a result of upscale or stream in this process, made without rows="

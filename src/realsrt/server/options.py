@@ -19,7 +19,7 @@ _LIMITS: dict[str, dict[str, Any]] = {
     "outscale": {"gt": 0, "le": 16},
     "tile": {"ge": 0, "le": 512},
     "stride": {"ge": 1, "le": 512},
-    "steps": {"ge": 1, "le": 64},
+    "steps": {"ge": 0, "le": 64},
     "confidence_exit": {"ge": 0, "le": 1},
     "fidelity": {"ge": 0, "le": 1},
     "seed": {"ge": 0, "lt": 2**63},
