@@ -65,7 +65,7 @@ def bulk(
         store = open_store(dst)
         items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions)
     except ModuleNotFoundError as problem:
-        raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
+        raise UsageError(f"bulk needs {problem.name}: in the source folder, pip install '.[bulk]'") from problem
     info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[BulkRecord] = []
     full: list[str] = []

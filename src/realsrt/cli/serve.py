@@ -54,11 +54,11 @@ def serve(
 def _server() -> Any:
     """The parts of the server. Raises UsageError without the extra."""
     if not (find_spec("python_multipart") or find_spec("multipart")):  # Starlette asks for it once a form comes
-        raise UsageError("the service needs python-multipart: pip install 'realsrt[serve]'")
+        raise UsageError("the service needs python-multipart: in the source folder, pip install '.[serve]'")
     try:
         from realsrt.server.keys import load_keys
         from realsrt.server.run import serve as run
         from realsrt.server.settings import ServerSettings
     except ModuleNotFoundError as problem:
-        raise UsageError(f"the service needs {problem.name}: pip install 'realsrt[serve]'") from problem
+        raise UsageError(f"the service needs {problem.name}: in the source folder, pip install '.[serve]'") from problem
     return run, ServerSettings, load_keys

@@ -38,7 +38,9 @@ def teach(
     try:
         from realsrt.training.teach import TeachConfig, teach
     except ModuleNotFoundError as problem:
-        raise UsageError(f"recording pairs needs {problem.name}: pip install 'realsrt[train]'") from problem
+        raise UsageError(
+            f"recording pairs needs {problem.name}: in the source folder, pip install '.[train]'"
+        ) from problem
     from realsrt.inference.runner import pick_device
 
     *data, out = places

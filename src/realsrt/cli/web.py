@@ -26,7 +26,7 @@ def web(
     try:
         import gradio  # noqa: F401
     except ModuleNotFoundError as problem:
-        raise UsageError(f"the page needs {problem.name}: pip install 'realsrt[web]'") from problem
+        raise UsageError(f"the page needs {problem.name}: in the source folder, pip install '.[web]'") from problem
     from realsrt.inference.threads import use_threads
     from realsrt.server.settings import LOCAL
     from realsrt.web.app import serve
