@@ -91,7 +91,7 @@ def test_without_the_extra_one_line_says_what_to_install(files, capsys, monkeypa
     captured = capsys.readouterr()
     assert status == 2
     assert captured.out == ""
-    assert "realsrt[judge]" in captured.err
+    assert "'.[judge]'" in captured.err
     assert len(captured.err.strip().splitlines()) == 1
 
 
