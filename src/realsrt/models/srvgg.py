@@ -26,6 +26,14 @@ class SRVGGConfig:
         return SRVGGNetCompact(self)
 
 
+class PReLU(nn.PReLU):
+    """In the precision of its input, which autocast may have halved."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Same shape out."""
+        return F.prelu(input, self.weight.to(input.dtype))
+
+
 class SRVGGNetCompact(nn.Module):
     """3x3 convolutions at the input's resolution, PReLU between them, pixel shuffle, plus the nearest enlargement.
 
@@ -36,9 +44,9 @@ class SRVGGNetCompact(nn.Module):
         super().__init__()
         self.config = config
         width = config.channels
-        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.PReLU(width)]
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), PReLU(width)]
         for _ in range(config.convs):
-            layers += [nn.Conv2d(width, width, 3, padding=1), nn.PReLU(width)]
+            layers += [nn.Conv2d(width, width, 3, padding=1), PReLU(width)]
         self.body = nn.Sequential(*layers, nn.Conv2d(width, 3 * config.scale**2, 3, padding=1))
 
     def features(self, lq_BCHW: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class StrengthEstimator(nn.Module):
         self.register_buffer("deviation", torch.ones(STATISTICS))
         width = config.width
         self.net = nn.Sequential(
-            nn.Conv2d(2 * STATISTICS, width, 1), nn.SiLU(), nn.Dropout(0.2),
+            nn.Conv2d(2 * STATISTICS, width, 1), nn.SiLU(),
             nn.Conv2d(width, width, 1), nn.SiLU(),
             nn.Conv2d(width, len(STRENGTHS) * len(SHARES), 1),
         )  # fmt: skip
@@ -161,7 +161,7 @@ def weigh_shares(costs_BKhw: Tensor, denoise: float) -> Tensor:
     at = denoise * (len(STRENGTHS) - 1)
     low = min(int(at), len(STRENGTHS) - 2)
     weights_BShw = (-torch.lerp(costs[:, low], costs[:, low + 1], at - low) / _SHARPNESS).softmax(1)
-    return torch.einsum("bshw,s->bhw", weights_BShw, torch.tensor(SHARES, device=costs.device))
+    return (weights_BShw * torch.tensor(SHARES, device=costs.device)[:, None, None]).sum(1)
 
 
 def stretch(cells: Tensor, rows: Tensor, columns: Tensor, side: int) -> Tensor:
@@ -204,8 +204,9 @@ class Trunk(nn.Module):
         return self._between[1]
 
     def costs(self, lq_BCHW: Tensor) -> Tensor:
-        """The estimator's costs (B,K,h,w) of pictures of any size."""
-        return self.estimator(measure(lq_BCHW))
+        """The estimator's costs (B,K,h,w) of pictures of any size, in float32 whatever is computed around it."""
+        with torch.autocast(lq_BCHW.device.type, enabled=False):
+            return self.estimator(measure(lq_BCHW.float()))
 
     def forward(self, lq_BCHW: Tensor, denoise: float | None = None) -> tuple[Tensor, Tensor]:
         """Features (B,F,H,W) and base pictures (B,3,sH,sW), not clamped, of pictures (B,3,H,W) in [0,1]; each gets its
