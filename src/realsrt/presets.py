@@ -1,5 +1,6 @@
 """Presets: functions that make a config; a variant is a function that modifies another."""
 
+import runpy
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -66,37 +67,6 @@ def small() -> ModelConfig:
     )
 
 
-def small_f16() -> ModelConfig:
-    """``small`` with a quarter of the positions and four codes at each: as many tokens, and a pass of each transformer
-    costs the same."""
-    config = small()
-    groups, dim, width = 4, 64, 192
-    transformer = replace(
-        config.generator,
-        code_dim=dim // groups,
-        groups=groups,
-        width=384,
-        heads=8,
-        depth=8,
-        ff_mult=4.25,
-        condition_dim=config.generator.condition_dim * 4,
-    )
-    tokenizer = ResidualTokenizerConfig(
-        token_width=width,
-        token_blocks=1,
-        token_fold=4,
-        quantizer=QuantizerConfig(512, dim, normalize=True, decay=0.97, restart_below=0.3, groups=groups),
-    )
-    return replace(
-        config,
-        preset="small_f16",
-        tokenizer=tokenizer,
-        generator=transformer,
-        critic=replace(transformer, depth=3, masked_input=False),
-        control=FeatureControlConfig(latent=width, width=width, fold=4, fine_blocks=6),
-    )
-
-
 def tiny() -> ModelConfig:
     """``small`` shrunk until a test takes milliseconds, and with a decoder that is heard from the start."""
     transformer = replace(
@@ -129,63 +99,20 @@ def tiny_paper() -> ModelConfig:
     )
 
 
-def small_coarse_control() -> ModelConfig:
-    """``small`` with control on the token grid alone."""
-    return replace(small(), preset="small_coarse_control", control=FeatureControlConfig(features=64))
-
-
-def small_token_condition() -> ModelConfig:
-    """``small`` whose generator and critic see the input as the paper's do: quantised to tokens."""
-    config = small()
-    generator, critic = (replace(part, condition="tokens") for part in (config.generator, config.critic))
-    return replace(config, preset="small_token_condition", generator=generator, critic=critic)
-
-
-def small_texture_tokens() -> ModelConfig:
-    """``small`` with tokens of what plain shrinking takes from the target, whatever the input is."""
-    config = small()
-    assert isinstance(config.tokenizer, ResidualTokenizerConfig)
-    return replace(config, preset="small_texture_tokens", tokenizer=replace(config.tokenizer, tokens="texture"))
-
-
-def small_plain_tokens() -> ModelConfig:
-    """``small`` with tokens that hold the whole picture, as the paper's do."""
-    config = small()
-    assert isinstance(config.tokenizer, ResidualTokenizerConfig)
-    return replace(config, preset="small_plain_tokens", tokenizer=replace(config.tokenizer, tokens="plain"))
-
-
-def small_linear_critic() -> ModelConfig:
-    """``small`` with the paper's critic head: one logit a token."""
-    return replace(small(), preset="small_linear_critic", critic_head="linear")
-
-
-def small_shared_trunk() -> ModelConfig:
-    """``small`` whose critic has the generator's depth, to be a head on its trunk."""
-    config = small()
-    critic = replace(config.generator, masked_input=False)
-    return replace(config, preset="small_shared_trunk", critic=critic, critic_head="linear")
-
-
 PRESETS: dict[str, Callable[[], ModelConfig]] = {"base": base, "small": small, "tiny": tiny, "tiny_paper": tiny_paper}
-VARIANTS: dict[str, Callable[[], ModelConfig]] = {
-    "small_coarse_control": small_coarse_control,
-    "small_token_condition": small_token_condition,
-    "small_texture_tokens": small_texture_tokens,
-    "small_plain_tokens": small_plain_tokens,
-    "small_linear_critic": small_linear_critic,
-    "small_shared_trunk": small_shared_trunk,
-    "small_f16": small_f16,
-}
-"""What docs/experiments.md compares ``small`` with; for training only."""
 
 
 def get(name: str) -> ModelConfig:
-    """The config of a preset. Raises UsageError for an unknown name."""
-    known = PRESETS | VARIANTS
-    if name not in known:
+    """The config of a preset, or of a function in a file: "experiments/variants.py:small_f16". Raises UsageError."""
+    if name in PRESETS:
+        return PRESETS[name]()
+    path, _, function = name.rpartition(":")
+    if not path.endswith(".py"):
         raise UsageError(f"no preset is named {name!r}; there are {', '.join(PRESETS)}")
-    return known[name]()
+    try:
+        return runpy.run_path(path)[function]()
+    except (OSError, KeyError) as error:
+        raise UsageError(f"no preset {function!r} in {path}: {error}") from None
 
 
 def build(name: str, seed: int = 0) -> RealSRT:

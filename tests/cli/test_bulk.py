@@ -37,7 +37,7 @@ def test_without_the_extra(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setitem(sys.modules, "fsspec", None)
     assert main(["bulk", str(tmp_path), str(tmp_path / "out")]) == 2
-    assert "pip install 'realsrt[bulk]'" in capsys.readouterr().err
+    assert "pip install '.[bulk]'" in capsys.readouterr().err
 
 
 def test_no_core_computes_twice():

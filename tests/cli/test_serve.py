@@ -30,7 +30,10 @@ def test_without_the_extra(tmp_path, capsys, monkeypatch):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve", "--data", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "realsrt: error: the service needs uvicorn: pip install 'realsrt[serve]'\n"
+    assert (
+        capsys.readouterr().err
+        == "realsrt: error: the service needs uvicorn: in the source folder, pip install '.[serve]'\n"
+    )
 
 
 def test_the_client_needs_no_extra():

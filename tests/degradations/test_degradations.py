@@ -152,7 +152,7 @@ def test_unknown_protocol_is_refused():
 
 def test_missing_pillow_says_what_to_install(gt_BCHW, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(UsageError, match=r"pip install 'realsrt\[train\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[train\]'"):
         degrade(gt_BCHW[:1], rng=rng())
 
 

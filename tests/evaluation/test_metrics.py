@@ -84,9 +84,9 @@ def test_ms_ssim_forgives_fine_noise_more_than_ssim_does():
 
 def test_missing_torchmetrics_says_what_to_install(monkeypatch, y_BCHW):
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image", None)
-    with pytest.raises(UsageError, match=r"pip install 'realsrt\[metrics\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[metrics\]'"):
         ssim(y_BCHW, y_BCHW)
-    with pytest.raises(UsageError, match=r"pip install 'realsrt\[metrics\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[metrics\]'"):
         ms_ssim(y_BCHW, y_BCHW)
 
 

@@ -56,7 +56,7 @@ def test_better_has_a_direction():
 
 def test_pyiqa_is_named_when_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyiqa", None)
-    with pytest.raises(UsageError, match=r"pip install 'realsrt\[iqa\]'") as caught:
+    with pytest.raises(UsageError, match=r"pip install '\.\[iqa\]'") as caught:
         registry.build(["lpips"])
     assert "\n" not in str(caught.value)
 

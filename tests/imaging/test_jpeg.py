@@ -39,5 +39,5 @@ def test_pictures_of_different_sizes_together_come_close_to_one_by_one(picture_B
 
 def test_missing_kornia_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "kornia.enhance", None)
-    with pytest.raises(UsageError, match=r"pip install 'realsrt\[train\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[train\]'"):
         jpeg(torch.zeros(1, 3, 16, 16), 50.0)

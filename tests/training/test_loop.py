@@ -464,7 +464,7 @@ def test_a_model_can_grow(config, chain, monkeypatch, capsys):
         base = presets.tiny()
         return replace(base, preset="bigger", control=replace(base.control, fine_blocks=3))
 
-    monkeypatch.setitem(presets.VARIANTS, "bigger", bigger)
+    monkeypatch.setitem(presets.PRESETS, "bigger", bigger)
     before = load_model(chain["tokenizer"])
     grown = load_model(
         train(config("control", "grown", init=chain["tokenizer"], preset="bigger", max_steps=1, lr=1e-12))

@@ -327,3 +327,11 @@ def test_values_at_the_models_own_count_as_not_given():
     assert choices.make(*values[:8], "90", *values[9:], own_steps=2, own_stride=56).quality == 90
     with pytest.raises(UsageError, match="the scale goes up to 16"):
         choices.make(*values[:1], 17, *values[2:], own_steps=2, own_stride=56)
+
+
+def test_the_denoising_strength_is_the_commands():
+    values = ("small", 4, choices.SAME, 2, 56, 1, choices.OWN, choices.OWN, None, False, True)
+    made = choices.make(*values, "0.25", own_steps=2, own_stride=56)
+    assert made.denoise == 0.25
+    assert "--denoise 0.25" in made.command(Path("a.png"))
+    assert choices.make(*values, "auto", own_steps=2, own_stride=56).denoise == "auto"

@@ -43,7 +43,7 @@ def ray_running(address: str | None, store_mb: int) -> Iterator[Any]:
         import ray
         import ray.data
     except ImportError as problem:
-        raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
+        raise UsageError(f"bulk needs {problem.name}: in the source folder, pip install '.[bulk]'") from problem
     more: dict[str, Any] = {"address": address}
     if address is None:
         more = {

@@ -90,7 +90,7 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UsageError("exporting needs the extra 'onnx': pip install 'realsrt[onnx]'") from error
+        raise UsageError("exporting needs the extra 'onnx': in the source folder, pip install '.[onnx]'") from error
     model = cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
     folder.mkdir(parents=True, exist_ok=True)
     rng = torch.Generator().manual_seed(0)

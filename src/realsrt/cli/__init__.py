@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, UnknownCommandError
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: threads that wait leave the CPU to others
+
 import realsrt
 from realsrt.batch.report import one_line
 from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, teach, tools, train, upscale, visualize, web

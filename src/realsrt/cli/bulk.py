@@ -26,9 +26,6 @@ def bulk(
     num_actors: Annotated[
         str, option(help="How many models compute side by side; auto: one a GPU, or one a CPU core.")
     ] = "auto",
-    threads: Annotated[
-        int | None, option(help="CPU threads of each; cores divided by --num-actors if not given.")
-    ] = None,
     batch: Annotated[int | None, option(help="Pictures a model takes at a time.  [default: 8, on a GPU 32]")] = None,
     max_tries: Annotated[
         int, option(help="A picture that kills what computes it is begun so often, over all runs.")
@@ -44,6 +41,8 @@ def bulk(
 ) -> int:
     """Upscale many pictures side by side: on all cores of this machine, or on a Ray cluster.
 
+    --threads are those of each model; by default the cores are divided by --num-actors.
+
     A second run makes what is missing, has failed, or was made of another input or with other settings. What became of
     each picture is in DST/results.parquet; the sums are a line of JSON on stdout. Exit status: 0 all done, 1 some
     failed (each named on stderr), 2 usage.
@@ -58,7 +57,7 @@ def bulk(
     began = time.monotonic()
     if num_actors != "auto" and not (num_actors.isdecimal() and int(num_actors)):
         raise UsageError(f"--num-actors takes auto or a number from 1, not '{num_actors}'")
-    for name, value, least in (("threads", threads, 1), ("batch", batch, 1), ("max-tries", max_tries, 1)):
+    for name, value, least in (("threads", model.threads, 1), ("batch", batch, 1), ("max-tries", max_tries, 1)):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
     companions = [CONFIDENCE] if files.confidence else []
@@ -66,13 +65,13 @@ def bulk(
         store = open_store(dst)
         items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions)
     except ModuleNotFoundError as problem:
-        raise UsageError(f"bulk needs {problem.name}: pip install 'realsrt[bulk]'") from problem
+        raise UsageError(f"bulk needs {problem.name}: in the source folder, pip install '.[bulk]'") from problem
     info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[BulkRecord] = []
     full: list[str] = []
     with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)
-        share = shares(ray.cluster_resources(), actors, threads, batch, model.device, len(items))
+        share = shares(ray.cluster_resources(), actors, model.threads, batch, model.device, len(items))
         work = make_work(
             dst, model.weights, info, options, files, device=share.device, precision=model.chosen_precision,
             threads=share.threads,

@@ -26,15 +26,6 @@ def _size(_: Any, tokens: Any) -> tuple[int, int]:
     return int(width), int(height)
 
 
-Device = Annotated[str, option("--device", "-g", help="auto, cpu, cuda:0, mps.")]
-Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], option(help="auto: bf16 on GPUs that have it.")]
-ModelName = Annotated[
-    str,
-    option("--model-name", "--model", "-n", help='An embedded model, or "hf:org/repo[@revision]"; see realsrt models.'),
-]
-ModelPath = Annotated[str | None, option(help="A weight file: ours, or the authors' .pth as it is.")]
-
-
 @Parameter(name="*", negative=())
 @dataclass(frozen=True, kw_only=True)
 class UpscaleArgs(UpscaleOptions):
@@ -61,11 +52,18 @@ class UpscaleArgs(UpscaleOptions):
 class ModelArgs:
     """Which model, and where it computes."""
 
-    model_name: ModelName = "small"
-    model_path: ModelPath = None
-    device: Device = "auto"
-    precision: Precision = "auto"
-    fp32: Annotated[bool, option(help="The same as --precision fp32.")] = False
+    model_name: Annotated[str, option("--model-name", "--model", "-n")] = "small"
+    """An embedded model, or "hf:org/repo[@revision]"; see realsrt models."""
+    model_path: str | None = None
+    """A weight file: ours, or the authors' .pth as it is."""
+    device: Annotated[str, option("--device", "-g")] = "auto"
+    """auto, cpu, cuda:0, mps."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on GPUs that have it."""
+    fp32: bool = False
+    """The same as --precision fp32."""
+    threads: int | None = None
+    """CPU threads; by default as many as the machine has free at the start."""
 
     def __post_init__(self) -> None:
         if self.fp32 and self.precision not in ("auto", "fp32"):
@@ -82,8 +80,10 @@ class ModelArgs:
 
     def load(self, *, compile: bool = False) -> "Upscaler":
         """Raises UsageError, CheckpointError."""
+        from realsrt.inference.threads import use_threads
         from realsrt.inference.upscaler import Upscaler
 
+        use_threads(self.threads)
         return Upscaler.from_pretrained(
             self.weights, device=self.device, precision=self.chosen_precision, compile=compile
         )

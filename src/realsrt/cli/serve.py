@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
+from realsrt.cli.options import ModelArgs, option
 from realsrt.errors import UsageError
 
 
@@ -13,10 +13,7 @@ def serve(
     data: Annotated[Path, option(help="A folder for jobs and their files; they survive a restart.")],
     host: Annotated[str, option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
     port: Annotated[int, option(help="The port; 0 takes a free one.")] = 8000,
-    model_name: ModelName = "small",
-    model_path: ModelPath = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     max_queue: Annotated[int, option(help="Jobs that may wait; more are told to come back later (429).")] = 100,
     max_bytes: Annotated[int, option(help="Refuse larger uploads (413).")] = 50_000_000,
     max_pixels: Annotated[int, option(help="Refuse larger inputs, before decoding them (413).")] = 16_000_000,
@@ -42,9 +39,12 @@ def serve(
     if not 0 <= port <= 65_535:
         raise UsageError(f"--port goes from 0 to 65535, got {port}")
     run, settings, load_keys = _server()
+    from realsrt.inference.threads import use_threads
+
+    use_threads(model.threads)
     return run(
         settings(
-            data=data, model=model_path or model_name, device=device, precision=precision, host=host, port=port,
+            data=data, model=model.weights, device=model.device, precision=model.chosen_precision, host=host, port=port,
             max_queue=max_queue, max_bytes=max_bytes, max_pixels=max_pixels, keep=keep, keys=load_keys(keys_file),
             cors_origins=tuple(cors_origin or ()), log_level=log_level,
         )
@@ -54,11 +54,11 @@ def serve(
 def _server() -> Any:
     """The parts of the server. Raises UsageError without the extra."""
     if not (find_spec("python_multipart") or find_spec("multipart")):  # Starlette asks for it once a form comes
-        raise UsageError("the service needs python-multipart: pip install 'realsrt[serve]'")
+        raise UsageError("the service needs python-multipart: in the source folder, pip install '.[serve]'")
     try:
         from realsrt.server.keys import load_keys
         from realsrt.server.run import serve as run
         from realsrt.server.settings import ServerSettings
     except ModuleNotFoundError as problem:
-        raise UsageError(f"the service needs {problem.name}: pip install 'realsrt[serve]'") from problem
+        raise UsageError(f"the service needs {problem.name}: in the source folder, pip install '.[serve]'") from problem
     return run, ServerSettings, load_keys

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from realsrt.batch.plan import shard_numbers
-from realsrt.cli.options import Device, option
+from realsrt.cli.options import option
 from realsrt.errors import UsageError
 
 
@@ -26,7 +26,7 @@ def teach(
     shard: Annotated[
         str, option(help="i/n: every n-th pair from i on, into OUT-i.tar; for n processes or machines.")
     ] = "0/1",
-    device: Device = "auto",
+    device: Annotated[str, option("--device", "-g", help="auto, cpu, cuda:0, mps.")] = "auto",
 ) -> int:
     """Record training pairs: tiles of photographs, degraded as in training, and a network's image of them.
 
@@ -38,7 +38,9 @@ def teach(
     try:
         from realsrt.training.teach import TeachConfig, teach
     except ModuleNotFoundError as problem:
-        raise UsageError(f"recording pairs needs {problem.name}: pip install 'realsrt[train]'") from problem
+        raise UsageError(
+            f"recording pairs needs {problem.name}: in the source folder, pip install '.[train]'"
+        ) from problem
     from realsrt.inference.runner import pick_device
 
     *data, out = places

@@ -23,7 +23,7 @@ def command() -> Callable[..., int]:
         from realsrt.training import config as training
         from realsrt.training import train as run
     except ModuleNotFoundError as problem:
-        raise UsageError(f"training needs {problem.name}: pip install 'realsrt[train]'") from problem
+        raise UsageError(f"training needs {problem.name}: in the source folder, pip install '.[train]'") from problem
 
     options = _options(training.TrainConfig, training.stage_defaults())
     stages = Literal["strength", "tokenizer", "generator", "critic", "control"]

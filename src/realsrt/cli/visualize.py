@@ -29,7 +29,7 @@ def visualize(
 ) -> int:
     """Draw each step's picture above its confidence (darker = surer), the input first, one place enlarged.
 
-    A .gif plays the steps, an .html is one file with a slider. Needs pip install 'realsrt[visualize]'.
+    A .gif plays the steps, an .html is one file with a slider. Needs the extra `visualize`.
     """
     from realsrt.cli.regenerate import parse_box
     from realsrt.io import image as imageio

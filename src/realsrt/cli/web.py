@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from realsrt.cli.options import Device, ModelName, ModelPath, Precision, option
+from realsrt.cli.options import ModelArgs, option
 from realsrt.cli.show import note
 from realsrt.errors import UsageError
 
@@ -11,10 +11,7 @@ def web(
     *,
     host: Annotated[str, option(help="The address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
     port: Annotated[int, option(help="The port; 0 takes any free one.")] = 7860,
-    model_name: ModelName = "small",
-    model_path: ModelPath = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 100_000_000,
 ) -> int:
     """Show a page where pictures are dropped, upscaled, compared, redone in part and taken home.
@@ -29,12 +26,14 @@ def web(
     try:
         import gradio  # noqa: F401
     except ModuleNotFoundError as problem:
-        raise UsageError(f"the page needs {problem.name}: pip install 'realsrt[web]'") from problem
+        raise UsageError(f"the page needs {problem.name}: in the source folder, pip install '.[web]'") from problem
+    from realsrt.inference.threads import use_threads
     from realsrt.server.settings import LOCAL
     from realsrt.web.app import serve
     from realsrt.web.engine import Engine
 
-    engine = Engine(model_path or model_name, device=device, precision=precision, max_pixels=max_pixels)
+    use_threads(model.threads)
+    engine = Engine(model.weights, device=model.device, precision=model.chosen_precision, max_pixels=max_pixels)
 
     def told(url: str) -> None:
         if host not in LOCAL:

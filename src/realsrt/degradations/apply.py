@@ -141,7 +141,9 @@ def pillow_jpeg(images: Iterable[Tensor], qualities: Iterable[float]) -> list[Te
     try:
         from PIL import Image
     except ImportError as error:
-        raise UsageError("JPEG degradation on the CPU needs Pillow: pip install 'realsrt[train]'") from error
+        raise UsageError(
+            "JPEG degradation on the CPU needs Pillow: in the source folder, pip install '.[train]'"
+        ) from error
     decoded = []
     for image, quality in zip(images, qualities, strict=True):
         pixels_HWC = (image[0].clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -112,7 +112,7 @@ def pillow() -> tuple[Any, Any]:
     try:
         from PIL import Image, ImageDraw
     except ImportError as error:
-        raise UsageError("a sheet needs Pillow: pip install 'realsrt[metrics]'") from error
+        raise UsageError("a sheet needs Pillow: in the source folder, pip install '.[metrics]'") from error
     return Image, ImageDraw
 
 

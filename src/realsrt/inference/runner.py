@@ -23,6 +23,7 @@ from realsrt.imaging.color import adain
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.trunk_image import TrunkImage
+from realsrt.model import RealSRT
 from realsrt.models.guide import Ground
 from realsrt.nn.device import MemoryGauge, to_device
 
@@ -120,7 +121,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 class Runner:
     """A model on a device at a precision, and the largest batch that has fitted so far."""
 
-    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, model: RealSRT, device: torch.device, dtype: torch.dtype) -> None:
         self.model, self.device, self.dtype = model, device, dtype
         self._fits: int | None = None  # a larger batch ran out of memory
         self._room: int | None = None  # what the free memory of the GPU would take
@@ -304,7 +305,7 @@ class _SubBatch:
 
     @torch.inference_mode()
     def _collect(
-        self, model: Any, settings: WindowSettings, running: _Running, images: Tensor | None
+        self, model: RealSRT, settings: WindowSettings, running: _Running, images: Tensor | None
     ) -> list[tuple[WindowResult, str]]:
         ids = model.grid(running.last.ids.to("cpu", torch.int32), running.guide)
         confidence = running.last.confidence if settings.confidence else None

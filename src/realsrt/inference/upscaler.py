@@ -23,6 +23,7 @@ from realsrt.inference.regenerate import Sampling, regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
 from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
+from realsrt.model import RealSRT
 from realsrt.models.compiled import compile_for_inference
 
 Progress = Callable[[int, int], None]
@@ -32,14 +33,15 @@ class Upscaler:
     """A model made ready for pictures: moved to the device, in eval mode. Not for several threads at once."""
 
     def __init__(
-        self, model: Any, device: str | torch.device = "auto", precision: str = "auto", *, compile: bool = False
+        self, model: RealSRT, device: str | torch.device = "auto", precision: str = "auto", *, compile: bool = False
     ) -> None:
         """device: auto, cpu, cuda:0, mps. precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16. compile: by
         torch.compile, which needs a C++ compiler; the first windows then take a minute, the others less, and last bits
         differ. Raises UsageError."""
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()  # convolutions like it best
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - convolutions like it best
+        self.model = model.to(self.device).eval()
         if compile:
             compile_for_inference(self.model)
         self._runner = Runner(self.model, self.device, self.precision)

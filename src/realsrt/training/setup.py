@@ -23,7 +23,10 @@ def initial_model(config: TrainConfig, saved: dict[str, Any] | None) -> RealSRT:
         if config.preset is not None and presets.get(config.preset) != model.config:
             model = _rebuilt(config, model)
     else:
-        model = presets.build(config.preset or (saved["preset"] if saved else "small"), config.seed)
+        name = config.preset or (saved["preset"] if saved else "small")
+        if config.preset is None and name not in presets.PRESETS:  # no code is run because a file names it
+            raise UsageError(f"the run in {config.out} is of preset {name!r}: give it with --preset FILE.py:{name}")
+        model = presets.build(name, config.seed)
     if config.trunk:
         _start_trunk(model, config)
     if saved is not None and saved["preset"] != model.config.preset:

@@ -113,7 +113,9 @@ def check() -> None:
         import matplotlib
         import PIL
     except ImportError as error:
-        raise RealSRTError("drawing needs Matplotlib and Pillow; pip install 'realsrt[visualize]'") from error
+        raise RealSRTError(
+            "drawing needs Matplotlib and Pillow: in the source folder, pip install '.[visualize]'"
+        ) from error
     del matplotlib, PIL
 
 

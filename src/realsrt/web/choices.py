@@ -58,7 +58,7 @@ class Choices(UpscaleOptions):
 
 def make(
     model: str, outscale: Any, format: str, steps: Any, stride: Any, fidelity: Any, color_fix: str, refine: str,
-    quality: Any, strip: bool, provenance: bool, *, own_steps: int, own_stride: int,
+    quality: Any, strip: bool, provenance: bool, denoise: str = "auto", *, own_steps: int, own_stride: int,
 ) -> Choices:  # fmt: skip
     """Of the page's values; steps and stride at the model's own count as not given. Raises UsageError."""
     try:
@@ -84,4 +84,5 @@ def make(
         quality=given,
         strip=strip,
         provenance=provenance,
+        denoise="auto" if denoise == "auto" else float(denoise),
     )

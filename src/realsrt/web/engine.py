@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from realsrt.batch.report import about
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.web.session import PLACES
 
 if TYPE_CHECKING:
+    from realsrt.config import ModelConfig
     from realsrt.inference.upscaler import Upscaler
     from realsrt.web.choices import Choices
 
@@ -58,7 +59,7 @@ class Engine:
             self._loaded[name] = Upscaler.from_pretrained(source, device=self.device, precision=self.precision)
         return self._loaded[name]
 
-    def config(self, name: str) -> Any:
+    def config(self, name: str) -> ModelConfig:
         """A model's configuration."""
         return self.upscaler(name).model.config
 

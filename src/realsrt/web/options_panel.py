@@ -15,6 +15,7 @@ from realsrt.web.choices import OWN, SAME, Choices
 from realsrt.web.engine import Engine
 
 MOST_WAITING = 24  # each holds a thread of Gradio's forty; further ones wait in Gradio's queue
+DENOISE = ("auto", "0", "0.25", "0.5", "0.75", "1")
 EFFORTS = ("Fast", "Standard", "Careful")
 
 
@@ -38,6 +39,10 @@ class OptionsPanel:
         with gr.Accordion("More options", open=False):
             self.model = gr.Dropdown(list(engine.names), value=model, label="Model")
             self.fidelity = slider(0, 1, 1, step=0.05, label="Fidelity", info="how closely to follow the input")
+            self.denoise = gr.Dropdown(
+                list(DENOISE), value="auto", label="Denoise",
+                info="0 keeps texture, 1 cleans up; auto: as the image needs",
+            )  # fmt: skip
             self.steps = slider(1, 16, steps, step=1, label="Steps", info=f"the model's own: {steps}")
             self.stride = slider(
                 8, window, stride, step=8, label="Stride", info=f"less: windows overlap more; the model's own: {stride}"
@@ -56,13 +61,15 @@ class OptionsPanel:
     def components(self) -> list[Any]:
         return [
             self.model, self.scale, self.format, self.steps, self.stride, self.fidelity, self.color_fix, self.refine,
-            self.quality, self.strip, self.provenance,
+            self.quality, self.strip, self.provenance, self.denoise,
         ]  # fmt: skip
 
     @property
     def of_pixels(self) -> list[Any]:
         """Those that need the picture made again."""
-        return [self.model, self.scale, self.steps, self.stride, self.fidelity, self.color_fix, self.refine]
+        return [
+            self.model, self.scale, self.steps, self.stride, self.fidelity, self.color_fix, self.refine, self.denoise,
+        ]  # fmt: skip
 
     @property
     def of_file(self) -> list[Any]:

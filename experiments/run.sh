@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The comparisons of docs/experiments.md: one change at a time, at equal data and steps.
 #
-#   recipes/experiments.sh NAME DATA…
+#   experiments/run.sh NAME DATA…
 #
 # NAME    critic · condition · masks · tokens · control, as in docs/experiments.md
 # DATA    folders of photographs and tars (sides of 256 px or more)
@@ -12,7 +12,9 @@ name=$1
 shift
 data=("$@")
 out=${OUT:-runs/experiments}/$name
-features=$(dirname "$0")/features/squeezenet1_1.safetensors
+here=$(dirname "$0")
+variants=$here/variants.py
+features=$here/../recipes/features/squeezenet1_1.safetensors
 start=${START:-$(python -c 'import realsrt, pathlib; print(pathlib.Path(realsrt.__file__).parent / "weights/small.safetensors")')}
 taps=(--perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9)
 
@@ -45,22 +47,24 @@ critic) # labels and heads of the critic
   fresh "$start" "$out/start.safetensors" critic
   options=(--init "$out/start.safetensors" --max-steps 300 --degradation realesrgan)
   wrong=(--critic-labels wrong --critic-balance --mask-sampling quarter_full --critic-temperatures 0 1)
-  run paper critic --preset small_linear_critic --critic-temperatures 0 0 "${options[@]}"
-  run wrong_linear critic --preset small_linear_critic "${wrong[@]}" "${options[@]}"
+  run paper critic --preset "$variants:small_linear_critic" --critic-temperatures 0 0 "${options[@]}"
+  run wrong_linear critic --preset "$variants:small_linear_critic" "${wrong[@]}" "${options[@]}"
   run wrong_code critic --preset small "${wrong[@]}" "${options[@]}"
-  run wrong_shared critic --preset small_shared_trunk --critic-learns head "${wrong[@]}" "${options[@]}"
+  run wrong_shared critic --preset "$variants:small_shared_trunk" --critic-learns head "${wrong[@]}" "${options[@]}"
   ;;
 condition | masks) # what the generator sees of the input; how many of its tokens are masked
   fresh "$start" "$out/start.safetensors" generator critic
   options=(--init "$out/start.safetensors" --max-steps 400)
   run features generator --preset small "${options[@]}"
-  [ "$name" = masks ] || run tokens generator --preset small_token_condition "${options[@]}"
+  [ "$name" = masks ] || run tokens generator --preset "$variants:small_token_condition" "${options[@]}"
   [ "$name" = condition ] || run paper generator --preset small --mask-sampling paper "${options[@]}"
   ;;
 tokens) # what tokens hold, and on which grid; every stage from nothing
-  for preset in small_residual_tokens small small_plain_tokens small_f16; do
+  for preset in small small_texture_tokens small_plain_tokens small_f16; do
+    known=small
+    [ "$preset" = small ] || known="$variants:$preset"
     options=(--perceptual 0.05 "${taps[@]}" --batch 8)
-    run "$preset/tokenizer" tokenizer --preset "$preset" --max-steps 300 "${options[@]}"
+    run "$preset/tokenizer" tokenizer --preset "$known" --max-steps 300 "${options[@]}"
     run "$preset/generator" generator --init "$out/$preset/tokenizer/model.safetensors" --max-steps 200 --batch 8
     run "$preset/control" control --init "$out/$preset/generator/model.safetensors" --max-steps 100 --gan 0 \
       --sampler-steps 1 "${options[@]}"
@@ -69,8 +73,8 @@ tokens) # what tokens hold, and on which grid; every stage from nothing
 control) # decoder frozen or not, control on one scale or two, generator tuned through the decoder
   options=(--init "$start" --max-steps 400 --perceptual 0.1 "${taps[@]}" --lr 4e-4 --gan-start 60 --clean-share 0.2)
   options+=(--sampler-steps 1 2)
-  run frozen control --preset small_coarse_control --tune-decoder=false "${options[@]}"
-  run coarse control --preset small_coarse_control "${options[@]}"
+  run frozen control --preset "$variants:small_coarse_control" --tune-decoder=false "${options[@]}"
+  run coarse control --preset "$variants:small_coarse_control" "${options[@]}"
   run fine control --preset small "${options[@]}"
   run generator control --preset small --tune-generator "${options[@]}"
   ;;
