@@ -6,8 +6,8 @@
 # DATA          folders of photographs and WebDataset-format tars, sides of 256 px or more; none where PAIRS is enough
 # MILD, STRONG  the two published networks that the trunk starts from (Real-ESRGAN's releases), .pth or .safetensors
 # INIT          weights to go on from in their place, such as the shipped ones
-# PAIRS         recorded pairs with a teacher's images (`realsrt teach`): the teacher is the target where the input lost much
-# STEPS         budgets of strength, tokenizer, generator, critic, control (default 600 1000 1200 250 700); 0: no such stage
+# PAIRS         recorded pairs with a teacher's images (`realsrt teach`), the target where the input lost much
+# STEPS         budgets of strength, tokenizer, generator, critic, control (600 1000 1200 250 700); 0: no such stage
 # MINUTES       the same five in minutes; with STEPS, whichever ends first
 # OUT           where runs go (default runs/small)
 # OPTIONS       for every stage, in place of what is given here: "--precision bf16 --compile --batch 64" on a GPU

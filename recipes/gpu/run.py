@@ -194,9 +194,11 @@ def command_of(run: Run, name: str, number: int, minutes: float, init: Path) -> 
     words = [sys.executable, "-m", "realsrt", "train", name, "--init", str(init)]
     words += ["--out", str(run.runs / f"{number}-{name}"), "--teacher-above", "0.25", *shlex.split(STAGES[name])]
     words += ["--perceptual-file", str(FEATURES), "--perceptual-taps", *TAPS, "--batch", str(run.batch)]
-    for kind, option in (("photos", "--data"), ("pairs", "--pairs")):
-        if (path := run.folder / f"{kind}.tar").is_file():
-            words += [option, str(path)]
+    photos, pairs = run.folder / "photos.tar", run.folder / "pairs.tar"
+    if photos.is_file():
+        words += ["--data", str(photos)]
+    if pairs.is_file():  # few, where new ones never end
+        words += ["--pairs", f"{pairs}=0.25" if photos.is_file() else str(pairs)]
     if run.teacher is not None:
         words += ["--teacher", str(run.teacher)]
     if run.max_steps is not None:
