@@ -6,7 +6,6 @@ import json
 import lzma
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -221,7 +220,7 @@ def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) ->
     """One stage, its half-precision weights written to OUT whenever they are new. Gives the weights, if there are any,
     and whether it ended well."""
     made, shown = run.runs / f"{number}-{name}" / "model.safetensors", run.out / f"{number}-{name}.safetensors"
-    shutil.rmtree(made.parent, ignore_errors=True)
+    old = seen = made.stat().st_mtime if made.is_file() else 0.0  # of an earlier run, perhaps what this one starts from
     command = command_of(run, name, number, minutes, init)
     run.say(f"{name}: {shlex.join(command[3:])}")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -229,7 +228,6 @@ def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) ->
     reader = threading.Thread(target=lambda stream: [run.say(line.rstrip()) for line in stream], args=(process.stdout,))
     reader.start()
     end = None if run.max_steps is not None else run.seconds + minutes * 60 + 2 * STARTING
-    seen = 0.0
     while process.poll() is None:
         time.sleep(0.5)
         if end is not None and run.seconds > end:
@@ -245,7 +243,7 @@ def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) ->
     well = process.returncode in (0, 143)
     if not well:
         run.say(f"{name}: FAILED with status {process.returncode}")
-    return made if made.is_file() else None, well
+    return made if made.is_file() and made.stat().st_mtime != old else None, well
 
 
 def export(run: Run, made: Path, shown: Path) -> None:
