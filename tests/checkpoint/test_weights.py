@@ -178,7 +178,7 @@ KEY = "generator.to_logits.weight"
         (lambda s: s | {"generator.extra": torch.zeros(2)}, ["generator.extra", "does not have"]),
         (lambda s: s | {KEY: torch.zeros(5, 5)}, [KEY, "(5, 5)", "(16, 32)"]),
         (lambda s: s | {KEY: s[KEY].to(torch.int32)}, [KEY, "int32"]),
-        (lambda s: {"x": torch.zeros(1)}, ["lacks"]),
+        (lambda s: {f"x{number}": torch.zeros(1) for number in range(8)}, ["lacks"]),
     ],
 )
 def test_tensors_that_do_not_fit(file, change, words):

@@ -118,7 +118,9 @@ def test_resume_makes_only_what_changed(fake, tmp_path, capsys):
 def test_another_model_of_the_same_name_is_another_setting(fake, tmp_path, capsys, monkeypatch):
     picture(tmp_path / "in" / "a.png")
     run(capsys)
-    monkeypatch.setattr(fake, "model", SimpleNamespace(info=SimpleNamespace(source="fake", sha256="1" * 64)))
+    monkeypatch.setattr(
+        fake, "model", SimpleNamespace(info=SimpleNamespace(source="fake", sha256="1" * 64), config=fake.model.config)
+    )
     lines, _ = run(capsys, "--resume")
     assert (statuses(lines), lines[0]["reason"]) == ("d", "made again: other settings: model")
 

@@ -139,7 +139,7 @@ def test_limits_and_what_is_no_picture(opened, picture, tmp_path):
     assert "no picture" in problem(here.http.post("/v1/jobs"), 422)
     assert "no file" in problem(here.http.post("/v1/jobs", data={"steps": 1}, files={"other": b"x"}), 422)
     small = picture("small.png", 8, 8)
-    assert problem(here.post(small, steps=0), 422).startswith("steps: ")
+    assert problem(here.post(small, steps=-1), 422).startswith("steps: ")
     assert problem(here.post(small, stepz=1), 422).startswith("stepz: ")
     assert "multiple of" in problem(here.post(small, tile=17), 422)
     assert "quarter of the tile" in problem(here.post(small, stride=2), 422)

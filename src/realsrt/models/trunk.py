@@ -108,12 +108,12 @@ def measure(lq_BCHW: Tensor) -> Tensor:
         noise = _unexpected(gray)
         found.append(_cells(noise, scale).mean(-1))
         if scale == 4:
-            found.append(_cells(noise, scale).median(-1).values)
+            found.append(_middle(_cells(noise, scale)))
             continue
         ranked = _cells(noise, scale).sort(-1).values
         found += [ranked[..., int(q * ranked.shape[-1])] for q in _QUANTILES]
         found += [_cells(gray.diff(dim=axis, prepend=gray.narrow(axis, 0, 1)).abs(), scale).mean(-1) for axis in (1, 2)]
-        found += [_cells(_unexpected(colour), scale).median(-1).values for colour in colours]
+        found += [_middle(_cells(_unexpected(colour), scale)) for colour in colours]
     return torch.stack([*((part + 1e-3).log() for part in found), *_blockiness(luma_BHW)], 1)
 
 
@@ -128,6 +128,11 @@ def _unexpected(plane_BHW: Tensor) -> Tensor:
         step = torch.cat([first, plane_BHW, last], axis).diff(dim=axis)
         plane_BHW = step.diff(dim=axis) / 2
     return plane_BHW.abs()
+
+
+def _middle(values: Tensor) -> Tensor:
+    """The (lower) median along the last axis; by sorting, which can be exported, too."""
+    return values.sort(-1).values[..., (values.shape[-1] - 1) // 2]
 
 
 def _cells(plane_BHW: Tensor, scale: int) -> Tensor:
