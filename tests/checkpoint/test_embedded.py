@@ -70,19 +70,19 @@ def test_the_critic_believes_right_tokens_more_than_wrong_ones(model):
     assert order > 0.65
 
 
-def test_the_critic_believes_planted_corruptions_less_than_real_tokens(model, pair):
-    lq, gt = pair
+def test_the_critic_believes_planted_corruptions_less_than_the_generators_tokens(model, pair):
+    """Among the generator's tokens, which is what it is asked about; of the target's own it knows no better."""
+    lq, _ = pair
     rng = torch.Generator().manual_seed(1)
     with torch.inference_mode():
         guide = model.guide(lq)
-        ids = model.tokenizer.encode(gt, guide).flatten(1)
+        ids = next(iter(model.iterate(guide, num_steps=1))).ids
         planted = torch.rand(ids.shape, generator=rng) < 0.2
         corrupt = torch.where(planted, torch.randint(512, ids.shape, generator=rng), ids)
         confidence = model.critic(corrupt, model.condition(model.critic.backbone, guide))
     real, wrong = confidence[~planted], confidence[planted]
-    # the share of (real, corrupt) pairs that are in the right order; chance is a half
-    order = (real[:, None] > wrong[None]).float().mean()
-    assert order > 0.55  # it has not met real tokens in training
+    # the share of (generated, corrupt) pairs that are in the right order; chance is a half
+    assert (real[:, None] > wrong[None]).float().mean() > 0.65
 
 
 def test_the_picture_is_no_further_from_the_target_than_a_decibel_below_bicubic(model, pair):
