@@ -223,9 +223,10 @@ def test_alpha_reaches_the_pipeline(fake, tmp_path):
     assert main(["upscale", "a.png", "-o", "out.png", "--alpha", "nearest"]) == 2
 
 
-def test_a_confidence_map_of_no_steps_is_refused_before_the_work(fake, tmp_path, capsys):
+@pytest.mark.parametrize("wanted", ["--confidence", "--save-steps"])
+def test_what_no_steps_cannot_give_is_refused_before_the_work(fake, tmp_path, capsys, wanted):
     picture(tmp_path / "a.png")
-    assert main(["upscale", "a.png", "-o", "out.png", "--steps", "0", "--confidence"]) == 2
+    assert main(["upscale", "a.png", "-o", "out.png", "--steps", "0", wanted]) == 2
     assert "0 steps" in capsys.readouterr().err
     assert not (tmp_path / "out.png").exists()
 

@@ -39,3 +39,8 @@ def test_the_environment_is_obeyed(restored, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     threads.use_threads(None)
     assert restored == []
+
+
+def test_an_absurd_number_of_threads_is_refused():
+    with pytest.raises(UsageError, match="at most"):
+        threads.use_threads(100_000)

@@ -118,10 +118,15 @@ def test_strength_changes_the_picture_and_auto_is_one_of_them(up):
     assert torch.equal(auto, up.upscale(source, steps=0, denoise=strength).image)
 
 
-@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("wrong", [-0.1, 1.1, float("nan"), None, "0.5", True])
 def test_strengths_outside_are_refused(up, wrong):
     with pytest.raises(UsageError, match="denoise"):
         up.upscale(picture(16, 16)[None], denoise=wrong)
+
+
+def test_steps_are_whole_numbers(up):
+    with pytest.raises(UsageError, match="whole number"):
+        up.upscale(picture(16, 16)[None], steps=1.5)
 
 
 def test_models_without_a_trunk_have_neither():

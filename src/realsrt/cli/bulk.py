@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.signals import stop_signals
-from realsrt.cli.options import ModelArgs, OutputArgs, UpscaleArgs, option
+from realsrt.cli.options import NO_STEPS, ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import error, note
 from realsrt.errors import UsageError
 from realsrt.io.files import FULL
@@ -60,6 +60,8 @@ def bulk(
     for name, value, least in (("threads", model.threads, 1), ("batch", batch, 1), ("max-tries", max_tries, 1)):
         if value is not None and value < least:
             raise UsageError(f"--{name} must be at least {least}, got {value}")
+    if files.confidence and options.steps == 0:
+        raise UsageError(NO_STEPS)
     companions = [CONFIDENCE] if files.confidence else []
     try:
         store = open_store(dst)

@@ -26,6 +26,9 @@ def _size(_: Any, tokens: Any) -> tuple[int, int]:
     return int(width), int(height)
 
 
+NO_STEPS = "0 steps give the base image alone, no confidence map and no step to show: give --steps 1 or more"
+
+
 @Parameter(name="*", negative=())
 @dataclass(frozen=True, kw_only=True)
 class UpscaleArgs(UpscaleOptions):

@@ -11,7 +11,7 @@ from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.batch.report import Report
 from realsrt.batch.resume import Manifest, remove_leftovers
 from realsrt.batch.signals import stop_signals
-from realsrt.cli.options import ModelArgs, StepOutputArgs, UpscaleArgs, option
+from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
 from realsrt.errors import ImageError, UsageError
@@ -59,8 +59,8 @@ def upscale(
             return 0
         up = model.load(compile=compile)
         steps = up.model.config.num_steps if options.steps is None else options.steps
-        if files.confidence and not steps:
-            raise UsageError("there is no confidence map after 0 steps: give --steps 1 or more")
+        if (files.confidence or files.save_steps) and not steps:
+            raise UsageError(NO_STEPS)
         settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, UpscaleArgs, option
+from realsrt.cli.options import NO_STEPS, ModelArgs, UpscaleArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.io.files import MAX_PIXELS
@@ -46,6 +46,8 @@ def visualize(
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
+    if options.steps == 0:
+        raise UsageError(NO_STEPS)
     render.check()
     up, strips = model.load(), []
     with Screen(len(sources)) as screen:

@@ -67,11 +67,14 @@ class UpscaleOptions:
             raise UsageError(f"the output size must be at least 1x1, got {self.size[0]}x{self.size[1]}")
         for name, least, most in (("steps", 0, MAX_STEPS), ("max_minibatch", 1, None)):
             value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise UsageError(f"{name} must be a whole number, got {value!r}")
             if value is not None and value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")
             if value is not None and most is not None and value > most:
                 raise UsageError(f"{name} must be at most {most}, got {value}")
-        if self.denoise != "auto" and not 0 <= self.denoise <= 1:
+        number = isinstance(self.denoise, int | float) and not isinstance(self.denoise, bool)
+        if self.denoise != "auto" and not (number and 0 <= self.denoise <= 1):
             raise UsageError(f"denoise is auto, or goes from 0 to 1; got {self.denoise}")
         for name in ("fidelity", "confidence_exit"):
             value = getattr(self, name)

@@ -6,6 +6,8 @@ import torch
 
 from realsrt.errors import UsageError
 
+MAX_THREADS = 1024
+
 
 def use_threads(count: int | None) -> int:
     """Compute with `count` threads, or as many as are free, and give their number; OMP_NUM_THREADS is obeyed.
@@ -15,6 +17,8 @@ def use_threads(count: int | None) -> int:
     """
     if count is not None and count < 1:
         raise UsageError(f"threads must be at least 1, got {count}")
+    if count is not None and count > MAX_THREADS:
+        raise UsageError(f"threads must be at most {MAX_THREADS}, got {count}")
     if count is None and not os.environ.get("OMP_NUM_THREADS"):
         count = free_cpus()
     if count is not None:

@@ -101,7 +101,8 @@ class Engine:
         from realsrt.imaging import tiling
 
         config = self.config(choices.model)
-        stride, steps = choices.stride or config.stride, choices.steps or config.num_steps
+        stride = choices.stride or config.stride
+        steps = config.num_steps if choices.steps is None else choices.steps
         return len(tiling.plan(height, width, config.window, min(stride, config.window))) * steps
 
     def estimate(self, windows: int) -> float | None:
