@@ -18,7 +18,7 @@ from realsrt.nn.position import rope_2d, sincos_2d
 @dataclass(frozen=True)
 class TransformerConfig:
     """``condition``: "tokens" (the paper: ids of the enlarged input) or "features" (C channels a position from the
-    low-quality encoder). ``injection``: "cross" (the paper: a condition stream read by cross-attention) or "add"
+    trunk). ``injection``: "cross" (the paper: a condition stream read by cross-attention) or "add"
     (condition and token share a position, so they are simply added). ``position``: "sincos" (the paper: a table for
     one grid) or "rope" (any grid). ``masked_input``: whether tokens may be masked (generator). ``groups``: codes a
     position, each of ``code_dim`` channels from a codebook of its own, embedded in an equal share of the width."""
