@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
+
+from realsrt.models.srvgg import SRVGGConfig
 
 
 def photograph(seed: int, height: int = 256, width: int = 256) -> np.ndarray:
@@ -18,6 +22,16 @@ def photos(tmp_path_factory):
     for seed in range(3):
         Image.fromarray(photograph(seed)).save(folder / f"{seed}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def network_file(tmp_path_factory):
+    """A small published network, to be a teacher."""
+    path = tmp_path_factory.mktemp("teacher") / "net.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_file(SRVGGConfig(channels=8, convs=2).build().state_dict(), path)
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)

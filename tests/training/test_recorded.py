@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 pytest.importorskip("accelerate")
 
 from realsrt.checkpoint import load_model
 from realsrt.checkpoint.published import load_published
 from realsrt.errors import CheckpointError, UsageError
-from realsrt.models.srvgg import SRVGGConfig
 from realsrt.training.config import make_config, pair_source
 from realsrt.training.data import seeded
 from realsrt.training.loop import train
@@ -290,15 +288,6 @@ def test_two_processes_make_the_pairs_of_one(photos, pairs, network_file):
         assert torch.equal(one.gt[0], whole.gt[number])
         assert torch.equal(one.teacher[0], whole.teacher[number])
         assert one.has_teacher[0] == whole.has_teacher[number]
-
-
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("teacher") / "net.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_file(SRVGGConfig(channels=8, convs=2).build().state_dict(), path)
-    return path
 
 
 def test_the_teacher_sees_what_has_no_teacher_yet(photos, pairs, network_file):

@@ -25,15 +25,6 @@ from realsrt.training.teach import TeachConfig, teach
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def network_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("teacher") / "net.safetensors"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        save_file(SRVGGConfig(channels=8, convs=2).build().state_dict(), path)
-    return path
-
-
 @pytest.fixture
 def record(photos, network_file, tmp_path):
     """Record five pairs (or with other settings) into a file of this name; gives its path."""

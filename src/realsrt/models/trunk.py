@@ -220,8 +220,9 @@ class Trunk(nn.Module):
         if denoise is not None:
             return self._at(denoise, lq_BCHW, costs_BKhw)
         strengths = [choose(costs_Khw).denoise for costs_Khw in costs_BKhw.cpu()]
-        features = lq_BCHW.new_empty(len(lq_BCHW), self.config.features, *lq_BCHW.shape[-2:])
-        base = upscale_bicubic(lq_BCHW, self.config.network.scale)
+        (height, width), scale = lq_BCHW.shape[-2:], self.config.network.scale
+        features = lq_BCHW.new_empty(len(lq_BCHW), self.config.features, height, width)
+        base = lq_BCHW.new_empty(len(lq_BCHW), 3, height * scale, width * scale)
         for strength in sorted(set(strengths)):
             some = [index for index, own in enumerate(strengths) if own == strength]
             found = self._at(strength, lq_BCHW[some], costs_BKhw[some])
