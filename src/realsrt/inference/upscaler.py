@@ -23,6 +23,7 @@ from realsrt.inference.regenerate import Sampling, regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
 from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
+from realsrt.inference.strength import Weakening
 from realsrt.model import RealSRT
 from realsrt.models.compiled import compile_for_inference
 
@@ -89,6 +90,8 @@ class Upscaler:
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
             raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
+        if rows and job.strength < 1:
+            rows = _weakened(job, rows)
         into = rows if rows and job.streams else None
         pictures = [self._run(job, source, count, every_step=keep_steps, rows=into) for source in job.inputs]
         if rows:
@@ -225,8 +228,9 @@ def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upsca
     steps = np.stack([picture.window_steps for picture in pictures])
     maps = [picture.confidence for picture in pictures if picture.confidence is not None]
     confidence = np.stack(maps) if maps else None
+    image = job.pack([picture.planes for picture in pictures if picture.planes is not None])
     return Upscaled(
-        image=job.pack([picture.planes for picture in pictures if picture.planes is not None]),
+        image=Weakening(job).image(image) if job.strength < 1 else image,
         confidence=confidence if job.batched or confidence is None else confidence[0],
         ids=ids if job.batched or ids is None else ids[0],
         step=pictures[0].step,
@@ -234,6 +238,11 @@ def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upsca
         window_steps=steps if job.batched else steps[0],
         origin=origin,
     )
+
+
+def _weakened(job: UpscaleRequest, rows: Rows) -> Rows:
+    weakening = Weakening(job)
+    return lambda first, planes: rows(first, weakening.rows(first, planes))
 
 
 class _Counter:

@@ -22,6 +22,7 @@ _LIMITS: dict[str, dict[str, Any]] = {
     "steps": {"ge": 0, "le": 64},
     "confidence_exit": {"ge": 0, "le": 1},
     "fidelity": {"ge": 0, "le": 1},
+    "strength": {"ge": 0, "le": 1},
     "seed": {"ge": 0, "lt": 2**63},
 }
 _OWN = ("size", "max_minibatch", "confidence")  # not asked for, or otherwise
