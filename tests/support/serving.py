@@ -50,3 +50,13 @@ class Running:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.end(signal.SIGKILL)
+
+
+def problem(answer, status):
+    """The one line of an answer that must be a refusal of this status."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert "\n" not in body["detail"]
+    return body["detail"]

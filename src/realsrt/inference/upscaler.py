@@ -135,15 +135,23 @@ class Upscaler:
             return error
 
     def stream(
-        self, image: Any, options: UpscaleOptions | None = None, *, on_progress: Progress | None = None, **changes: Any
+        self,
+        image: Any,
+        options: UpscaleOptions | None = None,
+        *,
+        on_progress: Progress | None = None,
+        base: bool = False,
+        **changes: Any,
     ) -> Iterator[Upscaled]:
         """The whole image after each step; the last equals what `upscale`, which see, gives for the same options.
 
-        All windows are in flight at once: memory grows with the image. Options are checked before this returns.
+        base: begin with the base image (step 0, without confidence), which is there long before the first step, where
+        the model has one. All windows are in flight at once: memory grows with the image. Options are checked before
+        this returns.
         """
         options = UpscaleOptions.of(options, changes)
         job = make_request(image, options, self.model.config)
-        return self._steps(job, _Counter(on_progress, job.window_steps))
+        return self._steps(job, _Counter(on_progress, job.window_steps), base=base)
 
     def regenerate(
         self,
@@ -194,13 +202,16 @@ class Upscaler:
                     mosaics[step].add(results)
         return [mosaic.finish() for mosaic in mosaics.values()]
 
-    def _steps(self, job: UpscaleRequest, count: _Counter) -> Iterator[Upscaled]:
+    def _steps(self, job: UpscaleRequest, count: _Counter, *, base: bool = False) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's picture is whole before the next begins."""
         origin = Origin(job, self.model.config)
         views = [self._runner.view(planes, job.tiles, job.settings) for planes in job.inputs]
-        if not job.settings.num_steps:
-            bases = [base_picture(job, view, ImageAssembler(job, 0, view.source), count.more) for view in views]
+        if not job.settings.num_steps or (base and all(view.trunk for view in views)):
+            plain = replace(job, settings=replace(job.settings, confidence=False))
+            tell = count.silent if job.settings.num_steps else count.more
+            bases = [base_picture(plain, view, ImageAssembler(plain, 0, view.source), tell) for view in views]
             yield _pack(job, origin, bases)
+        if not job.settings.num_steps:
             return
         flights = [list(self._flights(job, view)) for view in views]
         for step in range(1, job.settings.num_steps + 1):
@@ -256,6 +267,11 @@ class _Counter:
     def __call__(self, results: list[WindowResult]) -> list[WindowResult]:
         self.more(len(results))
         return results
+
+    def silent(self, done: int) -> None:
+        """What is done besides the steps counts for nothing, but the caller is asked whether to go on."""
+        if self._call:
+            self._call(self._done, self._total)
 
     def more(self, done: int) -> None:
         """So many more windows, or strips of a base picture, are done."""

@@ -9,12 +9,11 @@ from typing import Any
 from realsrt.batch.plan import FileJob
 from realsrt.batch.process import provenance_of, read_image, save_image, upscale_rows
 from realsrt.batch.report import Record
-from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io.picture import Picture
-from realsrt.server.options import Regeneration
 from realsrt.server.records import JobRecord
+from realsrt.server.results import Results, write_candidates, write_step
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 
@@ -27,6 +26,7 @@ class Maker:
 
     def __init__(self, up: Upscaler, max_pixels: int) -> None:
         self.up, self._max_pixels = up, max_pixels
+        self._results = Results(up)
 
     @property
     def together(self) -> bool:
@@ -41,7 +41,9 @@ class Maker:
         """Everything. `progress` hears the share done, 0 to 1, and may raise to end it; `show` sees every step."""
         picture = self.read(record, source, target)
         with contextlib.ExitStack() as stack:
-            return self._write(record, target, picture, self._compute(record, target, picture, progress, show, stack))
+            return self._write(
+                record, target, picture, self._compute(record, target, picture, progress, show, source, stack)
+            )
 
     def make_many(
         self, records: Sequence[JobRecord], pictures: Sequence[Picture], targets: Sequence[Path]
@@ -54,41 +56,25 @@ class Maker:
 
     def _compute(
         self, record: JobRecord, target: Path, picture: Picture, progress: Progress, show: Show | None,
-        stack: contextlib.ExitStack,
+        source: Path, stack: contextlib.ExitStack,
     ) -> Upscaled:  # fmt: skip
-        options, rounds = record.options.upscaling, 1 + len(record.edits)
-
-        def share(round: int) -> Callable[[int, int], None]:
-            return lambda done, total: progress((round + done / total) / rounds)
-
-        if record.edits:
-            return self._regenerate(self.up.upscale(picture, options, on_progress=share(0)), record.edits, share)
-        if show and picture.width * picture.height <= PREVIEW_PIXELS:
-            out = None
-            for out in self.up.stream(picture, options, on_progress=share(0)):
+        def shown(out: Upscaled) -> None:
+            write_step(target.parent, out)
+            if show:
                 show(out)
-            assert out is not None
-            return out
-        out, store = upscale_rows(self.up, picture, options, target, share(0))
-        stack.callback(store.close)
-        return out
 
-    def _regenerate(
-        self, out: Upscaled, edits: Sequence[Regeneration], share: Callable[[int], Callable[[int, int], None]]
-    ) -> Upscaled:
-        regenerate = getattr(self.up, "regenerate", None)
-        if regenerate is None:
-            raise RealSRTError("this version of realsrt cannot generate parts anew; update it")
-        for number, edit in enumerate(edits, 1):
-            out = regenerate(
-                out, edit.region, temperature=edit.temperature, top_k=edit.top_k, seed=edit.seed,
-                candidates=edit.candidates, on_progress=share(number),
-            )  # fmt: skip
+        if record.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
+            out = self._results.make(record, picture, source, progress, shown if show else None)
+            write_candidates(target.parent, out)
+            return out
+        count = lambda done, total: progress(done / total)  # noqa: E731
+        out, store = upscale_rows(self.up, picture, record.options.upscaling, target, count)
+        stack.callback(store.close)
         return out
 
     def _write(self, record: JobRecord, target: Path, picture: Picture, out: Upscaled) -> Record:
         options, files = record.options.upscaling, record.options.files(self._max_pixels)
-        edits = [edit.model_dump(exclude_none=True) for edit in record.edits]
+        edits = [edit.noted for edit in record.edits]
         noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)
         size = picture.width, picture.height
         made, _ = save_image(FileJob(target, target), out, files, noted, size=size, seconds=0.0)

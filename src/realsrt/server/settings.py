@@ -11,7 +11,8 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @dataclass(frozen=True)
 class ServerSettings:
     """`model`: name or path. max_bytes: of an upload. max_pixels: of an input, once decoded. max_queue: jobs that wait.
-    keep: hours that a result stays."""
+    keep: hours that a result stays. page: whether to show the page at /. hosts: names of this service besides IP
+    addresses and names without a dot. visitor_jobs: results that a visitor without a key may have at a time."""
 
     data: Path
     model: str = "small"
@@ -26,6 +27,9 @@ class ServerSettings:
     keys: Keys = field(default_factory=Keys)
     cors_origins: tuple[str, ...] = ()
     log_level: str = "info"
+    page: bool = False
+    hosts: tuple[str, ...] = ()
+    visitor_jobs: int = 500
 
     @property
     def local(self) -> bool:

@@ -95,9 +95,11 @@ class JobStore:
             row = self._db.execute("SELECT * FROM jobs WHERE id = ?", [id]).fetchone()
         return None if row is None else _record(row)
 
-    def count(self, state: str) -> int:
+    def count(self, state: str, owner: str | None = None) -> int:
+        """Jobs in a state, of all or of one owner."""
+        query = "SELECT count(*) FROM jobs WHERE state = ?" + ("" if owner is None else " AND owner = ?")
         with self._lock:
-            return self._db.execute("SELECT count(*) FROM jobs WHERE state = ?", [state]).fetchone()[0]
+            return self._db.execute(query, [state] if owner is None else [state, owner]).fetchone()[0]
 
     def ahead(self, id: str | None = None) -> list[JobRecord]:
         """Jobs that come before this one (before a new one, if None): running and waiting."""
