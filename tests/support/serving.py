@@ -15,7 +15,8 @@ class Running:
     """`realsrt serve` on a free port of 127.0.0.1; its log lines as they come."""
 
     def __init__(self, data: Path, *more: str, **environment: str) -> None:
-        argv = [sys.executable, "-m", "realsrt", "serve", "--data", str(data), "--port", "0", "-g", "cpu", *more]
+        port = () if "--port" in more else ("--port", "0")
+        argv = [sys.executable, "-m", "realsrt", "serve", "--data", str(data), *port, "-g", "cpu", *more]
         self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
         self.log: list[dict] = []
         self._listening = threading.Event()

@@ -25,9 +25,10 @@ from realsrt.server.uploads import Upload
 from realsrt.server.visitors import COOKIE, Visitors
 
 STATIC = Path(__file__).with_name("static")
+_VIEWER_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"  # a rule that OpenSeadragon inserts
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; script-src 'self'; style-src 'self' {_VIEWER_STYLE}; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _KEPT = {"Cache-Control": "private, max-age=3600, immutable"}
 _MOST = 1000  # results in an archive

@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { CELL } from "./cells.js";
 
 const STYLE = { showNavigationControl: false, drawer: "canvas", animationTime: 0.35, springStiffness: 9 };
-const ZOOM = { maxZoomPixelRatio: 12, minZoomImageRatio: 0.6, visibilityRatio: 0.5, zoomPerScroll: 1.25 };
+const ZOOM = { maxZoomPixelRatio: 12, minZoomImageRatio: 0.15, visibilityRatio: 0.5, zoomPerScroll: 1.25 };
 const GESTURES = { clickToZoom: false, dblClickToZoom: true, flickEnabled: true };
 
 let loading = null;
@@ -117,7 +117,7 @@ export class Stage extends EventTarget {
     });
     this._items.set(viewer, {});
     viewer.addHandler("update-viewport", () => this._clip());
-    viewer.addHandler("animation", () => this._followed(viewer));
+    for (const kind of ["animation", "animation-finish"]) viewer.addHandler(kind, () => this._followed(viewer));
     viewer.addHandler("zoom", () => this._followed(viewer));
     viewer.addHandler("pan", () => this._followed(viewer));
     viewer.addHandler("resize", () => this._clip());
@@ -128,7 +128,8 @@ export class Stage extends EventTarget {
       }
     });
     this._painting(viewer);
-    element.querySelector(".openseadragon-canvas")?.setAttribute("aria-label", "The picture: arrow keys move it, + and − zoom");
+    viewer.canvas.setAttribute("role", "group");
+    viewer.canvas.setAttribute("aria-label", "The picture: arrow keys move it, + and − zoom");
     return viewer;
   }
 
