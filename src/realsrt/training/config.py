@@ -69,6 +69,13 @@ class LossConfig:
     perceptual_shift: int = 7
     """Both pictures lose up to so many rows and columns at random before the perceptual loss, so that its strides do
     not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
+    perceptual_views: bool = False
+    """Both images are also mirrored, transposed, shrunk down to 0.6, made brighter or darker, and their channels
+    exchanged, at random, before the perceptual loss: what only one network likes from one angle wins nothing (E-LPIPS,
+    arXiv:1906.03973)."""
+    pixel_shrink: int = 1
+    """Side of the squares whose means the pixel loss of a badly degraded input compares: above 1 it keeps colours and
+    shapes there, and leaves texture to the other losses."""
     clean_share: float = 1.0
     """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
     that for a badly degraded one; below 1, clean pictures stay close to their input."""
@@ -103,8 +110,9 @@ class StageConfig:
     that a critic meets predicted tokens only, as it does when it is used."""
     label_smoothing: float = 0.0
     """Of the generator's cross-entropy."""
-    critic_labels: Literal["predicted", "wrong"] = "predicted"
-    """What the critic tells from real tokens: all predicted ones, or the wrong ones."""
+    critic_labels: Literal["predicted", "wrong", "far"] = "predicted"
+    """What the critic tells from real tokens: all predicted ones, or the wrong ones; "far": how far from the target the
+    decoded image is at each token, a rank between 0 and 1, whatever its token."""
     critic_balance: bool = False
     """Weigh both classes equally: a confidence of one half then stands for the average token, however few are right."""
     critic_learns: Literal["all", "head"] = "all"
