@@ -1,5 +1,7 @@
 """The trunk: ends, strengths between them, the estimator's reach, and what is made of its costs."""
 
+import copy
+
 import pytest
 import torch
 
@@ -48,7 +50,28 @@ def test_strengths_between_interpolate_every_tensor(trunk):
     mild, strong = trunk.mild.state_dict(), trunk.strong.state_dict()
     for key, value in between.items():
         torch.testing.assert_close(value, 0.75 * mild[key] + 0.25 * strong[key])
-    assert trunk.network(0.25) is trunk.network(0.25)
+
+
+def test_as_many_strengths_are_kept_as_the_estimator_chooses_from(trunk):
+    first = {strength: trunk.network(strength) for strength in STRENGTHS}
+    assert all(trunk.network(strength) is network for strength, network in first.items())
+    trunk.network(0.1)  # takes the place of 0.25
+    assert trunk.network(0.75) is first[0.75]
+    assert trunk.network(0.25) is not first[0.25]
+
+
+@pytest.mark.parametrize("change", ["loaded", "moved"])
+def test_kept_strengths_follow_the_weights(trunk, change):
+    own = copy.deepcopy(trunk)
+    own.network(0.25)
+    if change == "loaded":
+        own.load_state_dict({f"mild.{key}": value + 1 for key, value in trunk.mild.state_dict().items()}, strict=False)
+    else:
+        own.double()
+    after = own.network(0.25).state_dict()
+    mild, strong = own.mild.state_dict(), own.strong.state_dict()
+    for key, value in after.items():
+        torch.testing.assert_close(value, 0.75 * mild[key] + 0.25 * strong[key])
 
 
 def test_one_strength_for_the_picture_and_a_share_for_each_cell():

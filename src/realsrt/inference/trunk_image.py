@@ -143,10 +143,9 @@ class TrunkImage:
             self._found.popitem(last=False)
         return found
 
-    def base_strips(self) -> Iterator[tuple[int, Tensor]]:
-        """First row (of the output) and base picture (3,sh,sW) of every strip, from the top."""
-        for number in range(self.strips):
-            yield number * self._rows * self.scale, self.strip(number)[1]
+    def base_strips(self) -> Iterator[Tensor]:
+        """The base image (3,sh,sW) of every strip, from the top."""
+        return (self.strip(number)[1] for number in range(self.strips))
 
     def window(self, tiles: TilePlan, index: int) -> Ground:
         """Features (1,F,n,n) and base (1,3,sn,sn) of a window, its border mirrored in."""

@@ -10,7 +10,7 @@ Shapes: B batch, H W pixels of ``lq``, F features, s scale, h w cells of CELL x 
 
 import copy
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -193,20 +193,32 @@ class Trunk(nn.Module):
         self.mild = config.network.build()
         self.strong = config.network.build()
         self.estimator = config.estimator.build()
-        self._between: tuple[tuple[float, torch.device], SRVGGNetCompact] | None = None
+        self._between: dict[float, SRVGGNetCompact] = {}
 
     def network(self, denoise: float) -> SRVGGNetCompact:
-        """The network of a strength: an end, or one interpolated between the ends (the last one is kept)."""
+        """The network of a strength: an end, or one interpolated between the ends. As many as STRENGTHS has between
+        are kept, those last used, until weights are loaded or moved."""
         if not 0 < denoise < 1:
             return self.strong if denoise >= 1 else self.mild
-        key = denoise, next(self.mild.parameters()).device
-        if self._between is None or self._between[0] != key:
+        between = self._between.pop(denoise, None)
+        if between is None:
             between = copy.deepcopy(self.mild)
             with torch.no_grad():
                 for own, other in zip(between.parameters(), self.strong.parameters(), strict=True):
                     own.lerp_(other, denoise)
-            self._between = key, between.requires_grad_(False)
-        return self._between[1]
+            between.requires_grad_(False)
+        self._between[denoise] = between
+        if len(self._between) > len(STRENGTHS) - 2:
+            del self._between[next(iter(self._between))]
+        return between
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self._between.clear()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def _apply(self, *args, **kwargs) -> Self:
+        self._between.clear()
+        return super()._apply(*args, **kwargs)
 
     def costs(self, lq_BCHW: Tensor) -> Tensor:
         """The estimator's costs (B,K,h,w) of pictures of any size, in float32 whatever is computed around it."""

@@ -24,7 +24,8 @@ from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_
 DECIBEL = 0.2
 """What a decibel of squared error costs, in squeeze distance. Chosen where the cheapest of a grid of strengths and
 shares is the picture that an independent network prefers, too."""
-_LEAST_ERROR = 1e-5
+_LEAST_ERROR = 2e-4
+"""Below so much squared error (37 dB) decibels stop counting: they would come from noise that nobody sees."""
 _BEND = 0.3
 """Where the squared error of a cost turns into an absolute one: a few cells cost several times what others do."""
 _LEAST_DEVIATION = 1e-3
