@@ -350,10 +350,10 @@ def test_the_critic_starts_from_the_generator_unless_it_has_learned(model):
     assert all(generator[k].data_ptr() != critic[k].data_ptr() for k in critic)  # a copy, not the same
 
 
-@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet", "features"])
 @pytest.mark.parametrize("name", ["tokenizer", "control"])
 def test_adversary_and_model_learn_apart(model, name, kind):
-    stage = build_stage(model, name, gan=0.5, discriminator=kind)
+    stage = build_stage(model, name, gan=0.5, discriminator=kind, perceptual_file=FEATURES, perceptual=0.0)
     assert stage.adversary is not None
     assert not any(p is q for p in stage.main.parameters() for q in stage.adversary.parameters())
     outcome = stage.main(make_batch(), 0)
@@ -385,6 +385,11 @@ def test_an_adversary_learns_to_tell(kind):
             break
     assert losses[-1] < losses[0] / 2
     assert judged.figures["d_real"] > judged.figures["d_fake"]
+
+
+def test_a_discriminator_of_features_needs_them(model):
+    with pytest.raises(UsageError, match="--perceptual-file"):
+        build_stage(model, "control", gan=0.5, discriminator="features")
 
 
 def test_the_adversarial_weight_is_the_ratio_of_gradients(model):

@@ -81,6 +81,9 @@ class LossConfig:
     that for a badly degraded one; below 1, clean pictures stay close to their input."""
     clean_pixel: float = 1.0
     """Pixel weight for such an input, in multiples of that for a badly degraded one."""
+    ruined_from: float = 1.0
+    """From which severity on (0: no more lost than plain shrinking takes, 1: four times the squared error) an input
+    counts as badly degraded in the three above."""
     commitment: float = 0.25
     """Weight of the commitment of encoder outputs to their codes."""
     gan: float = 0.0
@@ -90,8 +93,8 @@ class LossConfig:
     gan_warmup: int = 0
     """For so many steps from there on the discriminator learns alone, while the model waits: a young discriminator adds
     grit."""
-    discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
-    """Network of the adversarial loss; sn: with spectral normalisation."""
+    discriminator: Literal["patch", "patch_sn", "unet", "features"] = "patch_sn"
+    """Network of the adversarial loss; sn: with spectral normalisation; features: on those of perceptual_file."""
     discriminator_width: int = 32
     """Channels of its first layer."""
     discriminator_lr: float = 4e-4

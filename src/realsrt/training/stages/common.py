@@ -13,8 +13,17 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.errors import UsageError
 from realsrt.imaging.resize import resize, upscale_bicubic
-from realsrt.losses import PerceptualLoss, adaptive_weight, build_perceptual, charbonnier, hinge_d_loss, hinge_g_loss
+from realsrt.losses import (
+    PerceptualLoss,
+    adaptive_weight,
+    build_perceptual,
+    charbonnier,
+    hinge_d_loss,
+    hinge_g_loss,
+    load_squeeze_features,
+)
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
 from realsrt.models.guide import Guide
@@ -47,7 +56,12 @@ class Adversary(nn.Module):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build()
+        features = None
+        if config.discriminator == "features":
+            if config.perceptual_file is None or str(config.perceptual_file) in ("vgg", "none"):
+                raise UsageError("a discriminator of features reads a feature file: give --perceptual-file")
+            features = load_squeeze_features(config.perceptual_file)
+        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build(features)
 
     def forward(self, real_BCHW: Tensor, fake_BCHW: Tensor) -> Outcome:
         """Hinge loss on real and (detached) generated pictures."""
@@ -93,7 +107,7 @@ class PictureLoss(nn.Module):
         figures = {"pixel": pixel_B.detach().mean(), "mse": square_B.detach().mean()}
         share_B = gt_BCHW.new_ones(len(gt_BCHW))
         if cfg.clean_share < 1 or cfg.clean_pixel > 1 or cfg.pixel_shrink > 1:
-            severity_B = severity(lq_BCHW, gt_BCHW)
+            severity_B = (severity(lq_BCHW, gt_BCHW) / cfg.ruined_from).clamp(max=1)
             share_B = cfg.clean_share + (1 - cfg.clean_share) * severity_B
             ruined_B = pixel_B
             if cfg.pixel_shrink > 1:
