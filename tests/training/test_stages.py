@@ -559,7 +559,7 @@ def test_a_critic_can_learn_its_head_alone(model):
 def test_every_stage_learns_with_grouped_codes():
     torch.manual_seed(0)
     model, batch = RealSRT(tiny_f16()), make_batch()
-    losses = run(model, "tokenizer", batch, 60, 3e-3)
+    losses = run(model, "tokenizer", batch, 100, 3e-3)
     assert losses[-1] < losses[0] / 2
     with torch.no_grad():
         ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq))
