@@ -102,7 +102,7 @@ class RegionTask:
 
     def __init__(self, config: ModelConfig, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
         self._job, self._result, self._fold = job, result, config.fold
-        self._source, tiles = job.inputs[0], job.tiles
+        self._source, tiles = job.inputs[0].colour, job.tiles
         self._belief = _single(result.confidence, job)
         self._ids = _single(result.ids, job)
         mask_HW = regions.pixel_mask(region, job.out_hw, self._belief)

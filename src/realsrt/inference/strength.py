@@ -45,7 +45,7 @@ class Weakening:
 
     def __init__(self, job: UpscaleRequest) -> None:
         self._job = job
-        self._plain = [PlainEnlargement(source, job.out_hw) for source in job.inputs]
+        self._plain = [PlainEnlargement(own.colour, job.out_hw) for own in job.inputs]
 
     def rows(self, first: int, planes: Planes) -> Planes:
         """Finished rows of a single picture, from row `first` on."""

@@ -1,7 +1,7 @@
-"""Whole pictures: `Upscaler` takes any kind of picture of any size, and gives the same kind back with a confidence map.
+"""Whole images: `Upscaler` takes any kind of image of any size, and gives the same kind back with a confidence map.
 
-One picture goes: planes of floats (kinds) → windows (imaging.tiling) → the model, batch by batch (windows) → blended,
-colour-fixed and resized (job) → the kind it came as (kinds).
+One image goes: planes of floats (adapters) → windows (imaging.tiling) → the model, batch by batch (runner) → blended,
+colour-fixed and resized (assemble) → the kind it came as (adapters).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from realsrt.checkpoint import load_model
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Blended, ImageAssembler, Rows, base_picture, joined
+from realsrt.inference.alpha import ModelInput
+from realsrt.inference.assemble import Assembled, Rows, assemble, assemble_base, with_alpha
 from realsrt.inference.many import run_many
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling, regenerate
@@ -93,16 +94,14 @@ class Upscaler:
         if rows and job.strength < 1:
             rows = _weakened(job, rows)
         into = rows if rows and job.streams else None
-        pictures = [self._run(job, source, count, every_step=keep_steps, rows=into) for source in job.inputs]
+        images = [self._run(job, own, count, every_step=keep_steps, rows=into) for own in job.inputs]
         if rows:
-            blended = joined([steps[-1] for steps in pictures])[0]
-            if blended.planes is not None:
-                rows(0, blended.planes)
-            return Upscaled(
-                None, blended.confidence, None, blended.step, blended.step, window_steps=blended.window_steps
-            )
+            done = images[0][-1]
+            if done.planes is not None:
+                rows(0, done.planes)
+            return Upscaled(None, done.confidence, None, done.step, done.step, window_steps=done.window_steps)
         origin = Origin(job, self.model.config)
-        per_step = tuple(_pack(job, origin, list(blended)) for blended in zip(*pictures, strict=True))
+        per_step = tuple(_pack(job, origin, list(step)) for step in zip(*images, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
 
     def upscale_many(
@@ -180,48 +179,55 @@ class Upscaler:
         return regenerate(self._runner, result, region, sampling, on_progress)
 
     def _run(
-        self,
-        job: UpscaleRequest,
-        source: Planes | Pixels,
-        count: _Counter,
-        *,
-        every_step: bool,
-        rows: Rows | None = None,
-    ) -> list[Blended]:
+        self, job: UpscaleRequest, own: ModelInput, count: _Counter, *, every_step: bool, rows: Rows | None = None
+    ) -> list[Assembled]:
+        """An input after its last step, or after every step."""
+        parts = [self._run_source(job, source, count, every_step, rows) for source in own.sources]
+        return [with_alpha(*step) for step in zip(*parts, strict=True)]
+
+    def _run_source(
+        self, job: UpscaleRequest, source: Planes | Pixels, count: _Counter, every_step: bool, rows: Rows | None
+    ) -> list[Assembled]:
         """Batch after batch through all steps, so that only one is on the device."""
         view, total = self._runner.view(source, job.tiles, job.settings), job.settings.num_steps
         if not total:
-            return [base_picture(job, view, ImageAssembler(job, 0, source, rows), count.more)]
-        mosaics = {
-            step: ImageAssembler(job, step, source, rows) for step in range(1 if every_step else total, total + 1)
-        }
+            return [assemble_base(job, view, count.more, rows)]
+        if not every_step:
+            return [assemble(job, source, total, self._last_step(job, view, count), rows)]
+        found: dict[int, list[WindowResult]] = {step: [] for step in range(1, total + 1)}
         for flight in self._flights(job, view):
-            for step in range(1, total + 1):
-                results = count(flight.advance(decode=step in mosaics))
-                if step in mosaics:
-                    mosaics[step].add(results)
-        return [mosaic.finish() for mosaic in mosaics.values()]
+            for results in found.values():
+                results += count(flight.advance())
+        return [assemble(job, source, step, results) for step, results in found.items()]
+
+    def _last_step(self, job: UpscaleRequest, view: View, count: _Counter) -> Iterator[WindowResult]:
+        for flight in self._flights(job, view):
+            for _ in range(1, job.settings.num_steps):
+                count(flight.advance(decode=False))
+            yield from count(flight.advance())
 
     def _steps(self, job: UpscaleRequest, count: _Counter, *, base: bool = False) -> Iterator[Upscaled]:
-        """Step after step through all batches, so that a step's picture is whole before the next begins."""
-        origin = Origin(job, self.model.config)
-        views = [self._runner.view(planes, job.tiles, job.settings) for planes in job.inputs]
-        if not job.settings.num_steps or (base and all(view.trunk for view in views)):
-            plain = replace(job, settings=replace(job.settings, confidence=False))
-            tell = count.silent if job.settings.num_steps else count.more
-            bases = [base_picture(plain, view, ImageAssembler(plain, 0, view.source), tell) for view in views]
+        """Step after step through all batches, so that a step's image is whole before the next begins."""
+        origin, total = Origin(job, self.model.config), job.settings.num_steps
+        views = [[self._runner.view(source, job.tiles, job.settings) for source in own.sources] for own in job.inputs]
+        if not total or (base and self.model.trunk is not None):
+            tell = count.silent if total else count.more
+            bases = [with_alpha(*(assemble_base(job, view, tell) for view in own)) for own in views]
             yield _pack(job, origin, bases)
-        if not job.settings.num_steps:
+        if not total:
             return
-        flights = [list(self._flights(job, view)) for view in views]
-        for step in range(1, job.settings.num_steps + 1):
-            blended = []
-            for planes, in_flight in zip(job.inputs, flights, strict=True):
-                mosaic = ImageAssembler(job, step, planes)
-                for flight in in_flight:
-                    mosaic.add(count(flight.advance()))
-                blended.append(mosaic.finish())
-            yield _pack(job, origin, blended)
+        flights = [[(view.source, list(self._flights(job, view))) for view in own] for own in views]
+        for step in range(1, total + 1):
+            done = [
+                with_alpha(
+                    *(
+                        assemble(job, source, step, (result for flight in some for result in count(flight.advance())))
+                        for source, some in own
+                    )
+                )
+                for own in flights
+            ]
+            yield _pack(job, origin, done)
 
     def _flights(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
         start = 0
@@ -232,21 +238,19 @@ class Upscaler:
             start = stop
 
 
-def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upscaled:
-    pictures = joined(pictures)
-    tokens = [picture.ids for picture in pictures if picture.ids is not None]
-    ids = np.stack(tokens) if tokens else None
-    steps = np.stack([picture.window_steps for picture in pictures])
-    maps = [picture.confidence for picture in pictures if picture.confidence is not None]
-    confidence = np.stack(maps) if maps else None
-    image = job.pack([picture.planes for picture in pictures if picture.planes is not None])
+def _pack(job: UpscaleRequest, origin: Origin, images: list[Assembled]) -> Upscaled:
+    def stacked(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+        found = [array for array in arrays if array is not None]
+        return None if not found else np.stack(found) if job.batched else found[0]
+
+    whole = job.pack([image.planes for image in images if image.planes is not None])
     return Upscaled(
-        image=Weakening(job).image(image) if job.strength < 1 else image,
-        confidence=confidence if job.batched or confidence is None else confidence[0],
-        ids=ids if job.batched or ids is None else ids[0],
-        step=pictures[0].step,
+        image=Weakening(job).image(whole) if job.strength < 1 else whole,
+        confidence=stacked([image.confidence for image in images]),
+        ids=stacked([image.ids for image in images]),
+        step=images[0].step,
         num_steps=job.settings.num_steps,
-        window_steps=steps if job.batched else steps[0],
+        window_steps=stacked([image.window_steps for image in images]),
         origin=origin,
     )
 

@@ -117,7 +117,7 @@ def _key(digest: str, options: UpscaleOptions, edits: Sequence[Regeneration]) ->
 def _bytes(result: Upscaled) -> int:
     arrays = [result.confidence, result.ids, result.window_steps]
     inputs = () if result.origin is None else result.origin.job.inputs
-    held = sum(12 * height * width for height, width in (source.hw for source in inputs))
+    held = sum(12 * height * width for height, width in (own.colour.hw for own in inputs))
     return result.image.pixels.nbytes + held + sum(array.nbytes for array in arrays if array is not None)
 
 
