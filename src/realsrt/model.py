@@ -1,7 +1,7 @@
 """The assembled model: low-quality windows in, high-quality windows with their confidence out.
 
-Shapes: B batch of windows, H W low-quality pixels, s scale (4), h w token grid, G codes a position, N = h·w·G tokens in
-raster order, group fastest, D latent channels. A grid of tokens is (B,h,w), or (B,h,w,G) where G > 1.
+Shapes: B batch of windows, H W low-quality pixels, s scale (4), h w token grid, N = h·w tokens in raster order, D
+latent channels.
 """
 
 import math
@@ -31,7 +31,7 @@ class CheckpointInfo:
 
 
 class SuperResolved(NamedTuple):
-    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w[,G]); ``confidence`` as a
+    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w); ``confidence`` as a
     map (see :meth:`RealSRT.confidence_map`) in [0,1] or None; every step."""
 
     image: Tensor
@@ -146,23 +146,19 @@ class RealSRT(nn.Module):
         for step in steps:
             yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
 
-    def _grid_shape(self, guide: Guide) -> tuple[int, ...]:
-        """(h, w), or (h, w, G), of the guide's windows."""
-        fold, groups = self.config.fold, self.config.tokenizer.quantizer.groups
-        height, width = guide.lq.shape[-2] // fold, guide.lq.shape[-1] // fold
-        return (height, width) if groups == 1 else (height, width, groups)
+    def _grid_shape(self, guide: Guide) -> tuple[int, int]:
+        """(h, w) of the guide's windows."""
+        return guide.lq.shape[-2] // self.config.fold, guide.lq.shape[-1] // self.config.fold
 
     def grid(self, ids_BN: Tensor, guide: Guide) -> Tensor:
-        """A row of tokens (B, N) as the grid (B, h, w) or (B, h, w, G) of the guide's windows."""
+        """A row of tokens (B, N) as the grid (B, h, w) of the guide's windows."""
         return ids_BN.unflatten(1, self._grid_shape(guide))
 
     def confidence_map(self, confidence_BN: Tensor, guide: Guide) -> Tensor:
-        """Confidences of tokens as a map (B, H/c, W/c), c = ``config.cell``: the mean of the codes at a position,
-        repeated over the cells that it covers."""
-        height, width, *_ = self._grid_shape(guide)
-        mean_Bhw = confidence_BN.unflatten(1, (height, width, -1)).mean(-1)
+        """Confidences of tokens as a map (B, H/c, W/c), c = ``config.cell``: each repeated over the cells that it
+        covers."""
         cells = self.config.fold // self.config.cell
-        return mean_Bhw.repeat_interleave(cells, 1).repeat_interleave(cells, 2)
+        return self.grid(confidence_BN, guide).repeat_interleave(cells, 1).repeat_interleave(cells, 2)
 
     def decode(self, ids_BN: Tensor, guide: Guide, *, fidelity: float = 1.0) -> Tensor:
         """Pictures (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual

@@ -68,7 +68,7 @@ def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
         if isinstance(value, Mapping):
             _check_size(value, tensors, where)
             continue
-        limit = tensors if name.endswith(("depth", "blocks", "convs", "groups")) else 4096 if name in _SIDES else 65_536
+        limit = tensors if name.endswith(("depth", "blocks", "convs")) else 4096 if name in _SIDES else 65_536
         sizes = [len(value), *value] if isinstance(value, list) else [value]
         least = 1 if name in _SIDES else -65_536
         if any(isinstance(size, int) and not least <= size <= limit for size in sizes):

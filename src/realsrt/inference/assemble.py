@@ -36,7 +36,7 @@ IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that g
 
 @dataclass(frozen=True)
 class Assembled:
-    """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G]), steps that each window has
+    """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w), steps that each window has
     taken. Planes and ids are None where the rows went elsewhere."""
 
     planes: Planes | None

@@ -149,12 +149,10 @@ class RegionTask:
 
     def _again(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:
         masks = torch.stack([self._masks[index] for index in batch])
-        ids = torch.from_numpy(self._ids[batch].astype(np.int64))
-        groups = ids.shape[3] if ids.ndim == 4 else 1
         corners = [self._job.tiles.position(index) for index in batch]
         return ResumeState(
-            ids=ids.flatten(1),
-            mask=masks.flatten(1).repeat_interleave(groups, 1),
+            ids=torch.from_numpy(self._ids[batch].astype(np.int64)).flatten(1),
+            mask=masks.flatten(1),
             places=[(y // self._fold, x // self._fold) for y, x in corners],
             grid=(masks.shape[1], masks.shape[2]),
             temperature=sampling.at(number),

@@ -81,7 +81,7 @@ class View:
 
 @dataclass(frozen=True)
 class WindowResult:
-    """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w[,G]) int32,
+    """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w) int32,
     confidence as a map of the model's cells, and how many steps it has really taken."""
 
     index: int

@@ -147,7 +147,7 @@ class ResidualTokenizer(nn.Module):
         return self.encoder(image_BCHW - base, torch.zeros_like(known))
 
     def encode(self, image_BCHW: Tensor, guide: Guide | None = None) -> Tensor:
-        """Token ids (B, h, w[, G]) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
+        """Token ids (B, h, w) of what images (B, 3, H, W) in [0,1] hold beyond their guide."""
         return self.quantizer.encode(self._latent(image_BCHW, guide))
 
     def quantize(self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None) -> Quantized:

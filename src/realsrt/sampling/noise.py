@@ -1,6 +1,6 @@
 """Gumbel noise: adding it to logits and taking the largest draws from their distribution.
 
-Shapes: B batch, h w token grid, G codes a position, N = h·w·G tokens (group fastest), V codes.
+Shapes: B batch, h w token grid, N = h·w tokens, V codes.
 """
 
 from collections.abc import Callable, Sequence
