@@ -29,7 +29,7 @@ def small_texture_tokens() -> ModelConfig:
 
 
 def small_plain_tokens() -> ModelConfig:
-    """``small`` with tokens that hold the whole picture, as the paper's do."""
+    """``small`` with tokens that hold the whole image, as the paper's do."""
     config = small()
     assert isinstance(config.tokenizer, ResidualTokenizerConfig)
     return replace(config, preset="small_plain_tokens", tokenizer=replace(config.tokenizer, tokens="plain"))

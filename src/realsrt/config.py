@@ -26,7 +26,7 @@ class ModelConfig:
     """Parts of a model and the settings it is used with by default.
 
     ``trunk``: restores the input first; without one decoding starts from the bicubic enlargement, and there is no
-    picture after 0 steps. ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels.
+    image after 0 steps. ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels.
     ``stride``: of windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and
     ``sampling.SCHEDULES``. ``blend``: the weight of a window towards its border, the paper's Gaussian or one that falls
     to nothing. ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean

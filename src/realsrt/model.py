@@ -70,9 +70,9 @@ class RealSRT(nn.Module):
         return "tokens" in (self.config.generator.condition, self.config.critic.condition)
 
     def guide(self, lq_BCHW: Tensor, ground: Ground | None = None, denoise: float | None = None) -> Guide:
-        """Everything that is computed once from windows of the low-quality picture, RGB in [0,1].
+        """Everything that is computed once from windows of the low-quality image, RGB in [0,1].
 
-        ``ground``: what the trunk found in the whole picture, cut like the windows; without it the trunk looks at each
+        ``ground``: what the trunk found in the whole image, cut like the windows; without it the trunk looks at each
         window by itself. ``denoise``: its strength, 0 to 1; None: as it finds right."""
         if self.trunk is None:
             up = enlarge(lq_BCHW, self.config.scale)
@@ -161,7 +161,7 @@ class RealSRT(nn.Module):
         return self.grid(confidence_BN, guide).repeat_interleave(cells, 1).repeat_interleave(cells, 2)
 
     def decode(self, ids_BN: Tensor, guide: Guide, *, fidelity: float = 1.0) -> Tensor:
-        """Pictures (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
+        """Images (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
         (0 = tokens alone, 1 = the paper). Not clamped."""
         return self.decode_latent(self.tokenizer.lookup(self.grid(ids_BN, guide)), guide, fidelity)
 
@@ -184,8 +184,21 @@ class RealSRT(nn.Module):
         exit_confidence: float | None = None,
         denoise: float | None = None,
     ) -> SuperResolved:
-        """One batch of windows (B,3,H,W), RGB in [0,1]: generate (see :meth:`iterate`), then decode under control.
-        ``denoise``: see :meth:`guide`."""
+        """One batch of windows: generate, then decode under control.
+
+        Args:
+            lq_BCHW: Windows (B,3,H,W), RGB in [0,1], of the side that the config says.
+            num_steps, want_confidence, rng, temperature, sparse, exit_confidence: See :meth:`iterate`.
+            fidelity: See :meth:`decode`.
+            denoise: See :meth:`guide`.
+
+        Returns:
+            Images, ids, confidence and every step; see :class:`SuperResolved`.
+
+        >>> from realsrt import presets
+        >>> presets.build("tiny").super_resolve(torch.rand(2, 3, 64, 64)).image.shape
+        torch.Size([2, 3, 256, 256])
+        """
         guide = self.guide(lq_BCHW, denoise=denoise)
         steps = tuple(
             self.iterate(

@@ -27,7 +27,7 @@ class PlacedNoise:
     nothing but seed, place and the number of the call. So windows that agree on their logits draw the same tokens."""
 
     def __init__(self, seed: Sequence[int], places: Sequence[tuple[int, int]], grid_hw: tuple[int, int]) -> None:
-        """`places`: row and column of each window's first token in the whole picture's grid, from 0."""
+        """`places`: row and column of each window's first token in the whole image's grid, from 0."""
         self._key = np.random.SeedSequence([number & (2**64 - 1) for number in seed]).generate_state(2, np.uint64)
         self._places, self._grid, self._calls = list(places), grid_hw, 0
 

@@ -23,7 +23,7 @@ from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_
 
 DECIBEL = 0.2
 """What a decibel of squared error costs, in squeeze distance. Chosen where the cheapest of a grid of strengths and
-shares is the picture that an independent network prefers, too."""
+shares is the image that an independent network prefers, too."""
 _LEAST_ERROR = 2e-4
 """Below so much squared error (37 dB) decibels stop counting: they would come from noise that nobody sees."""
 _BEND = 0.3
@@ -54,8 +54,8 @@ class StrengthMain(nn.Module):
     @staticmethod
     def cost_of_choice(guess_BKhw: Tensor, costs_BKhw: Tensor) -> Tensor:
         """What is paid on average by someone who chooses by the guess: in each cell a share, one strength for the whole
-        picture, either drawn with a probability that falls with the cost that is expected. An error that changes no
-        choice costs nothing here, and one that does costs what it does to the picture."""
+        image, either drawn with a probability that falls with the cost that is expected. An error that changes no
+        choice costs nothing here, and one that does costs what it does to the image."""
         guess_BMShw, costs_BMShw = _by_choice(guess_BKhw.float()), _by_choice(costs_BKhw.float())
         share_BMShw = (-guess_BMShw / SHARPNESS).softmax(2)
         expected_BM, paid_BM = ((share_BMShw * x).sum(2).mean((2, 3)) for x in (guess_BMShw, costs_BMShw))
@@ -84,7 +84,7 @@ def _by_choice(costs_BKhw: Tensor) -> Tensor:
 @torch.no_grad()
 def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_BCHW: Tensor) -> Tensor:
     """What every choice costs in every cell (B,K,h,w), relative to the plain enlargement: squeeze distance, and the
-    decibels that its squared error adds to the whole picture's. Sides of ``lq`` must be multiples of CELL."""
+    decibels that its squared error adds to the whole image's. Sides of ``lq`` must be multiples of CELL."""
     scale = trunk.config.network.scale
     plain = upscale_bicubic(lq_BCHW, scale)
     nothing = _distance_and_error(features, plain, gt_BCHW, CELL * scale)
@@ -118,6 +118,6 @@ def strength_stage(model: RealSRT, config: TrainConfig) -> Stage:
     if model.trunk is None:
         raise UsageError(f"preset {model.config.preset!r} has no trunk whose strength could be learned")
     if config.perceptual_file is None:
-        raise UsageError("the strength stage measures pictures by a feature file: give --perceptual-file")
+        raise UsageError("the strength stage measures images by a feature file: give --perceptual-file")
     main = StrengthMain(model, model.trunk, load_squeeze_features(config.perceptual_file))
     return Stage(main, prepare=main.learn_statistics)
