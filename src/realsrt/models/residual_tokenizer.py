@@ -3,8 +3,7 @@ encoder reads target, base and the trunk's features; the decoder adds its image,
 base. All of it works on the low-quality grid or coarser, so that a token costs little.
 
 Shapes: B batch, H W target pixels, h w token grid (H/8 W/8, or H/16 W/16), D code dimension, F channels of what is
-known (the trunk's features and the base's detail) at H/4 × W/4. Ids are (B, h, w), or (B, h, w, G) where the quantizer
-has G groups.
+known (the trunk's features and the base's detail) at H/4 × W/4.
 """
 
 from dataclasses import dataclass
