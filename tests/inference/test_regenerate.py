@@ -266,7 +266,7 @@ def test_a_pickled_result_forgets_what_it_was_made_of():
     [
         ((10, 10, 10, 20), "is empty"),
         ((20, 10, 10, 20), "is empty"),
-        ((-1, 0, 10, 10), "not inside the picture of 360x288"),
+        ((-1, 0, 10, 10), "not inside the image of 360x288"),
         ((350, 280, 361, 288), "not inside"),
         ((0, 0, 10), "a region is a box"),
         ((0, 0, 10.5, 20), "a region is a box"),

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from realsrt import Upscaler, presets
+from realsrt.checkpoint import save_model
 from realsrt.cli import main
 from realsrt.errors import UsageError
 from realsrt.inference.strength import weaken
@@ -88,9 +89,10 @@ def test_out_of_range_is_refused():
 
 
 def test_the_command_has_it(tmp_path):
+    save_model(presets.build("tiny", 0), tmp_path / "tiny.safetensors")
     pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
     imageio.write(tmp_path / "a.png", Picture.from_array(pixels))
-    argv = ["upscale", str(tmp_path / "a.png"), "-g", "cpu", "--steps", "0", "-o"]
+    argv = ["upscale", str(tmp_path / "a.png"), "-g", "cpu", "--model-path", str(tmp_path / "tiny.safetensors"), "-o"]
     assert main([*argv, str(tmp_path / "all.png")]) == 0
     assert main([*argv, str(tmp_path / "half.png"), "--strength", "0.5"]) == 0
     assert main([*argv, str(tmp_path / "none.png"), "--strength", "0"]) == 0

@@ -11,14 +11,13 @@ pytest.importorskip("accelerate")
 from realsrt import presets
 from realsrt.errors import UsageError
 from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
-from realsrt.model import CheckpointInfo, RealSRT
+from realsrt.model import CheckpointInfo
 from realsrt.models.features import SqueezeFeatures
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
 from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_part
 from realsrt.training.stages.critic import sample
-from support.variants import tiny_f16
 
 FEATURES = Path(__file__).parents[2] / "recipes/features/squeezenet1_1.safetensors"
 LEARNS = {
@@ -554,19 +553,6 @@ def test_a_critic_can_learn_its_head_alone(model):
     build_stage(model, "critic", critic_learns="head")
     learning = {k.split(".")[1] for k, p in model.named_parameters() if p.requires_grad}
     assert learning == {"to_logits", "gain", "shift"}
-
-
-def test_every_stage_learns_with_grouped_codes():
-    torch.manual_seed(0)
-    model, batch = RealSRT(tiny_f16()), make_batch()
-    losses = run(model, "tokenizer", batch, 100, 3e-3)
-    assert losses[-1] < losses[0] / 2
-    with torch.no_grad():
-        ids = model.tokenizer.encode(batch.gt, model.guide(batch.lq))
-    assert min(ids[..., group].unique().numel() for group in range(4)) >= 4
-    for name, share in (("generator", 0.5), ("critic", 0.5), ("control", 0.8)):
-        losses = run(copy.deepcopy(model), name, batch, 80, 3e-3, **({"gan": 0.0} if name == "control" else {}))
-        assert losses[-1] < losses[0] * share, name
 
 
 def test_a_taught_sample_is_decoded_from_the_targets_own_tokens(model):

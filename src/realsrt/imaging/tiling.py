@@ -1,7 +1,7 @@
-"""Whole pictures through a fixed window: plan → split → blend, each a separate step that knows nothing of the others'
+"""Whole images through a fixed window: plan → split → blend, each a separate step that knows nothing of the others'
 state.
 
-A plan lays a regular grid of windows over the picture plus a mirrored border. `split` cuts one window without building
+A plan lays a regular grid of windows over the image plus a mirrored border. `split` cuts one window without building
 the padded image. `blend` takes the windows' results one by one, at any whole multiple or fraction of the resolution
 (pixels of the output, or tokens).
 
@@ -22,7 +22,7 @@ GAUSSIAN_VARIANCE = 0.05  # of the blending weight, in squared window sides (the
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Where the windows lie. All lengths are low-quality pixels; positions count from the padded picture's corner."""
+    """Where the windows lie. All lengths are low-quality pixels; positions count from the padded image's corner."""
 
     height: int
     width: int
@@ -40,20 +40,20 @@ class TilePlan:
         return len(self.ys) * len(self.xs)
 
     def position(self, index: int) -> tuple[int, int]:
-        """(y, x) of window `index`'s corner in the padded picture; windows are numbered row by row."""
+        """(y, x) of window `index`'s corner in the padded image; windows are numbered row by row."""
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
         return self.ys[index // len(self.xs)], self.xs[index % len(self.xs)]
 
 
 def plan(height: int, width: int, window: int, stride: int) -> TilePlan:
-    """Lay square windows at a regular stride over a picture of any size from 1x1.
+    """Lay square windows at a regular stride over an image of any size from 1x1.
 
-    The border is the smallest that makes the windows fit: half of it before the picture, an odd pixel after. At window
+    The border is the smallest that makes the windows fit: half of it before the image, an odd pixel after. At window
     64 and stride 32 this is the authors' layout. Raises ValueError for a size below 1 or a stride not in 1…window.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"a picture needs at least one pixel each way, got {height}x{width}")
+        raise ValueError(f"an image needs at least one pixel each way, got {height}x{width}")
     if not 1 <= stride <= window:
         raise ValueError(f"stride must be between 1 and the window's {window} px, got {stride}")
     top, bottom, ys = _axis(height, window, stride)
@@ -77,18 +77,18 @@ def mirror_index(start: int, stop: int, size: int) -> Tensor:
 
 
 def window_at(tiles: TilePlan, index: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the picture that window `index` shows, (window,) each, int64, with the border mirrored in."""
+    """Rows and columns of the image that window `index` shows, (window,) each, int64, with the border mirrored in."""
     y, x = tiles.position(index)
     rows = mirror_index(y - tiles.top, y - tiles.top + tiles.window, tiles.height)
     return rows, mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width)
 
 
-def split(picture: Tensor, tiles: TilePlan, index: int) -> Tensor:
-    """Window `index` of a picture (..., H, W) → (..., window, window), with the border mirrored in."""
-    if picture.shape[-2:] != (tiles.height, tiles.width):
-        raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the picture is {tuple(picture.shape[-2:])}")
-    rows, columns = (indices.to(picture.device) for indices in window_at(tiles, index))
-    return picture.index_select(-2, rows).index_select(-1, columns)
+def split(image: Tensor, tiles: TilePlan, index: int) -> Tensor:
+    """Window `index` of an image (..., H, W) → (..., window, window), with the border mirrored in."""
+    if image.shape[-2:] != (tiles.height, tiles.width):
+        raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the image is {tuple(image.shape[-2:])}")
+    rows, columns = (indices.to(image.device) for indices in window_at(tiles, index))
+    return image.index_select(-2, rows).index_select(-1, columns)
 
 
 def gaussian_weight(n: int) -> Tensor:
@@ -162,7 +162,7 @@ def _coverage(positions: list[int], weight: Tensor) -> Tensor:
 
 
 def crop_tokens(grid: Tensor, tiles: TilePlan, token: int) -> Tensor:
-    """Bring a blended map of the padded token grid (C, h, w) onto the picture's own grid, (C, ceil(H/token),
+    """Bring a blended map of the padded token grid (C, h, w) onto the image's own grid, (C, ceil(H/token),
     ceil(W/token)).
 
     `token` is a token's side in low-quality pixels. Where the border is no whole number of tokens, each cell is the

@@ -36,7 +36,7 @@ IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that g
 
 @dataclass(frozen=True)
 class Assembled:
-    """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G]), steps that each window has
+    """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w), steps that each window has
     taken. Planes and ids are None where the rows went elsewhere."""
 
     planes: Planes | None
@@ -210,7 +210,7 @@ def _confidence_map(job: UpscaleRequest, confidence: list[Tensor]) -> np.ndarray
 
 
 class RowStore:
-    """Collects the finished rows of a picture of the kind of `like`: in memory, or beyond IN_MEMORY bytes in a scratch
+    """Collects the finished rows of an image of the kind of `like`: in memory, or beyond IN_MEMORY bytes in a scratch
     file beside `target`, which `close` removes."""
 
     def __init__(self, like: Picture, width: int, height: int, target: Path) -> None:
@@ -237,7 +237,7 @@ class RowStore:
             left = left[os.write(self._file, left) :]
 
     def picture(self) -> Picture:
-        """The whole picture, once every row is in; its pixels are a read-only map of the scratch file if there is
+        """The whole image, once every row is in; its pixels are a read-only map of the scratch file if there is
         one."""
         if self._next != self._shape[0]:
             raise ValueError(f"only {self._next} of {self._shape[0]} rows were added")

@@ -128,10 +128,10 @@ def _advance(slots: list[_Slot], runner: Runner) -> list[WindowResult | RealSRTE
     settings = slots[0].owner.job.settings
     try:
         windows = Windows.joined([slot.view.window(slot.owner.job.tiles, slot.index) for slot in slots])
-        flight = runner.start(list(range(len(slots))), windows, settings)
+        running = runner.start(list(range(len(slots))), windows, settings)
         for _ in range(1, settings.num_steps):
-            flight.advance(decode=False)
-        results = flight.advance()
+            running.advance(decode=False)
+        results = running.advance()
     except RealSRTError as error:
         owners = list(dict.fromkeys(slot.owner for slot in slots))
         if len(owners) == 1:

@@ -40,7 +40,7 @@ class UpscaleRequest:
 
     @property
     def window_steps(self) -> int:
-        """The work, in windows times steps; of a base picture in rows of windows."""
+        """The work, in windows times steps; of a base image in rows of windows."""
         return sum(len(own.sources) for own in self.inputs) * (
             len(self.tiles) * self.settings.num_steps or len(self.tiles.ys)
         )

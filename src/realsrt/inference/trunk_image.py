@@ -1,6 +1,6 @@
-"""The trunk on a whole picture: in big pieces with a halo, and from them strips of base picture and features.
+"""The trunk on a whole image: in big pieces with a halo, and from them strips of base image and features.
 
-A piece sees as much around it as its pixels depend on, so the numbers are those of the whole picture in one piece, to
+A piece sees as much around it as its pixels depend on, so the numbers are those of the whole image in one piece, to
 the last bit on the CPU. Legend: H W input pixels, F features, s scale.
 """
 
@@ -30,7 +30,7 @@ _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windo
 
 
 class TrunkImage:
-    """What the trunk makes of one picture, in strips that are computed when they are first asked for."""
+    """What the trunk makes of one image, in strips that are computed when they are first asked for."""
 
     def __init__(
         self,
@@ -106,15 +106,15 @@ class TrunkImage:
         )
         lq = self._pick(first, stop, west, east)
         features = network.features(lq)
-        picture = network.picture(features, lq).float()
+        image = network.picture(features, lq).float()
         inside = slice(top - first, bottom - first), slice(left - west, right - west)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
-        base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), picture[0][:, *fine].cpu(), self.amounts.share)
+        base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)
         return features[0][:, *inside].float().cpu(), base
 
     @torch.inference_mode()
     def strip(self, number: int) -> tuple[Tensor, Tensor]:
-        """Features (F,h,W) and base picture (3,sh,sW) of strip ``number``, float32 on the CPU, not clamped. Raises
+        """Features (F,h,W) and base image (3,sh,sW) of strip ``number``, float32 on the CPU, not clamped. Raises
         RealSRTError if they are not finite or no piece fits in memory."""
         if number in self._found:
             self._found.move_to_end(number)
@@ -123,7 +123,7 @@ class TrunkImage:
         top = number * self._rows
         found = self._parts(top, min(top + self._rows, height), 0, width)
         if not bool(found[1].isfinite().all()):
-            raise RealSRTError("the model fails on this picture: its base picture is not finite; try --fp32")
+            raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
         self._found[number] = found
         while len(self._found) > _KEPT:
             self._found.popitem(last=False)

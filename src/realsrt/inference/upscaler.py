@@ -32,14 +32,27 @@ Progress = Callable[[int, int], None]
 
 
 class Upscaler:
-    """A model made ready for pictures: moved to the device, in eval mode. Not for several threads at once."""
+    """A model made ready for images: moved to the device, in eval mode. Not for several threads at once."""
 
     def __init__(
         self, model: RealSRT, device: str | torch.device = "auto", precision: str = "auto", *, compile: bool = False
     ) -> None:
-        """device: auto, cpu, cuda:0, mps. precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16. compile: by
-        torch.compile, which needs a C++ compiler; the first windows then take a minute, the others less, and last bits
-        differ. Raises UsageError."""
+        """Move a model to a device, ready for images.
+
+        Args:
+            model: Any model, as `load_model` gives it.
+            device: auto, cpu, cuda:0, mps.
+            precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16.
+            compile: By torch.compile, which needs a C++ compiler; the first windows then take a minute, the others
+                less, and last bits differ.
+
+        Raises:
+            UsageError: For a device or a precision that is not there.
+
+        >>> import realsrt
+        >>> realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu").device
+        device(type='cpu')
+        """
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - convolutions like it best
@@ -53,7 +66,23 @@ class Upscaler:
         cls, name_or_path: str = "small", *, device: str | torch.device = "auto", precision: str = "auto",
         compile: bool = False,
     ) -> Self:  # fmt: skip
-        """An embedded model by name, a weight file, or "hf:org/repo[@revision]". Raises CheckpointError, UsageError."""
+        """An upscaler of weights that are loaded by name.
+
+        Args:
+            name_or_path: An embedded model ("small"), a weight file, or "hf:org/repo[@revision]".
+            device, precision, compile: See `Upscaler`.
+
+        Returns:
+            The upscaler.
+
+        Raises:
+            CheckpointError: If there is no such model, or its file is damaged.
+            UsageError: For a device or a precision that is not there.
+
+        >>> import realsrt
+        >>> realsrt.Upscaler.from_pretrained("small", device="cpu").model.config.preset
+        'small'
+        """
         where = pick_device(device)
         pick_precision(precision, where)  # complain before loading
         return cls(load_model(name_or_path), where, precision, compile=compile)
@@ -85,12 +114,17 @@ class Upscaler:
         Raises:
             UsageError, ImageError, RealSRTError: One line on what is wrong and what to do.
             TypeError: For an unknown option.
+
+        >>> import numpy as np, realsrt
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> up.upscale(np.zeros((20, 30, 3), np.uint8), outscale=2).image.shape
+        (40, 60, 3)
         """
         options = UpscaleOptions.of(options, changes)
         job = make_request(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
-            raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
+            raise UsageError("rows are of one image after the last step: not with keep_steps, not for tensors")
         if rows and job.strength < 1:
             rows = _weakened(job, rows)
         into = rows if rows and job.streams else None
@@ -114,8 +148,24 @@ class Upscaler:
     ) -> Iterator[Upscaled | RealSRTError]:
         """What `upscale` gives for each of the images, in order; windows of several share a batch.
 
-        `images` is drawn from as batches fill, so it may be endless. On the CPU every byte is that of `upscale`.
-        return_errors: an image that fails gives its error in its place, and the others go on; else it is raised.
+        Args:
+            images: Images of any kind and size. They are drawn from as batches fill, and may be endless.
+            options: Of all of them, as in `upscale`.
+            return_errors: Whether an image that fails gives its error in its place, and the others go on.
+
+        Returns:
+            The results. On the CPU every byte is that of `upscale`.
+
+        Raises:
+            UsageError: For options out of range.
+            RealSRTError: That of the first image that fails, unless errors are returned.
+            TypeError: For an unknown option.
+
+        >>> import numpy as np, realsrt
+        >>> images = [np.zeros((8, 8), np.uint8), np.zeros((4, 6, 3), np.float32)]
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> [out.image.shape for out in up.upscale_many(images)]
+        [(32, 32), (16, 24, 3)]
         """
         options = UpscaleOptions.of(options, changes)
         jobs = (self._job_or_error(image, options) for image in images)
@@ -142,11 +192,24 @@ class Upscaler:
         base: bool = False,
         **changes: Any,
     ) -> Iterator[Upscaled]:
-        """The whole image after each step; the last equals what `upscale`, which see, gives for the same options.
+        """The whole image after each step. All windows are in batch at once: memory grows with the image.
 
-        base: begin with the base image (step 0, without confidence), which is there long before the first step, where
-        the model has one. All windows are in flight at once: memory grows with the image. Options are checked before
-        this returns.
+        Args:
+            image, options, on_progress: As in `upscale`.
+            base: Begin with the base image (step 0, without confidence), which is there long before the first step, where
+                the model has one.
+
+        Returns:
+            A result a step; the last equals what `upscale` gives for the same options.
+
+        Raises:
+            UsageError, ImageError, TypeError: As in `upscale`, at once.
+            RealSRTError: As in `upscale`, on the way.
+
+        >>> import numpy as np, realsrt
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> [out.step for out in up.stream(np.zeros((8, 8, 3), np.uint8), steps=3)]
+        [1, 2, 3]
         """
         options = UpscaleOptions.of(options, changes)
         job = make_request(image, options, self.model.config)
@@ -164,16 +227,34 @@ class Upscaler:
         max_temperature: float | None = None,
         on_progress: Progress | None = None,
     ) -> Upscaled:
-        """Generate a region of one picture's result anew, by sampling; all else is kept.
+        """Regenerate a region of one image's result, by sampling; all else is kept.
 
-        region: a box (x0, y0, x1, y1) in output pixels, ends exclusive; a bool array (H, W) of the output's size; or a
-        number in (0, 1): the cells whose confidence is below it. Tokens under it are generated again in every window
-        that sees them, in the steps and with the options of `result`; outside it, pixels change within a token's side
-        only (8 output pixels at x4), where old and new are feathered, and beyond that no byte does. temperature 0 is
-        argmax; top_k: sample among the likeliest codes only; the same seed gives the same picture (on the CPU, to the
-        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `max_temperature` their
-        temperatures rise from `temperature` to it, by equal factors. `result` stays as it is; what is returned can be
-        regenerated again. Transparency is kept. Raises UsageError.
+        Tokens under the region are generated again in every window that sees them, in the steps and with the options of
+        `result`; outside it, pixels change within a token's side only (8 output pixels at x4), where old and new are
+        feathered, and beyond that no byte does. Transparency is kept.
+
+        Args:
+            result: Of `upscale`, `stream` or this; it stays as it is.
+            region: A box (x0, y0, x1, y1) in output pixels, ends exclusive; a bool array (H, W) of the output's size;
+                or a number in (0, 1): the cells whose confidence is below it.
+            temperature: 0 is argmax.
+            top_k: Sample among so many likeliest codes only.
+            seed: The same seed gives the same image (on the CPU, to the byte).
+            candidates: How many to make. The best by `score` is returned, and has all of them.
+            max_temperature: The candidates' temperatures rise from `temperature` to this, by equal factors.
+            on_progress: As in `upscale`.
+
+        Returns:
+            A result that can be regenerated again.
+
+        Raises:
+            UsageError: For a region or a number out of range, or a result that cannot be gone on from.
+
+        >>> import numpy as np, realsrt
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> before = up.upscale(np.zeros((16, 16, 3), np.uint8))
+        >>> up.regenerate(before, (0, 0, 8, 8), seed=1).image.shape
+        (64, 64, 3)
         """
         sampling = Sampling(temperature, top_k, seed, candidates, max_temperature)
         return regenerate(self._runner, result, region, sampling, on_progress)
@@ -195,16 +276,16 @@ class Upscaler:
         if not every_step:
             return [assemble(job, source, total, self._last_step(job, view, count), rows)]
         found: dict[int, list[WindowResult]] = {step: [] for step in range(1, total + 1)}
-        for flight in self._flights(job, view):
+        for batch in self._batches(job, view):
             for results in found.values():
-                results += count(flight.advance())
+                results += count(batch.advance())
         return [assemble(job, source, step, results) for step, results in found.items()]
 
     def _last_step(self, job: UpscaleRequest, view: View, count: _Counter) -> Iterator[WindowResult]:
-        for flight in self._flights(job, view):
+        for batch in self._batches(job, view):
             for _ in range(1, job.settings.num_steps):
-                count(flight.advance(decode=False))
-            yield from count(flight.advance())
+                count(batch.advance(decode=False))
+            yield from count(batch.advance())
 
     def _steps(self, job: UpscaleRequest, count: _Counter, *, base: bool = False) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's image is whole before the next begins."""
@@ -216,20 +297,17 @@ class Upscaler:
             yield _pack(job, origin, bases)
         if not total:
             return
-        flights = [[(view.source, list(self._flights(job, view))) for view in own] for own in views]
-        for step in range(1, total + 1):
-            done = [
-                with_alpha(
-                    *(
-                        assemble(job, source, step, (result for flight in some for result in count(flight.advance())))
-                        for source, some in own
-                    )
-                )
-                for own in flights
-            ]
-            yield _pack(job, origin, done)
+        batches = [[(view.source, list(self._batches(job, view))) for view in own] for own in views]
 
-    def _flights(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
+        def advance(some: list[WindowBatch]) -> Iterator[WindowResult]:
+            for batch in some:
+                yield from count(batch.advance())
+
+        for step in range(1, total + 1):
+            parts = ([assemble(job, source, step, advance(some)) for source, some in own] for own in batches)
+            yield _pack(job, origin, [with_alpha(*own) for own in parts])
+
+    def _batches(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
@@ -278,7 +356,7 @@ class _Counter:
             self._call(self._done, self._total)
 
     def more(self, done: int) -> None:
-        """So many more windows, or strips of a base picture, are done."""
+        """So many more windows, or strips of a base image, are done."""
         self._done += done
         if self._call:
             self._call(self._done, self._total)

@@ -103,7 +103,7 @@ class SqueezeFeatures(nn.Module):
 
 
 def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> Tensor:
-    """Perceptual distance per sample, (B,), 0 when equal, at most 4 a tap; differentiable in both pictures.
+    """Perceptual distance per sample, (B,), 0 when equal, at most 4 a tap; differentiable in both images.
 
     At every position the feature vector is scaled to unit length; squared differences are summed over channels,
     averaged over positions and summed over taps with equal weight. x, y: RGB in [0,1], same shape. The construction

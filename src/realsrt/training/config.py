@@ -67,7 +67,7 @@ class LossConfig:
     perceptual_taps: tuple[str, ...] = ("conv1", "fire3", "fire5")
     """Layers that the perceptual loss compares."""
     perceptual_shift: int = 7
-    """Both pictures lose up to so many rows and columns at random before the perceptual loss, so that its strides do
+    """Both images lose up to so many rows and columns at random before the perceptual loss, so that its strides do
     not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
     perceptual_views: bool = False
     """Both images are also mirrored, transposed, shrunk down to 0.6, made brighter or darker, and their channels
@@ -78,7 +78,7 @@ class LossConfig:
     shapes there, and leaves texture to the other losses."""
     clean_share: float = 1.0
     """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
-    that for a badly degraded one; below 1, clean pictures stay close to their input."""
+    that for a badly degraded one; below 1, clean images stay close to their input."""
     clean_pixel: float = 1.0
     """Pixel weight for such an input, in multiples of that for a badly degraded one."""
     ruined_from: float = 1.0

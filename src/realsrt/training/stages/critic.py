@@ -1,6 +1,5 @@
 """Stage 3: the critic, telling predicted (or wrong, or far) tokens from real ones."""
 
-import math
 import random
 from collections.abc import Sequence
 
@@ -60,13 +59,13 @@ class CriticMain(nn.Module):
     def _far(self, ids_BN: Tensor, guide: Guide, target_BCHW: Tensor) -> Tensor:
         """The rank (B,N) of the squeeze distance at each token, among all of the batch."""
         image = self.model.decode(ids_BN, guide).clamp(0, 1)
-        height, width, *groups = self.model.grid(ids_BN, guide).shape[1:]
         maps = squeeze_maps(self._features[0].to(image.device), image, target_BCHW)
         distance_Bhw = sum(
-            (F.adaptive_avg_pool2d(m, (height, width)) for m in maps), torch.zeros(1, device=image.device)
+            (F.adaptive_avg_pool2d(m, self.model.grid(ids_BN, guide).shape[1:]) for m in maps),
+            torch.zeros(1, device=image.device),
         )
         rank = distance_Bhw.flatten().argsort(stable=True).argsort(stable=True) / max(1, distance_Bhw.numel() - 1)
-        return rank.unflatten(0, distance_Bhw.shape).flatten(1).repeat_interleave(math.prod(groups), 1)
+        return rank.unflatten(0, ids_BN.shape)
 
 
 @torch.no_grad()

@@ -107,6 +107,6 @@ def strength_stage(model: RealSRT, config: TrainConfig) -> Stage:
     if model.trunk is None:
         raise UsageError(f"preset {model.config.preset!r} has no trunk whose strength could be learned")
     if config.perceptual_file is None:
-        raise UsageError("the strength stage measures pictures by a feature file: give --perceptual-file")
+        raise UsageError("the strength stage measures images by a feature file: give --perceptual-file")
     main = StrengthMain(model, model.trunk, load_squeeze_features(config.perceptual_file))
     return Stage(main, prepare=main.learn_statistics)
