@@ -305,7 +305,7 @@ def test_what_is_in_memory_is_not_computed_again(paged, picture, up, monkeypatch
     assert [one["state"] for one in remembered] == ["done", "done"], remembered
     assert remembered[0]["regenerated"]
     assert remembered[0]["format"] == "webp"
-    here.service.worker._maker._results._memory.__init__()
+    here.service._maker._results._memory.__init__()
     again = [
         here.ended(here.http.post(f"/v1/jobs/{job}/upscale", json=options).json()["id"]),
         here.ended(here.http.post(f"/v1/jobs/{job}/pick", json={"candidate": 2}).json()["id"]),

@@ -11,7 +11,6 @@ from typing import Annotated
 from realsrt.cli.options import ModelArgs, option
 from realsrt.cli.serve import server
 from realsrt.cli.show import note
-from realsrt.errors import UsageError
 
 
 def web(
@@ -30,14 +29,7 @@ def web(
     It is the service of `realsrt serve --page` for one person; it asks no other machine for anything. Ctrl-C ends it,
     and removes every file that was made.
     """
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port goes from 0 to 65535, got {port}")
-    if max_pixels < 1:
-        raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
     run, settings, _ = server("web")
-    from realsrt.inference.threads import use_threads
-
-    use_threads(model.threads)
 
     def listening(url: str) -> None:
         print(f"RealSRT: {url}/", flush=True)
@@ -47,10 +39,9 @@ def web(
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="realsrt-web-")))
         chosen = settings(
-            data=folder, model=model.weights, device=model.device, precision=model.chosen_precision, host=host,
-            port=port, max_queue=10_000, visitor_jobs=10_000, max_bytes=2_000_000_000, max_pixels=max_pixels,
-            keep=720,
-            log_level="error", page=True,
+            data=folder, model=model.weights, device=model.device, precision=model.chosen_precision,
+            threads=model.threads, host=host, port=port, max_queue=10_000, visitor_jobs=10_000, max_bytes=2_000_000_000,
+            max_pixels=max_pixels, max_seconds=1_000_000, keep=720, log_level="error", page=True,
         )  # fmt: skip
         if not chosen.local:
             note(f"listening on {host}: whoever reaches this machine can use the page")

@@ -196,8 +196,8 @@ class Upscaler:
 
         Args:
             image, options, on_progress: As in `upscale`.
-            base: Begin with the base image (step 0, without confidence), which is there long before the first step, where
-                the model has one.
+            base: Begin with the base image (step 0, without confidence), which is there long before the first step,
+                where the model has one.
 
         Returns:
             A result a step; the last equals what `upscale` gives for the same options.

@@ -10,10 +10,10 @@ from realsrt.batch.outputs import Files
 from realsrt.errors import UsageError
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling
+from realsrt.io.formats import FORMATS, supported_formats
 from realsrt.server.cells import MOST_RUNS, Run, bounds, check_runs, pixel_mask
 
-_FORMATS = Literal["auto", "png", "jpg", "webp", "tif", "avif", "jxl"]
-SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "JPEG XL": ".jxl"}
+SUFFIXES = {format.name: format.suffixes[0] for format in FORMATS if format.name in supported_formats()["write"]}
 
 
 # Bounds that keep a job finite; an option without any has those of `UpscaleOptions`.
@@ -52,9 +52,10 @@ class JobOptions(_Shared):
         str | None,
         Field(pattern=r"^[1-9][0-9]{0,5}x[1-9][0-9]{0,5}$", description="Final size WxH, not with outscale."),
     ] = None
-    ext: Annotated[_FORMATS, Field(description="Format of the result; auto: the input's, where it can be written.")] = (
-        "auto"
-    )
+    ext: Annotated[
+        Literal["auto", *(suffix[1:] for suffix in SUFFIXES.values())],  # pyright: ignore[reportInvalidTypeForm]
+        Field(description="Format of the result; auto: the input's, where it can be written."),
+    ] = "auto"
     quality: Annotated[int | None, Field(ge=1, le=100, description="For JPEG, WebP and AVIF.")] = None
     strip: Annotated[bool, Field(description="Leave metadata out but for the ICC profile and density.")] = False
     no_provenance: Annotated[bool, Field(description="Do not note model and settings in the XMP.")] = False
@@ -179,3 +180,6 @@ class Choice(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     candidate: Annotated[int, Field(ge=1, le=16, description="1 = the most confident.")]
+
+
+OPTIONS = (*Submission.model_fields, *Regeneration.model_fields)
