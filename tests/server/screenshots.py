@@ -21,9 +21,9 @@ def main(url: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         picture = imageio.read(SIGN)
-        sign, other, bad = (Path(folder) / name for name in ("sign.jpg", "post.jpg", "broken.jpg"))
+        sign, other, bad = (Path(folder) / name for name in ("sign.jpg", "pole.jpg", "broken.jpg"))
         imageio.write(sign, replace(picture, pixels=picture.pixels[75:205, 60:235].copy()), quality=95)
-        imageio.write(other, replace(picture, pixels=picture.pixels[200:290, 120:240].copy()), quality=95)
+        imageio.write(other, replace(picture, pixels=picture.pixels[20:110, 60:180].copy()), quality=95)
         bad.write_text("no picture")
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         for size in SIZES:

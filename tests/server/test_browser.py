@@ -96,7 +96,7 @@ def test_from_drop_to_download(page, weights, crop, tmp_path):
 
 def look(page):
     page.wait_for_timeout(400)
-    return page.locator("#view-one canvas").first.screenshot()
+    return page.evaluate("document.querySelector('#view-one canvas').toDataURL()")
 
 
 def test_looking(page, crop):
@@ -301,8 +301,9 @@ def test_everybody_can_use_it(browser, url, crop, picture, tmp_path, size, schem
     page.click("#go-all")
     page.get_by_text("3 pictures · 2 done · 1 failed").wait_for()
     check()
-    page.evaluate("document.getElementById('help').click()")
-    check()
+    if size == "desktop":
+        page.click("#help")
+        check()
     person.close()
 
 

@@ -9,6 +9,7 @@ import { count, duration, percent, sentence, size } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const KEPT = "realsrt.options";
 const touch = matchMedia("(hover: none) and (pointer: coarse)").matches;
+document.body.classList.toggle("touch", touch);
 
 const pictures = new Pictures();
 const stage = new Stage({ one: $("view-one"), two: $("view-two"), divider: $("divider"), before: $("tag-before"), after: $("tag-after") });
@@ -195,7 +196,7 @@ function renderFilm() {
     button.setAttribute("aria-pressed", String(picture === pictures.selected));
     button.querySelector(".label").textContent = picture.name;
     button.title = picture.error ? `${picture.name}: ${picture.error}` : picture.name;
-    button.querySelector(".what").textContent = picture.error && picture.state === "failed" ? picture.error : words[picture.state];
+    button.querySelector(".what").textContent = picture.error && picture.state === "failed" ? picture.error.replace(`${picture.name}: `, "") : words[picture.state];
     const progress = button.querySelector("progress");
     progress.hidden = !picture.busy;
     progress.setAttribute("aria-label", `${picture.name}: progress`);
@@ -688,8 +689,9 @@ addEventListener("drop", async (event) => {
 });
 addEventListener("paste", (event) => event.clipboardData.files.length && take(event.clipboardData.files));
 addEventListener("beforeunload", (event) => {
-  // Only what has not been sent would be lost.
-  if (pictures.list.some((picture) => picture.state === "sending")) event.preventDefault();
+  // What has not been sent would be lost; one picture is soon dropped again.
+  const unsent = pictures.list.filter((picture) => picture.state === "ready").length;
+  if (unsent > 1 || pictures.list.some((picture) => picture.state === "sending")) event.preventDefault();
 });
 
 // ---- keys

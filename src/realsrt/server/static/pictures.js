@@ -204,12 +204,11 @@ export class Pictures extends EventTarget {
     picture.width ||= job.width;
     picture.height ||= job.height;
     if (job.state === "done") {
-      if (picture.kind === "pick") picture.versions[picture.at] = job.id;
-      else {
-        for (const id of picture.versions.splice(picture.at + 1)) api.remove(id).catch(() => {});
-        picture.versions.push(job.id);
-        picture.at = picture.versions.length - 1;
-      }
+      // A pick takes the place of what it was picked from; anything else ends what could be redone.
+      const first = picture.kind === "pick" ? picture.at : picture.at + 1;
+      for (const id of picture.versions.splice(first)) api.remove(id).catch(() => {});
+      picture.versions.push(job.id);
+      picture.at = picture.versions.length - 1;
       Object.assign(picture, { pending: null, state: "done", step: null });
       if (job.seconds && picture.kind === "upscale") this.pace = job.seconds / this.work(job.width, job.height, job.options);
       this.dispatchEvent(new CustomEvent("finished", { detail: picture }));
