@@ -99,7 +99,7 @@ def choose(costs_K: Tensor, denoise: float | None = None) -> Amounts:
 
 def weigh_shares(costs_K: Tensor, denoise: float) -> float:
     """The share at a strength: the mean of all shares, weighed by how little they cost."""
-    costs = costs_K.float().cpu().unflatten(0, (len(STRENGTHS), len(SHARES)))
+    costs = costs_K.detach().float().cpu().unflatten(0, (len(STRENGTHS), len(SHARES)))
     at = denoise * (len(STRENGTHS) - 1)
     low = min(int(at), len(STRENGTHS) - 2)
     weights = (-torch.lerp(costs[low], costs[low + 1], at - low) / SHARPNESS).softmax(0)
