@@ -11,7 +11,7 @@ from realsrt.cli import main
 from realsrt.errors import RealSRTError
 from realsrt.io import image as imageio
 from realsrt.io.formats import output_format, supported_formats
-from realsrt.server import maker, worker
+from realsrt.server import maker, uploads, worker
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
@@ -358,7 +358,7 @@ def test_a_disk_that_fills_up_while_something_comes_in(opened, picture, monkeypa
     def no_room(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("realsrt.server.uploads._sync", no_room)
+    monkeypatch.setattr(uploads, "_sync", no_room)
     for answer in (here.post(picture()), here.http.post("/v1/jobs", files={"image": picture().read_bytes()})):
         assert "disk is full" in problem(answer, 507)
     monkeypatch.undo()

@@ -22,6 +22,16 @@ class NoRoomError(ImageError):
     """A file surely does not fit on the disk."""
 
 
+def check_name(path: Path) -> None:
+    """Raise ImageError if the file system can hold no file of this name."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written: {error.strerror}; use another name or folder") from error
+
+
 def check_place(target: Path, samples: int, depth: int) -> None:
     """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or, as
     NoRoomError, there is surely no room for a picture of so many samples of `depth` bits."""

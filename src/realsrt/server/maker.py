@@ -210,7 +210,8 @@ class Maker:
         noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)
         size = picture.width, picture.height
         made, _ = save_image(FileJob(task.target, task.target), out, files, noted, size=size, seconds=0.0)
-        return replace(made, notices=(*picture.notices, *made.notices))
+        idle = [f"{name} has no effect at 0 steps" for name in options.without_effect()]
+        return replace(made, notices=(*picture.notices, *made.notices, *idle))
 
 
 def _failed(task: Task, problem: Exception) -> Failed:
