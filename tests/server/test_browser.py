@@ -114,9 +114,9 @@ def test_looking(page, crop):
     page.click("#fit")
     page.get_by_role("button", name="Result").click()
     result = look(page)
-    page.keyboard.down(" ")
+    page.keyboard.down("h")
     held = look(page)
-    page.keyboard.up(" ")
+    page.keyboard.up("h")
     assert held != result
     assert page.is_visible("#tag-before") is False
     page.fill("#strength", "0")
@@ -189,6 +189,7 @@ def test_by_keys_alone(page, crop):
     page.evaluate("document.activeElement.blur()")
     page.wait_for_selector("#unsure:not([disabled])")
     page.keyboard.press("u")
+    page.wait_for_selector("#below")
     page.locator("#below").focus()
     page.keyboard.press("End")
     page.wait_for_selector("#regenerate-go:not([disabled])")

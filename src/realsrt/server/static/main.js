@@ -723,12 +723,12 @@ addEventListener("keydown", (event) => {
     const at = pictures.list.indexOf(current()) + (key === "." ? 1 : -1);
     pictures.select(pictures.list.at(at % pictures.list.length));
   } else if ((key === "+" || key === "=" || key === "-") && !event.target.closest(".openseadragon-container")) stage.zoomBy(key === "-" ? 0.8 : 1.25);
-  else if (key === " " && !event.target.matches("button, summary, input") && visible("hold")) stage.hold(true);
+  else if ((key === "h" || (key === " " && !event.target.matches("button, summary, input"))) && visible("hold")) stage.hold(true);
   else if (key === "Enter" && event.target === document.body && visible("go")) $("go").click();
   else return;
   if (key !== "Enter" || event.target === document.body) event.preventDefault();
 });
-addEventListener("keyup", (event) => event.key === " " && stage.hold(false));
+addEventListener("keyup", (event) => [" ", "h", "H"].includes(event.key) && stage.hold(false));
 
 // ---- beginning
 
