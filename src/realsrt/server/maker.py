@@ -18,10 +18,10 @@ from realsrt.config import ModelConfig
 from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
+from realsrt.io import preview
 from realsrt.io.files import NoRoomError, is_full
 from realsrt.io.picture import Picture
 from realsrt.model import CheckpointInfo
-from realsrt.server import preview
 from realsrt.server.live import Preview
 from realsrt.server.logs import say
 from realsrt.server.records import JobRecord

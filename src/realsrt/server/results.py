@@ -14,10 +14,10 @@ from realsrt.inference.result import Upscaled
 from realsrt.inference.strength import weaken
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
+from realsrt.io import preview
 from realsrt.io.atomic import write_whole
 from realsrt.io.files import file_sha256
 from realsrt.io.picture import Picture
-from realsrt.server import preview
 from realsrt.server.options import Regeneration
 from realsrt.server.records import JobRecord
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from realsrt.io import image as imageio
-from realsrt.server import preview
+from realsrt.io import preview
 from realsrt.server.problems import refuse
 
 SIDE = 512  # pixels of a tile, at most

@@ -120,7 +120,10 @@ export class Stage extends EventTarget {
     for (const kind of ["animation", "animation-finish"]) viewer.addHandler(kind, () => this._followed(viewer));
     viewer.addHandler("zoom", () => this._followed(viewer));
     viewer.addHandler("pan", () => this._followed(viewer));
-    viewer.addHandler("resize", () => this._clip());
+    viewer.addHandler("resize", () => (this._fitted && this.size ? this.fit(true) : this._clip()));
+    for (const kind of ["canvas-drag", "canvas-scroll", "canvas-pinch", "canvas-double-click"]) {
+      viewer.addHandler(kind, () => (this._fitted = this._fitted && this.tool !== "move" && kind === "canvas-drag"));
+    }
     viewer.addHandler("canvas-key", (event) => {
       // Its own keys would turn and mirror the picture, and take letters that mean something here.
       if (!["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "+", "=", "-", "_"].includes(event.originalEvent.key)) {
@@ -147,6 +150,7 @@ export class Stage extends EventTarget {
   // ---- looking
 
   fit(immediately = false) {
+    this._fitted = true; // and stays so when the stage changes its size
     this.one?.viewport.fitBounds(new this.OSD.Rect(0, 0, 1, this.size.ratio), immediately);
   }
 
@@ -158,6 +162,7 @@ export class Stage extends EventTarget {
   }
 
   zoomTo(times) {
+    this._fitted = false;
     const viewport = this.one.viewport;
     const now = (viewport.getContainerSize().x * viewport.getZoom() * devicePixelRatio) / this.size.width;
     viewport.zoomBy(times / now);
@@ -165,6 +170,7 @@ export class Stage extends EventTarget {
   }
 
   zoomBy(factor) {
+    this._fitted = false;
     this.one?.viewport.zoomBy(factor).applyConstraints();
   }
 

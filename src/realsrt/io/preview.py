@@ -31,14 +31,22 @@ def vips(picture: Picture) -> pyvips.Image:
 
 def jpeg(picture: Picture, side: int = SIDE) -> bytes:
     """A JPEG within side x side pixels; transparency on white."""
+    image = _shrunk(picture, side)
+    if image.hasalpha():
+        image = image.flatten(background=[255])
+    return image.write_to_buffer(f".jpg[Q={_QUALITY},keep=none]")
+
+
+def png(picture: Picture, side: int) -> bytes:
+    """A PNG within side x side pixels."""
+    return _shrunk(picture, side).write_to_buffer(".png[keep=none]")
+
+
+def _shrunk(picture: Picture, side: int) -> pyvips.Image:
     every = max(1, max(picture.width, picture.height) // (2 * side))  # a coarse step first, to convert few pixels
     part = Picture(np.ascontiguousarray(picture.pixels[::every, ::every]), picture.metadata)
     image = vips(part)
-    if image.hasalpha():
-        image = image.flatten(background=[255])
-    if max(part.width, part.height) > side:
-        image = image.thumbnail_image(side, height=side)
-    return image.write_to_buffer(f".jpg[Q={_QUALITY},keep=none]")
+    return image.thumbnail_image(side, height=side) if max(part.width, part.height) > side else image
 
 
 def _vips(pixels: np.ndarray) -> pyvips.Image:
