@@ -54,3 +54,17 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path):
 def test_a_report_on_a_full_disk_is_one_line():
     with Report("/dev/full") as report, pytest.raises(ImageError, match="/dev/full: the report cannot be written: No"):
         report.add(Record("a", "b", "done"))
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")])
+def test_a_stream_that_takes_no_more_ends_nothing(tmp_path, problem):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise problem
+
+    whole = io.StringIO()
+    with Report(tmp_path / "report", streams=[Broken(), whole]) as report:
+        for name in "ab":
+            report.add(Record(name, name, "done"))
+    assert str(problem.strerror) in report.mute
+    assert len(whole.getvalue().splitlines()) == len((tmp_path / "report").read_text().splitlines()) == 2

@@ -36,6 +36,9 @@ class FakeUpscaler:
         cls.asked = {"name": name, **options}
         return cls()
 
+    def check(self, options):
+        """Everything is allowed."""
+
     def upscale(self, image, options, *, on_progress=None, rows=None, keep_steps=False):
         FakeUpscaler.asked |= asdict(options) | {"keep_steps": keep_steps}
         if image.width == 13:

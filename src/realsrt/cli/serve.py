@@ -17,6 +17,7 @@ def serve(
     max_queue: Annotated[int, option(help="Jobs that may wait; more are told to come back later (429).")] = 100,
     max_bytes: Annotated[int, option(help="Refuse larger uploads (413).")] = 50_000_000,
     max_pixels: Annotated[int, option(help="Refuse larger inputs, before decoding them (413).")] = 16_000_000,
+    max_seconds: Annotated[float, option(help="A job that computes longer fails.")] = 7200.0,
     keep: Annotated[float, option(help="Hours until a result's files are removed.")] = 24.0,
     keys_file: Annotated[
         Path | None, option(help="API keys, one a line: KEY or NAME KEY. REALSRT_API_KEYS may hold more.")
@@ -33,19 +34,12 @@ def serve(
     Logs are JSON lines on stderr. SIGTERM: the current job is finished if that takes no more than 5 seconds, else it
     waits for the next start, as do those in the queue.
     """
-    for name, value in {"max-queue": max_queue, "max-bytes": max_bytes, "max-pixels": max_pixels, "keep": keep}.items():
-        if not value > 0:
-            raise UsageError(f"--{name} must be above 0, got {value}")
-    if not 0 <= port <= 65_535:
-        raise UsageError(f"--port goes from 0 to 65535, got {port}")
     run, settings, load_keys = _server()
-    from realsrt.inference.threads import use_threads
-
-    use_threads(model.threads)
     return run(
         settings(
-            data=data, model=model.weights, device=model.device, precision=model.chosen_precision, host=host, port=port,
-            max_queue=max_queue, max_bytes=max_bytes, max_pixels=max_pixels, keep=keep, keys=load_keys(keys_file),
+            data=data, model=model.weights, device=model.device, precision=model.chosen_precision,
+            threads=model.threads, host=host, port=port, max_queue=max_queue, max_bytes=max_bytes,
+            max_pixels=max_pixels, max_seconds=max_seconds, keep=keep, keys=load_keys(keys_file),
             cors_origins=tuple(cors_origin or ()), log_level=log_level,
         )
     )  # fmt: skip

@@ -97,6 +97,15 @@ class UpscaleOptions:
         """Width and height of the result of an image, at least 1x1."""
         return self.size or (max(1, round(width * self.outscale)), max(1, round(height * self.outscale)))
 
+    def without_effect(self) -> list[str]:
+        """Names of options that were given and do nothing at these steps: the base image has no windows or tokens."""
+        if self.steps != 0:
+            return []
+        given = {name: getattr(self, name) for name in ("tile", "stride", "refine", "confidence_exit")}
+        given |= {"fidelity": None if self.fidelity == 1 else self.fidelity}
+        given |= {"color_fix": self.color_fix if self.color_fix == "adain" else None}
+        return [name for name, value in given.items() if value is not None]
+
     def pixel_options(self) -> dict[str, Any]:
         """The options that decide about pixels, as plain data. Batches round, and are left out."""
         left_out = ("confidence", "max_minibatch")

@@ -86,6 +86,10 @@ class Upscaler:
         pick_precision(precision, where)  # complain before loading
         return cls(load_model(name_or_path), where, precision, compile=compile)
 
+    def check(self, options: UpscaleOptions) -> UpscaleRequest:
+        """The request of a small image with these options. Raises UsageError for what this model does not allow."""
+        return make_request(np.zeros((8, 8, 3), np.uint8), options, self.model.config)
+
     def upscale(
         self,
         image: Any,

@@ -91,16 +91,18 @@ def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> No
         """Where to go on."""
         return {"service": "RealSRT", "version": __version__, "interface": "/openapi.json", "jobs": "/v1/jobs"}
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["service"])
     def healthz() -> Health:
         """The process answers."""
         return Health(status="ok")
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses=documented(503), tags=["service"])
     def readyz() -> Health:
         """Jobs are computed."""
-        if not service.ready:
-            raise refuse(503, "the service is stopping, or its worker has ended")
+        if service.unready:
+            raise refuse(503, service.unready)
         return Health(status="ready")
 
     @app.get(

@@ -15,7 +15,7 @@ from realsrt.server.problems import documented, refuse
 from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
 from realsrt.server.uploads import receive
-from realsrt.server.views import Accepted, JobView, view
+from realsrt.server.views import Accepted, JobList, JobView, view
 
 MEDIA = {
     "png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "tif": "image/tiff", "avif": "image/avif",
@@ -39,7 +39,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
 
     @app.post(
         SUBMIT, status_code=202, tags=["jobs"], openapi_extra={"requestBody": _request_body()},
-        responses=documented(400, *refused, 408, 413, 415, 422, 429),
+        responses=documented(400, *refused, 408, 413, 415, 422, 429, 507),
     )  # fmt: skip
     async def submit(
         request: Request,
@@ -54,6 +54,19 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         record = await run_in_threadpool(service.submit, upload, whose)
         response.headers["Location"] = f"{SUBMIT}/{record.id}"
         return Accepted(id=record.id, state=record.state)
+
+    @app.get(SUBMIT, response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    def jobs(
+        whose: Annotated[str, Depends(owner)],
+        limit: Annotated[int, Query(ge=1, le=100, description="Jobs at most.")] = 20,
+        before: Annotated[str | None, Query(max_length=64, description="Older ones than this job.")] = None,
+    ) -> JobList:
+        """One's own jobs, newest first; `next` is the `before` of the next page, if there may be one."""
+        if before is not None:
+            service.job(before, whose)
+        found = service.store.of_owner(whose, limit, before)
+        views = [view(record, service.store, service.live) for record in found]
+        return JobList(jobs=views, next=found[-1].id if len(found) == limit else None)
 
     @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def job(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
@@ -111,7 +124,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
 
     @app.post(
         SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
-        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
+        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429, 507),
     )  # fmt: skip
     def regenerate(id: str, edit: Regeneration, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
         """A part of a result anew: inside a box, or where the confidence is low. All else stays. A new job."""

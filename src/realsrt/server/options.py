@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from realsrt.batch.outputs import Files
 from realsrt.errors import UsageError
 from realsrt.inference.options import UpscaleOptions
+from realsrt.io.formats import FORMATS, supported_formats
 
-_FORMATS = Literal["auto", "png", "jpg", "webp", "tif", "avif", "jxl"]
-_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "JPEG XL": ".jxl"}
+_SUFFIXES = {format.name: format.suffixes[0] for format in FORMATS if format.name in supported_formats()["write"]}
 
 
 # Bounds that keep a job finite; an option without any has those of `UpscaleOptions`.
@@ -49,9 +49,10 @@ class JobOptions(_Shared):
         str | None,
         Field(pattern=r"^[1-9][0-9]{0,5}x[1-9][0-9]{0,5}$", description="Final size WxH, not with outscale."),
     ] = None
-    ext: Annotated[_FORMATS, Field(description="Format of the result; auto: the input's, where it can be written.")] = (
-        "auto"
-    )
+    ext: Annotated[
+        Literal["auto", *(suffix[1:] for suffix in _SUFFIXES.values())],  # pyright: ignore[reportInvalidTypeForm]
+        Field(description="Format of the result; auto: the input's, where it can be written."),
+    ] = "auto"
     quality: Annotated[int | None, Field(ge=1, le=100, description="For JPEG, WebP and AVIF.")] = None
     strip: Annotated[bool, Field(description="Leave metadata out but for the ICC profile and density.")] = False
     no_provenance: Annotated[bool, Field(description="Do not note model and settings in the XMP.")] = False
@@ -134,3 +135,6 @@ class Regeneration(BaseModel):
             return self.below or 0.0
         x0, y0, x1, y1 = self.box
         return x0, y0, x1, y1
+
+
+OPTIONS = (*Submission.model_fields, *Regeneration.model_fields)

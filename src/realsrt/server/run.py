@@ -7,9 +7,9 @@ from types import FrameType
 
 import uvicorn
 
-from realsrt.inference.upscaler import Upscaler
 from realsrt.server.app import create_app
 from realsrt.server.logs import say, to_stderr
+from realsrt.server.process import ProcessMaker
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
 
@@ -45,8 +45,12 @@ def serve(settings: ServerSettings) -> int:
     to_stderr(settings.log_level)
     if not settings.keys and not settings.local:
         say("service.open", 30, detail=f"anyone who reaches {settings.host} may use the service; see --keys-file")
-    up = Upscaler.from_pretrained(settings.model, device=settings.device, precision=settings.precision)
-    service = Service(settings, up)
+    maker = ProcessMaker(settings)
+    try:
+        service = Service(settings, maker)
+    except BaseException:
+        maker.close()
+        raise
     config = uvicorn.Config(
         create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False,
         timeout_graceful_shutdown=_PATIENCE, server_header=False,

@@ -162,7 +162,9 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     max_minutes: float | None = None
     """Minutes in all, those before a resume included."""
     resume: bool = False
-    """Go on from the state in ``out``, if there is one; without it the run starts anew."""
+    """Go on from the state in ``out``, if there is one."""
+    overwrite: bool = False
+    """Start anew where ``out`` holds a run, which is lost."""
 
     lr: float = 1e-4
     """Learning rate."""
@@ -229,6 +231,8 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
             raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
     if config.trunk and len(config.trunk) != 2:
         raise UsageError(f"--trunk takes two files, the mild and the strong denoiser, not {len(config.trunk)}")
+    if config.resume and config.overwrite:
+        raise UsageError("give --resume or --overwrite, not both")
     begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)
     if not begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
