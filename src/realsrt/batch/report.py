@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Self
 
-from realsrt.errors import ImageError, RealSRTError
+from realsrt.errors import ImageError, RealSRTError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,11 +149,6 @@ def mean_steps(window_steps: "np.ndarray | None") -> float | int | None:
         return None
     mean = round(float(window_steps.mean()), 3)
     return int(mean) if mean.is_integer() else mean
-
-
-def one_line(text: str) -> str:
-    """Without line breaks; bytes of file names that are no text are escaped."""
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
 def about(source: object, problem: BaseException) -> str:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from realsrt.batch.plan import FileJob
-from realsrt.batch.report import end_torn_line, one_line, require_ours
-from realsrt.errors import ImageError
+from realsrt.batch.report import end_torn_line, require_ours
+from realsrt.errors import ImageError, one_line
 from realsrt.io.atomic import lock, share_lock, shortened
 from realsrt.io.files import file_sha256
 

@@ -14,10 +14,10 @@ from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Grou
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: threads that wait leave the CPU to others
 
 import realsrt
-from realsrt.batch.report import abandon, one_line
+from realsrt.batch.report import abandon
 from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, teach, tools, train, upscale, visualize, web
 from realsrt.cli.show import error
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, one_line
 
 
 def _whole_numbers(arguments: ArgumentCollection) -> None:

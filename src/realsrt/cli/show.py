@@ -7,7 +7,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Self
 
-from realsrt.batch.report import Record, one_line
+from realsrt.batch.report import Record
+from realsrt.errors import one_line
 
 
 def error(message: str, problem: BaseException | None = None) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from realsrt.batch.report import one_line
+from realsrt.errors import one_line
 from realsrt.io.files import is_full
 from realsrt.server.logs import say
 from realsrt.server.options import OPTIONS
