@@ -2,7 +2,7 @@
 
 An EXIF block is itself a small TIFF file, so both ways are one: read a directory and those it points to, write them
 elsewhere. Values are carried as bytes, turned round where the byte order differs; offsets inside maker notes are not
-mended. All reads are bounded: a damaged block gives fewer tags, never an error.
+mended. All reads are bounded, and counted before they are made: a damaged block gives fewer tags, never an error.
 """
 
 import io
@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 _SWAP = {**_SIZES, 5: 4, 10: 4}  # rationals are pairs
 _IPTC = 0x83BB  # written by libvips at a quarter of its length, hence here
 _EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
@@ -24,8 +24,13 @@ _DESCRIBING = {  # of the first directory: what is said about the picture, not h
     0x9C9F, _EXIF, _GPS,
 }  # fmt: skip
 _WIDTH, _HEIGHT = 0xA002, 0xA003
-_MAX_VALUE = 60_000  # bytes; an EXIF block ends at 64 KB
-_MAX_TAGS = 1000
+_PHOTOMETRIC, _SUBDIRECTORIES = 0x0106, 0x014A
+_OF_SENSORS = {b"\x23\x80", b"\x4c\x88"}  # colour filter array, linear raw
+MAX_BLOCK = 65_500  # bytes: in JPEG it ends there
+_MAX_VALUE = 60_000
+_MAX_TAGS = 1000  # of a directory
+_ALL_TAGS = 3000  # and of all that are looked at
+_ALL_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,27 @@ class _Entry:
 
 
 def read(file: BinaryIO) -> bytes | None:
-    """The EXIF block ("Exif\\0\\0" and a TIFF) of an open TIFF or BigTIFF file, or None if it says nothing."""
-    entries = _descriptions(_Reader(file))
+    """The EXIF block ("Exif\\0\\0" and a TIFF) of an open TIFF or BigTIFF file, or None if it says nothing.
+
+    Raises ValueError if there is more than such a block holds, or than is looked at.
+    """
+    reader = _Reader(file)
+    entries = _descriptions(reader)
     block = b"Exif\0\0II*\0\x08\0\0\0" + _build(entries, 8) if entries else b""
-    return block if 0 < len(block) <= 65_500 else None
+    if reader.exhausted or len(block) > MAX_BLOCK:
+        raise ValueError(f"more than {_ALL_TAGS} tags or {MAX_BLOCK} bytes")
+    return block or None
+
+
+def is_raw(file: BinaryIO) -> bool:
+    """Whether an open TIFF or BigTIFF file, or a directory below its first, holds what a camera's sensor gave."""
+    reader = _Reader(file)
+    first = reader.entries({_PHOTOMETRIC, _SUBDIRECTORIES})
+    below = first.get(_SUBDIRECTORIES)
+    size = _SIZES[below.kind] if below else 0
+    places = [int.from_bytes(below.value[i : i + size], "little") for i in range(0, 16 * size, size)] if below else []
+    found = [first, *(reader.entries({_PHOTOMETRIC}, place) for place in places if place)]
+    return any(_PHOTOMETRIC in one and one[_PHOTOMETRIC].value in _OF_SENSORS for one in found)
 
 
 def read_iptc(file: BinaryIO) -> bytes | None:
@@ -75,10 +97,15 @@ def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, heig
 
 
 class _Reader:
-    """Directories of a TIFF file, whatever its byte order and offset size."""
+    """Directories of a TIFF file, whatever its byte order and offset size; none is read twice.
+
+    `exhausted`: there was more in them than is looked at.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._tags, self._bytes = file, _ALL_TAGS, _ALL_BYTES
+        self._seen: set[int] = set()
+        self.exhausted = False
         head = self._at(0, 16)
         self.order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
         self.big = bool(self.order) and head[2:4] == struct.pack(self.order + "H", 43)
@@ -86,6 +113,10 @@ class _Reader:
         self.first = self._number(head[8:16] if self.big else head[4:8], self._offset)
 
     def _at(self, position: int, count: int) -> bytes:
+        self._bytes -= count
+        if self._bytes < 0:
+            self.exhausted = True
+            return b""
         try:
             self._file.seek(position)
             return self._file.read(count)
@@ -109,10 +140,17 @@ class _Reader:
 
     def entries(self, wanted: set[int] | None = None, position: int | None = None, depth: int = 0) -> dict[int, _Entry]:
         """The tags of one directory whose values are whole and of bearable size, and those of its subdirectories."""
-        found = {}
+        found: dict[int, _Entry] = {}
+        if position in self._seen:
+            return found
+        self._seen |= set() if position is None else {position}
         for tag, row in self.records(position):
-            if wanted is not None and tag not in wanted:
+            if tag in found or (wanted is not None and tag not in wanted):
                 continue
+            self._tags -= 1
+            if self._tags < 0:
+                self.exhausted = True
+                break
             kind, count = self._number(row[2:], "H"), self._number(row[4:], self._offset)
             field = row[12:] if self.big else row[8:]
             if tag in _POINTERS:

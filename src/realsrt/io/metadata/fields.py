@@ -8,10 +8,12 @@ from typing import Any, BinaryIO
 import pyvips
 
 from realsrt.io.formats import Format
-from realsrt.io.metadata import exif, png_text, xmp
+from realsrt.io.metadata import exif, png, xmp
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.picture import Picture
 
+_MOST = 2**22  # bytes of one field
+_HEAD = 2**16  # bytes of an AVIF file's beginning, where its boxes are
 _CARRIED = (
     "icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-",
     "jpeg-thumbnail-data",
@@ -23,8 +25,11 @@ _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404
 
 
-def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
-    """libvips' field names → (type, value) of all that is carried; orientation is not, IPTC without its wrapper."""
+def collect(image: pyvips.Image, notices: list[str] | None = None) -> dict[str, tuple[int, Any]]:
+    """libvips' field names → (type, value) of all that is carried; orientation is not, IPTC without its wrapper.
+
+    What is too large is left out, and said in `notices`.
+    """
     names = [name for name in _fields(image) if name.startswith(_CARRIED) and "Orientation" not in name]
     found: dict[str, tuple[int, Any]] = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if "iptc-data" in found:
@@ -32,6 +37,10 @@ def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
         found["iptc-data"] = (_BLOB, data)
         if not data:
             del found["iptc-data"]
+    for name in [name for name, (_, value) in found.items() if len(value) > _MOST]:
+        del found[name]
+        if notices is not None:
+            notices.append(f"its {name} of more than {_MOST:,} bytes is left out")
     return found
 
 
@@ -42,20 +51,36 @@ def _fields(image: pyvips.Image) -> list[str]:
         return [name for name in _CARRIED if image.get_typeof(name)]
 
 
-def collect_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+def collect_tiff(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any]]:
     """The EXIF and IPTC of an open TIFF file as `collect` would give them."""
-    block, records = exif.read(file), exif.read_iptc(file)
+    records = exif.read_iptc(file)
     found: dict[str, tuple[int, Any]] = {} if records is None else {"iptc-data": (_BLOB, records)}
-    if block is None:
+    try:
+        return found | collect_exif(exif.read(file))
+    except ValueError as error:
+        notices.append(f"its EXIF is left out: {error}")
         return found
+
+
+def collect_exif(block: bytes | None) -> dict[str, tuple[int, Any]]:
+    """The fields of an EXIF block as `collect` would give them. Raises ValueError if it is too large."""
+    if not block:
+        return {}
+    if len(block) > exif.MAX_BLOCK:
+        raise ValueError(f"more than {exif.MAX_BLOCK:,} bytes")
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep=0)  # libvips takes EXIF apart for other formats only
+    block = block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block
     app1 = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
-    return found | collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+    return collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
 
 
-def collect_png(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+def collect_png(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any]]:
     """The text entries of an open PNG file, named as libvips names them."""
-    entries = png_text.read(file)
+    entries, all = png.read(file)
+    if not all:
+        notices.append(
+            f"only the first {len(entries)} of its text entries are kept; the others are too many or too long"
+        )
     return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(entries)}
 
 
@@ -64,7 +89,9 @@ def complete_png(file: BinaryIO, picture: Picture) -> None:
     fields = picture.metadata.items()
     entries = [(name.split("-", 3)[3], text) for name, (_, text) in fields if _garbled(name, text)]
     if entries:
-        png_text.add(file, entries)
+        png.add(file, entries)
+    if picture.code:
+        png.insert(file, b"cICP", bytes((*picture.code, 0, 1)))
 
 
 def _garbled(name: str, text: Any) -> bool:
@@ -104,9 +131,8 @@ def attach(
     """The image with the picture's metadata, corrected for its new size; notices on what the format cannot hold."""
     notices = []
     fields = dict(picture.metadata)
-    packet, problem = _packet(fields, picture, format, provenance)
-    if problem:
-        notices.append(f"{path}: {problem}")
+    packet, remarks = _packet(fields, picture, format, provenance)
+    notices += [f"{path}: {remark}" for remark in remarks]
     fields.pop("xmp-data", None)
     if packet is not None:
         fields["xmp-data"] = (_BLOB, packet)
@@ -120,6 +146,9 @@ def attach(
     if format.name != "PNG" and any(name.startswith(_TEXT) for name in fields):
         notices.append(f"{path}: {format.name} cannot hold the picture's text entries (kept by PNG)")
     fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
+    code = fields.pop("cicp", None)
+    if code and format.name == "AVIF":  # see `complete_avif`
+        fields["icc-profile-data"] = (_BLOB, _nclx(code[1]))
     if "jpeg-thumbnail-data" in fields:
         fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
         fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")
@@ -132,17 +161,41 @@ def attach(
 
 def _packet(
     fields: dict[str, tuple[int, Any]], picture: Picture, format: Format, provenance: Provenance | None
-) -> tuple[bytes | None, str]:
-    """The XMP packet to write, and what went wrong with it."""
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """The XMP packet to write, and what to tell of it."""
     before = bytes(fields["xmp-data"][1]) if "xmp-data" in fields else None
     made = (provenance.software, provenance.parameters) if provenance else ("", "")
+    size = xmp.Resized(picture.width, picture.height, picture.size_before, picture.orientation)
+    remarks: tuple[str, ...] = ()
     try:
-        packet, problem = xmp.updated(before, picture.width, picture.height, *made), ""
+        packet, remarks = xmp.updated(before, size, *made)
+    except xmp.TooMuchError as error:
+        packet, _ = xmp.updated(None, size, *made)
+        remarks = (f"the picture's XMP is left out: {error}",)
     except ValueError as error:
-        packet, problem = before, f"the picture's XMP is kept as it is, without an entry on its making: {error}"
+        packet = before
+        remarks = (f"the picture's XMP is kept as it is, without an entry on its making: {error}",)
     if packet is not None and len(packet) > format.max_xmp:
-        return None, f"{format.name} cannot hold the picture's XMP of {len(packet):,} bytes; it is left out"
-    return packet, problem
+        return None, (f"{format.name} cannot hold the picture's XMP of {len(packet):,} bytes; it is left out",)
+    return packet, remarks
+
+
+def _nclx(code: bytes) -> bytes:
+    """The content of a colour box: primaries, transfer, matrix as libheif encodes (BT.601), full range."""
+    return struct.pack(">HHHB", *code, 6, 0x80)
+
+
+def complete_avif(file: BinaryIO, picture: Picture) -> None:
+    """Turn the colour box of an open AVIF file (r+b), in which libvips put `_nclx` as if it were an ICC profile, into
+    what it is."""
+    if picture.code:
+        file.seek(0)
+        head = file.read(_HEAD)
+        for kind in (b"prof", b"rICC"):
+            place = head.find(b"colr" + kind + _nclx(bytes(picture.code)))
+            if place > 0:
+                file.seek(place + 4)
+                file.write(b"nclx")
 
 
 def _thumbnail(image: pyvips.Image) -> bytes:

@@ -1,0 +1,88 @@
+"""Boxes of HEIF files (AVIF, HEIC; ISO 14496-12, 23008-12): how the picture's colours are meant, what else is there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from realsrt.io.metadata.jpeg import GAIN_MAP, VIDEO
+
+_MAX_META = 2**21  # bytes
+_MAX_BOXES = 1000
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """`nclx`: what the picture's own colour box says: primaries and transfer (ITU-T H.273), or None; `left_out` as
+    `jpeg.left_out`."""
+
+    nclx: tuple[int, int] | None = None
+    left_out: tuple[str, ...] = ()
+
+
+def read(file: BinaryIO) -> Boxes:
+    """Look through an open file; what cannot be understood is as if it were not there."""
+    video, meta = False, b""
+    place = 0
+    for _ in range(_MAX_BOXES):
+        file.seek(place)
+        head = file.read(16)
+        kind, body, size = _box(head)
+        if not kind:
+            break
+        video |= kind == b"mpvd"
+        if kind == b"meta" and size <= _MAX_META:
+            file.seek(place + body + 4)
+            meta = file.read(size - body - 4)
+        if size == 0:
+            break
+        place += size
+    gain_map = b"urn:com:apple:photo:2020:aux:hdrgainmap" in meta or b"tmap" in meta
+    return Boxes(_nclx(meta), ((GAIN_MAP,) if gain_map else ()) + ((VIDEO,) if video else ()))
+
+
+def _box(head: bytes) -> tuple[bytes, int, int]:
+    """(kind, where its content begins, its whole size, 0 for all that is left); no kind for nonsense."""
+    size, body = int.from_bytes(head[:4], "big"), 8
+    if size == 1:
+        size, body = int.from_bytes(head[8:16], "big"), 16
+    return (b"", 0, 0) if len(head) < 8 or 0 < size < body or size >= 2**62 else (head[4:8], body, size)
+
+
+def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    for _ in range(_MAX_BOXES):
+        kind, body, size = _box(data[place : place + 16])
+        if not kind:
+            return
+        end = place + size if size else len(data)
+        yield kind, data[place + body : end]
+        place = end
+
+
+def _nclx(meta: bytes) -> tuple[int, int] | None:
+    """Of the primary item's properties."""
+    boxes = dict(_inside(meta))
+    pitm, iprp = boxes.get(b"pitm", b""), dict(_inside(boxes.get(b"iprp", b"")))
+    primary = int.from_bytes(pitm[4:8] if pitm[:1] == b"\1" else pitm[4:6], "big")
+    properties = list(_inside(iprp.get(b"ipco", b"")))
+    for number in _associated(iprp.get(b"ipma", b""), primary):
+        if 0 < number <= len(properties):
+            kind, data = properties[number - 1]
+            if kind == b"colr" and data[:4] == b"nclx" and len(data) >= 8:
+                return int.from_bytes(data[4:6], "big"), int.from_bytes(data[6:8], "big")
+    return None
+
+
+def _associated(ipma: bytes, item: int) -> list[int]:
+    """The numbers, from 1, of an item's properties."""
+    name = 4 if ipma[:1] == b"\1" else 2
+    wide = 2 if ipma[3:4] and ipma[3] & 1 else 1
+    place = 8
+    for _ in range(min(int.from_bytes(ipma[4:8], "big"), _MAX_BOXES)):
+        count = ipma[place + name] if place + name < len(ipma) else 0
+        start = place + name + 1
+        if int.from_bytes(ipma[place : place + name], "big") == item:
+            rows = (ipma[start + wide * i : start + wide * (i + 1)] for i in range(count))
+            return [int.from_bytes(row, "big") & (0x7FFF if wide == 2 else 0x7F) for row in rows]
+        place = start + wide * count
+    return []

@@ -1,0 +1,122 @@
+"""The chunks of PNG files (PNG specification, 11.3) that libvips does not read or write rightly: colour, and text that
+is not ASCII."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MOST = 2**22  # bytes of all entries together, inflated
+_ENTRIES = 1000
+_SHORT = 64  # bytes
+_ELSEWHERE = ("XML:com.adobe.xmp", "Raw profile type ")  # metadata that is carried as such
+
+
+def read(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
+    """Keywords and texts of an open PNG file, in order: tEXt, zTXt and iTXt; and whether they are all.
+
+    Damaged entries are left out. The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all.
+    """
+    found, room = [], _MOST
+    for number, (kind, data) in enumerate(_chunks(file)):
+        if len(data) > room or number == _ENTRIES:
+            return found, False
+        try:
+            entry, size = _entry(kind, data, room)
+        except OverflowError:
+            return found, False
+        room -= size
+        if entry and not entry[0].startswith(_ELSEWHERE):
+            found.append(entry)
+    return found, True
+
+
+def add(file: BinaryIO, entries: Iterable[tuple[str, str]]) -> None:
+    """Put entries at the end of an open, whole PNG file (r+b): as tEXt where Latin-1 holds them, else as iTXt."""
+    file.seek(-12, 2)
+    end = file.read(12)
+    file.seek(-12, 2)
+    for keyword, text in entries:
+        key = keyword.encode("latin-1", "replace")[:79]
+        try:
+            kind, data = b"tEXt", key + b"\0" + text.encode("latin-1")
+        except UnicodeEncodeError:
+            kind, data = b"iTXt", key + b"\0\0\0\0\0" + text.encode("utf-8", "replace")
+        file.write(_packed(kind, data))
+    file.write(end)
+
+
+def chunks_before_pixels(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, data) of an open PNG file's short chunks before its pixels."""
+    file.seek(0)
+    if file.read(8) != _SIGNATURE:
+        return
+    for _ in range(_ENTRIES):
+        head = file.read(8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) < 8 or kind == b"IDAT":
+            return
+        if length <= _SHORT:
+            yield kind, file.read(length)
+            file.seek(4, 1)
+        else:
+            yield kind, b""
+            file.seek(length + 4, 1)
+
+
+def insert(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    """Put a chunk behind the header (IHDR) of an open, whole PNG file (r+b); the rest moves on."""
+    chunk = _packed(kind, data)
+    place, end = 33, file.seek(0, 2)
+    while end > place:
+        start = max(place, end - _MOST)
+        file.seek(start)
+        block = file.read(end - start)
+        file.seek(start + len(chunk))
+        file.write(block)
+        end = start
+    file.seek(place)
+    file.write(chunk)
+
+
+def _packed(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Those that hold text."""
+    file.seek(0)
+    if file.read(8) != _SIGNATURE:
+        return
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return
+        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+            yield kind, file.read(min(length, _MOST + 1))
+            file.seek(length + 4 - min(length, _MOST + 1), 1)
+        else:
+            file.seek(length + 4, 1)
+
+
+def _entry(kind: bytes, data: bytes, room: int) -> tuple[tuple[str, str] | None, int]:
+    """The entry, None if it is damaged, and the bytes it took. Raises OverflowError if it has more than `room`."""
+    key, found, rest = data.partition(b"\0")
+    if not (found and 0 < len(key) <= 79):
+        return None, len(data)
+    if kind == b"iTXt":
+        packed, (_, _, body) = rest[:1] == b"\1", (rest[2:].split(b"\0", 2) + [b""] * 3)[:3]
+    else:
+        packed, body = kind == b"zTXt", rest[1:] if kind == b"zTXt" else rest
+    whole = True
+    try:
+        if packed:
+            unpack = zlib.decompressobj()
+            body, whole = unpack.decompress(body, room + 1), unpack.eof
+        if len(body) > room:
+            raise OverflowError
+        text = body.decode("utf-8" if kind == b"iTXt" else "latin-1") if whole else ""
+    except (UnicodeDecodeError, zlib.error):
+        return None, max(len(data), _MOST // 64)
+    return (key.decode("latin-1"), text.replace("\0", "")) if whole else None, max(len(data), len(body))

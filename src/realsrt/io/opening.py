@@ -1,0 +1,148 @@
+"""Opening a picture file: the loader for what it is, its header, and one line for a person where that fails."""
+
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realsrt.errors import ImageError
+from realsrt.io.formats import LOADERS, heif_library, supported_formats
+from realsrt.io.metadata import exif, heif, jpeg
+from realsrt.io.signature import ADVICE, HEAD, identify
+
+import pyvips  # isort: skip - after formats, which tells libvips to be quiet
+
+_WALKED = 2**28  # bytes of a JPEG file that is looked through for what lies behind its picture
+_TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it can be
+_LEFT_OUT = {
+    jpeg.GAIN_MAP: "its gain map (HDR) is left out, the base picture is used",
+    jpeg.VIDEO: "the video of this motion photo is left out",
+    jpeg.PICTURES: "only the first of its pictures is used",
+}
+_FIELDS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
+_OF_PILLOW = (OSError, RuntimeError, SyntaxError, ValueError, MemoryError)
+_UNSUPPORTED = (
+    "unsupported", "not configured", "no decoding plugin", "not implemented", "not supported", "unknown interpretation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose header has been read. `format` as in `formats.LOADERS`; `notices` on what is left out of it;
+    `decoder`: of pi_heif, for what libvips cannot decode."""
+
+    path: Path
+    format: str
+    image: pyvips.Image
+    notices: tuple[str, ...] = ()
+    decoder: Any = None
+
+    def decoded(self) -> pyvips.Image:
+        """The image whose pixels can be had; where it is not libvips that decodes, they are now. Raises ImageError."""
+        if self.decoder is None:
+            return self.image
+        try:
+            pixels = np.ascontiguousarray(self.decoder).reshape(self.image.height, self.image.width, -1)
+        except _OF_PILLOW as error:
+            raise unreadable(self.path, error) from error
+        image = pyvips.Image.new_from_array(pixels).copy(interpretation=self.image.interpretation)
+        for name in _FIELDS.values():
+            if self.image.get_typeof(name):
+                image.set_type(pyvips.GValue.blob_type, name, self.image.get(name))
+        return image
+
+
+def open_image(path: Path) -> Opened:
+    """The header only, by a loader of ours: others (SVG, PDF, text) never see the file. Raises ImageError."""
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
+        if not path.is_file() and path.exists():
+            raise ImageError(f"{path}: is not a regular file; give a picture file")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
+        with path.open("rb") as file:
+            format = identify(file.read(HEAD))
+            if format == "TIFF" and exif.is_raw(file):
+                format = "RAW"
+        if format == "HEIC":
+            return _heic(path)
+        if not pyvips.type_find("VipsForeign", LOADERS.get(format, "")):
+            raise ImageError(f"{path}: {ADVICE[format]}") if format in ADVICE else unreadable(path, None)
+        if format == "JPEG" and path.stat().st_size <= _WALKED:
+            return _jpeg(path)
+        notices = _behind_heif(path) if format == "AVIF" else ()
+        return Opened(path, format, _load(LOADERS[format], _source(path)), notices)
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
+        raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
+    except pyvips.Error as error:
+        raise unreadable(path, error) from error
+
+
+def _source(path: Path) -> pyvips.Source:
+    return pyvips.Source.new_from_file(os.fsencode(path))  # pyright: ignore[reportArgumentType] - bytes will do
+
+
+def _load(loader: str, source: pyvips.Source, fail_on: str = "error") -> pyvips.Image:
+    image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on)
+    image._references.append(source)
+    return image
+
+
+def _jpeg(path: Path) -> Opened:
+    """Also one that lacks only the marker of its end; of several pictures the first."""
+    data = path.read_bytes()
+    found = jpeg.walk(data)
+    notices = tuple(f"{path}: {_LEFT_OUT[name]}" for name in jpeg.left_out(data, found))
+    if not found.only_end_missing:
+        return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path)), notices)
+    mended = data.removesuffix(b"\xff") + b"\xff\xd9"
+    image = _load(LOADERS["JPEG"], pyvips.Source.new_from_memory(mended), "warning")
+    return Opened(path, "JPEG", image, (*notices, f"{path}: its last bytes are missing; the picture is complete"))
+
+
+def _behind_heif(path: Path) -> tuple[str, ...]:
+    with path.open("rb") as file:
+        return tuple(f"{path}: {_LEFT_OUT[name]}" for name in heif.read(file).left_out)
+
+
+def _heic(path: Path) -> Opened:
+    """By the Python package of libheif, else by libvips, if its libheif decodes HEVC; which only trying it tells."""
+    notices = _behind_heif(path)
+    if not heif_library():
+        image = _load(LOADERS["HEIC"], _source(path))
+        try:
+            return Opened(path, "HEIC", image.copy_memory() if image.width * image.height < _TRIED else image, notices)
+        except pyvips.Error as error:
+            raise ImageError(f"{path}: {ADVICE['HEIC']}") from error
+    try:
+        decoder = importlib.import_module(heif_library()).open_heif(path, convert_hdr_to_8bit=False)
+    except _OF_PILLOW as error:
+        raise unreadable(path, error) from error
+    image = pyvips.Image.black(*decoder.size, bands=len(decoder.mode.partition(";")[0]))
+    image = image.cast("ushort" if ";16" in decoder.mode else "uchar")
+    for name, value in decoder.info.items():
+        if value and name in _FIELDS:
+            image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
+    return Opened(path, "HEIC", image, notices, decoder)
+
+
+def unreadable(path: Path, error: Exception | None) -> ImageError:
+    """What to tell of a file that a loader refused, None: that no loader is for."""
+    lines = [line.strip() for line in str(error or "").splitlines() if ":" in line]
+    reason = lines[0].split(":", 1)[1].strip() if lines else ""
+    if error is None or "not in a known format" in str(error):
+        known = ", ".join(supported_formats()["read"])
+        return ImageError(f"{path}: is not a picture that can be read here ({known}); convert it first")
+    if any(word in str(error).lower() for word in _UNSUPPORTED):
+        return ImageError(f"{path}: holds what cannot be read here ({reason or _line(error)}); convert it first")
+    return ImageError(f"{path}: is damaged or cut short ({reason or _line(error)}); copy or download it again")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
