@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
-from realsrt.io import colour
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
 from realsrt.io.formats import FORMATS, Format, check_output, output_format, supported_formats
-from realsrt.io.metadata import heif
+from realsrt.io.metadata import colour, heif
 from realsrt.io.metadata.fields import (
     attach,
     collect,
@@ -232,7 +231,7 @@ def _number(image: pyvips.Image, name: str) -> int:
 def _plain(image: pyvips.Image, notices: list[str]) -> pyvips.Image:
     """The same picture as gray or RGB (+ alpha) of uint8, uint16 or float32. Raises _Refused."""
     kind = image.interpretation
-    if image.format in _WHOLE:
+    if image.format in _WHOLE and kind != "labs":
         raise _Refused(
             f"has {_WHOLE[str(image.format)]}, whose range is not known; scale them to 8 or 16 bit first, or to floats"
             " from 0 to 1"

@@ -25,7 +25,8 @@ _LEFT_OUT = {
 _FIELDS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
 _OF_PILLOW = (OSError, RuntimeError, SyntaxError, ValueError, MemoryError)
 _UNSUPPORTED = (
-    "unsupported", "not configured", "no decoding plugin", "not implemented", "not supported", "unknown interpretation",
+    "unsupported", "not configured", "no decoding plugin", "not implemented", "not supported", "not been built in",
+    "samples out of range", "bad labq format",
 )  # fmt: skip
 
 

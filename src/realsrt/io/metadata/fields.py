@@ -8,12 +8,11 @@ from typing import Any, BinaryIO
 import pyvips
 
 from realsrt.io.formats import Format
-from realsrt.io.metadata import exif, png, xmp
+from realsrt.io.metadata import colour, exif, heif, png, xmp
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.picture import Picture
 
 _MOST = 2**22  # bytes of one field
-_HEAD = 2**16  # bytes of an AVIF file's beginning, where its boxes are
 _CARRIED = (
     "icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-",
     "jpeg-thumbnail-data",
@@ -148,7 +147,7 @@ def attach(
     fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
     code = fields.pop("cicp", None)
     if code and format.name == "AVIF":  # see `complete_avif`
-        fields["icc-profile-data"] = (_BLOB, _nclx(code[1]))
+        fields["icc-profile-data"] = (_BLOB, colour.stand_in(code[1][0]))
     if "jpeg-thumbnail-data" in fields:
         fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
         fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")
@@ -180,22 +179,10 @@ def _packet(
     return packet, remarks
 
 
-def _nclx(code: bytes) -> bytes:
-    """The content of a colour box: primaries, transfer, matrix as libheif encodes (BT.601), full range."""
-    return struct.pack(">HHHB", *code, 6, 0x80)
-
-
 def complete_avif(file: BinaryIO, picture: Picture) -> None:
-    """Turn the colour box of an open AVIF file (r+b), in which libvips put `_nclx` as if it were an ICC profile, into
-    what it is."""
+    """Put a code point into an open AVIF file (r+b), in the place of the ICC profile that libvips wrote."""
     if picture.code:
-        file.seek(0)
-        head = file.read(_HEAD)
-        for kind in (b"prof", b"rICC"):
-            place = head.find(b"colr" + kind + _nclx(bytes(picture.code)))
-            if place > 0:
-                file.seek(place + 4)
-                file.write(b"nclx")
+        heif.replace_profile(file, picture.code)
 
 
 def _thumbnail(image: pyvips.Image) -> bytes:

@@ -1,5 +1,6 @@
 """Boxes of HEIF files (AVIF, HEIC; ISO 14496-12, 23008-12): how the picture's colours are meant, what else is there."""
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -86,3 +87,24 @@ def _associated(ipma: bytes, item: int) -> list[int]:
             return [int.from_bytes(row, "big") & (0x7FFF if wide == 2 else 0x7F) for row in rows]
         place = start + wide * count
     return []
+
+
+def replace_profile(file: BinaryIO, code: tuple[int, int]) -> None:
+    """Turn the ICC profile of an open AVIF file (r+b) of one picture into a code point, as libheif codes: the matrix of
+    BT.601, full range. What it is shorter by becomes free space within the meta box, so that nothing behind moves."""
+    file.seek(0)
+    head = bytearray(file.read(_MAX_META))
+    start = head.find(b"meta") - 4
+    end = start + int.from_bytes(head[start : start + 4], "big")
+    colr = max(head.find(b"colr" + kind, start, end) for kind in (b"prof", b"rICC")) - 4
+    if not 0 < start < colr:
+        return
+    size = int.from_bytes(head[colr : colr + 4], "big")
+    box = struct.pack(">I8sHHHB", 19, b"colrnclx", *code, 6, 0x80)
+    spare = size - len(box)
+    for outer in (b"ipco", b"iprp"):
+        place = head.rfind(outer, start, colr) - 4
+        head[place : place + 4] = struct.pack(">I", int.from_bytes(head[place : place + 4], "big") - spare)
+    free = struct.pack(">I4s", spare, b"free") + bytes(spare - 8)
+    file.seek(start)
+    file.write(head[start:colr] + box + head[colr + size : end] + free)

@@ -121,6 +121,11 @@ def profile(primaries: tuple[float, ...], curve: tuple[float, ...], name: str, *
     return head + struct.pack(">I", len(tags)) + table + body
 
 
+def stand_in(primaries: int) -> bytes:
+    """A profile to be written where a code point is to take its place."""
+    return profile(_PRIMARIES[primaries], _SRGB_CURVE, "")
+
+
 def _to_pcs(primaries: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(matrix from linear RGB to XYZ relative to D50, the adaptation in it)"""
     white, *colours = (
