@@ -268,3 +268,53 @@ def test_known_files_that_are_not_read_say_what_to_do(tmp_path, data, words):
         pytest.skip("this libvips reads JPEG XL")
     with pytest.raises(ImageError, match=words):
         imageio.read(placed(tmp_path, data, "a.png"))
+
+
+@pytest.mark.parametrize("bits", [10, 12])
+def test_white_of_10_and_12_bit_is_white(tmp_path, bits):
+    """libheif moves its numbers up, so that the greatest is 65472 or 65520."""
+    array = np.full((16, 16, 4), 65535, np.uint16)
+    array[:8, :, :3] = 30_000
+    image = pyvips.Image.new_from_array(array).copy(interpretation="rgb16")
+    image.heifsave(str(tmp_path / "a.avif"), compression="av1", bitdepth=bits, lossless=True)
+    picture = imageio.read(tmp_path / "a.avif")
+    assert picture.pixels[12, 8].tolist() == [65535] * 4
+    assert np.abs(picture.pixels[:6, :, :3].astype(int) - 30_000).max() < 2**17 / 2**bits
+    assert picture.opaque
+    assert not imageio.is_transparent(tmp_path / "a.avif")
+
+
+HEIC = Path(__file__).parents[1] / "data"
+
+
+@pytest.mark.skipif(not formats.heif_library(), reason="HEIC needs the extra heic (pi-heif)")
+@pytest.mark.parametrize("bits", [8, 10])
+def test_heic_is_read_and_turned_once(bits):
+    """Red at the upper left, as shown; turned by irot, and by EXIF too, which is then said already."""
+    picture = imageio.read(HEIC / f"turned{bits}.heic")
+    assert picture.pixels.shape == (48, 32, 3)
+    assert picture.depth == (8 if bits == 8 else 16)
+    assert imageio.header(HEIC / f"turned{bits}.heic").width == 32
+    red, green, blue = picture.rgb_float()[8, 8]
+    assert red > 0.9 > 0.2 > max(green, blue)
+    assert "Somebody" in str(picture.metadata["exif-ifd0-Artist"][1])
+
+
+def test_heic_without_its_library_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr("realsrt.io.opening.heif_library", lambda: "")
+    try:
+        assert imageio.read(HEIC / "turned8.heic").pixels.shape == (48, 32, 3)
+    except ImageError as error:
+        message = str(error)
+        assert "pip install 'realsrt[heic]'" in message  # noqa: PT017 - another libvips may read it
+
+
+@pytest.mark.skipif(not formats.heif_library(), reason="HEIC needs the extra heic (pi-heif)")
+def test_damaged_heic_is_refused(tmp_path):
+    data = (HEIC / "turned8.heic").read_bytes()
+    for cut in (30, 200, len(data) - 40):
+        with pytest.raises(ImageError) as caught:
+            imageio.read(placed(tmp_path, data[:cut], "a.heic"))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ImageError, match="above the limit"):
+        imageio.read(HEIC / "turned8.heic", max_pixels=100)

@@ -19,7 +19,6 @@ from realsrt.io.metadata import colour, heif
 from realsrt.io.metadata.fields import (
     attach,
     collect,
-    collect_exif,
     collect_png,
     collect_tiff,
     complete_avif,
@@ -113,12 +112,6 @@ def _fields(opened: Opened, image: pyvips.Image, notices: list[str]) -> dict[str
     if opened.format in ("TIFF", "PNG"):
         with opened.path.open("rb") as file:
             fields |= (collect_tiff if opened.format == "TIFF" else collect_png)(file, notices)
-    elif opened.decoder is not None and "exif-data" in fields:
-        block = bytes(fields.pop("exif-data")[1])
-        try:
-            fields |= collect_exif(block)
-        except (ValueError, pyvips.Error) as error:
-            notices.append(f"its EXIF is left out: {error}")
     return fields
 
 

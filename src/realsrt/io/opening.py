@@ -42,7 +42,16 @@ class Opened:
     decoder: Any = None
 
     def decoded(self) -> pyvips.Image:
-        """The image whose pixels can be had; where it is not libvips that decodes, they are now. Raises ImageError."""
+        """The image whose pixels can be had, full at 65535 if it has more than 8 bit; where it is not libvips that
+        decodes, they are now. Raises ImageError."""
+        image = self._pixels()
+        if self.format not in ("AVIF", "HEIC") or image.format != "ushort":
+            return image
+        bits = self.decoder.info["bit_depth"] if self.decoder else image.get("bits-per-sample")
+        full = 65536 - 2 ** (16 - int(bits))  # libheif's numbers are moved up, with zeros behind
+        return (image * (65535 / full)).rint().cast("ushort").copy(interpretation=image.interpretation)
+
+    def _pixels(self) -> pyvips.Image:
         if self.decoder is None:
             return self.image
         try:
@@ -53,6 +62,7 @@ class Opened:
         for name in _FIELDS.values():
             if self.image.get_typeof(name):
                 image.set_type(pyvips.GValue.blob_type, name, self.image.get(name))
+        image.remove("orientation")  # which libvips takes from EXIF; libheif has turned it
         return image
 
 
@@ -130,6 +140,7 @@ def _heic(path: Path) -> Opened:
     for name, value in decoder.info.items():
         if value and name in _FIELDS:
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
+    image.remove("orientation")
     return Opened(path, "HEIC", image, notices, decoder)
 
 

@@ -36,6 +36,10 @@ def collect(image: pyvips.Image, notices: list[str] | None = None) -> dict[str, 
         found["iptc-data"] = (_BLOB, data)
         if not data:
             del found["iptc-data"]
+    if len(found.get("exif-data", (0, b""))[1]) > exif.MAX_BLOCK:
+        found = {name: field for name, field in found.items() if not name.startswith("exif-")}
+        if notices is not None:
+            notices.append(f"its EXIF of more than {exif.MAX_BLOCK:,} bytes is left out")
     for name in [name for name, (_, value) in found.items() if len(value) > _MOST]:
         del found[name]
         if notices is not None:
@@ -55,22 +59,18 @@ def collect_tiff(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any
     records = exif.read_iptc(file)
     found: dict[str, tuple[int, Any]] = {} if records is None else {"iptc-data": (_BLOB, records)}
     try:
-        return found | collect_exif(exif.read(file))
+        block = exif.read(file)
     except ValueError as error:
         notices.append(f"its EXIF is left out: {error}")
         return found
+    return found | collect_exif(block) if block else found
 
 
-def collect_exif(block: bytes | None) -> dict[str, tuple[int, Any]]:
-    """The fields of an EXIF block as `collect` would give them. Raises ValueError if it is too large."""
-    if not block:
-        return {}
-    if len(block) > exif.MAX_BLOCK:
-        raise ValueError(f"more than {exif.MAX_BLOCK:,} bytes")
-    jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep=0)  # libvips takes EXIF apart for other formats only
-    block = block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block
-    app1 = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
-    return collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+def collect_exif(block: bytes) -> dict[str, tuple[int, Any]]:
+    """The fields of an EXIF block as `collect` would give them."""
+    image = pyvips.Image.black(1, 1).copy()
+    image.set_type(_BLOB, "exif-data", block)  # libvips takes it apart
+    return collect(image)
 
 
 def collect_png(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any]]:
