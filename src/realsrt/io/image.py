@@ -19,12 +19,12 @@ from realsrt.io.metadata import colour, heif
 from realsrt.io.metadata.fields import (
     attach,
     collect,
-    collect_png,
     collect_tiff,
     complete_avif,
     complete_png,
     complete_tiff,
     density,
+    text_fields,
 )
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.opening import Opened, open_image, unreadable
@@ -109,10 +109,10 @@ class _Refused(Exception):
 def _fields(opened: Opened, image: pyvips.Image, notices: list[str]) -> dict[str, tuple[int, Any]]:
     """The metadata that is carried."""
     fields = collect(image, notices)
-    if opened.format in ("TIFF", "PNG"):
+    if opened.format == "TIFF":
         with opened.path.open("rb") as file:
-            fields |= (collect_tiff if opened.format == "TIFF" else collect_png)(file, notices)
-    return fields
+            fields |= collect_tiff(file, notices)
+    return fields | text_fields(opened.texts)
 
 
 def _said_of_colour(opened: Opened, gray: bool, notices: list[str]) -> dict[str, tuple[int, Any]]:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from realsrt.errors import ImageError
 from realsrt.io.formats import LOADERS, heif_library, supported_formats
-from realsrt.io.metadata import exif, heif, jpeg
+from realsrt.io.metadata import exif, heif, jpeg, png
 from realsrt.io.signature import ADVICE, HEAD, identify
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
@@ -33,12 +34,13 @@ _UNSUPPORTED = (
 @dataclass(frozen=True)
 class Opened:
     """A file whose header has been read. `format` as in `formats.LOADERS`; `notices` on what is left out of it;
-    `decoder`: of pi_heif, for what libvips cannot decode."""
+    `texts`: of PNG, keywords and what they say; `decoder`: of pi_heif, for what libvips cannot decode."""
 
     path: Path
     format: str
     image: pyvips.Image
     notices: tuple[str, ...] = ()
+    texts: Sequence[tuple[str, str]] = ()
     decoder: Any = None
 
     def decoded(self) -> pyvips.Image:
@@ -47,8 +49,8 @@ class Opened:
         image = self._pixels()
         if self.format not in ("AVIF", "HEIC") or image.format != "ushort":
             return image
-        bits = self.decoder.info["bit_depth"] if self.decoder else image.get("bits-per-sample")
-        full = 65536 - 2 ** (16 - int(bits))  # libheif's numbers are moved up, with zeros behind
+        bits = self.decoder.info["bit_depth"] if self.decoder is not None else image.get("bits-per-sample")
+        full = 65536 - 2 ** (16 - int(str(bits)))  # libheif's numbers are moved up, with zeros behind
         return (image * (65535 / full)).rint().cast("ushort").copy(interpretation=image.interpretation)
 
     def _pixels(self) -> pyvips.Image:
@@ -85,6 +87,8 @@ def open_image(path: Path) -> Opened:
             raise ImageError(f"{path}: {ADVICE[format]}") if format in ADVICE else unreadable(path, None)
         if format == "JPEG" and path.stat().st_size <= _WALKED:
             return _jpeg(path)
+        if format == "PNG":
+            return _png(path)
         notices = _behind_heif(path) if format == "AVIF" else ()
         return Opened(path, format, _load(LOADERS[format], _source(path)), notices)
     except OSError as error:
@@ -117,6 +121,17 @@ def _jpeg(path: Path) -> Opened:
     return Opened(path, "JPEG", image, (*notices, f"{path}: its last bytes are missing; the picture is complete"))
 
 
+def _png(path: Path) -> Opened:
+    """libvips would inflate all text there is."""
+    with path.open("rb") as file:
+        texts, complete = png.read(file)
+    if complete:
+        return Opened(path, "PNG", _load(LOADERS["PNG"], _source(path)), texts=texts)
+    told = f"{path}: only {len(texts)} of its text entries are kept; the others, or its XMP, are too many or too long"
+    source = pyvips.Source.new_from_memory(png.without_text(path.read_bytes()))
+    return Opened(path, "PNG", _load(LOADERS["PNG"], source), (told,), texts=texts)
+
+
 def _behind_heif(path: Path) -> tuple[str, ...]:
     with path.open("rb") as file:
         return tuple(f"{path}: {_LEFT_OUT[name]}" for name in heif.read(file).left_out)
@@ -141,7 +156,7 @@ def _heic(path: Path) -> Opened:
         if value and name in _FIELDS:
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
     image.remove("orientation")
-    return Opened(path, "HEIC", image, notices, decoder)
+    return Opened(path, "HEIC", image, notices, decoder=decoder)
 
 
 def unreadable(path: Path, error: Exception | None) -> ImageError:

@@ -2,6 +2,7 @@
 
 import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,18 +70,13 @@ def collect_tiff(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any
 def collect_exif(block: bytes) -> dict[str, tuple[int, Any]]:
     """The fields of an EXIF block as `collect` would give them."""
     image = pyvips.Image.black(1, 1).copy()
-    image.set_type(_BLOB, "exif-data", block)  # libvips takes it apart
+    image.set_type(_BLOB, "exif-data", block)  # pyright: ignore[reportArgumentType]
     return collect(image)
 
 
-def collect_png(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any]]:
-    """The text entries of an open PNG file, named as libvips names them."""
-    entries, all = png.read(file)
-    if not all:
-        notices.append(
-            f"only the first {len(entries)} of its text entries are kept; the others are too many or too long"
-        )
-    return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(entries)}
+def text_fields(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[int, Any]]:
+    """The text entries of a PNG file, named as libvips names them."""
+    return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(texts)}
 
 
 def complete_png(file: BinaryIO, picture: Picture) -> None:

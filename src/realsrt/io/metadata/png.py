@@ -7,16 +7,19 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_MOST = 2**22  # bytes of all entries together, inflated
+_MOST = 2**23  # bytes of all entries together, inflated
 _ENTRIES = 1000
 _SHORT = 64  # bytes
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_XMP = b"XML:com.adobe.xmp\0\0"
 _ELSEWHERE = ("XML:com.adobe.xmp", "Raw profile type ")  # metadata that is carried as such
 
 
 def read(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
     """Keywords and texts of an open PNG file, in order: tEXt, zTXt and iTXt; and whether they are all.
 
-    Damaged entries are left out. The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all.
+    Damaged entries are left out. The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all, XMP
+    and the like, which are not given here, included.
     """
     found, room = [], _MOST
     for number, (kind, data) in enumerate(_chunks(file)):
@@ -30,6 +33,19 @@ def read(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
         if entry and not entry[0].startswith(_ELSEWHERE):
             found.append(entry)
     return found, True
+
+
+def without_text(data: bytes) -> bytes:
+    """A PNG file without its text chunks, for decoders that would inflate them all; XMP that is not packed stays."""
+    kept, place, start = [], 8, 0
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        kind, head = data[place + 4 : place + 8], data[place + 8 : place + 8 + len(_XMP)]
+        if kind in _TEXTS and not (head == _XMP and end - place <= _MOST):
+            kept.append(data[start:place])
+            start = end
+        place = end
+    return b"".join([*kept, data[start:]])
 
 
 def add(file: BinaryIO, entries: Iterable[tuple[str, str]]) -> None:
@@ -93,7 +109,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             return
-        if kind in (b"tEXt", b"zTXt", b"iTXt"):
+        if kind in _TEXTS:
             yield kind, file.read(min(length, _MOST + 1))
             file.seek(length + 4 - min(length, _MOST + 1), 1)
         else:
