@@ -15,7 +15,7 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
 from realsrt.io.formats import FORMATS, Format, check_output, output_format, supported_formats
-from realsrt.io.metadata import colour, heif
+from realsrt.io.metadata import colour, heif, text
 from realsrt.io.metadata.fields import (
     attach,
     collect,
@@ -285,6 +285,14 @@ def write(
         picture, provenance = replace(picture, metadata=kept), None
     try:
         picture, image, remarks = _in_colours_of(format, picture)
+        if format.name == "PNG":
+            picture = replace(picture, metadata=text.to_png(picture.metadata))
+        else:
+            moved, left = text.from_png(picture.metadata)
+            picture = replace(picture, metadata=moved)
+            if left:
+                names = ", ".join(sorted(left)[:5])
+                remarks.append(f"{format.name} has no place for the picture's text {names} (kept by PNG)")
         if format.name == "TIFF":
             options["predictor"] = "none" if image.format == "float" else "horizontal"
             options["bigtiff"] = picture.pixels.nbytes > 3_500_000_000

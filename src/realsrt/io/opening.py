@@ -24,7 +24,6 @@ _LEFT_OUT = {
     jpeg.PICTURES: "only the first of its pictures is used",
 }
 _FIELDS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
-_OF_PILLOW = (OSError, RuntimeError, SyntaxError, ValueError, MemoryError)
 _UNSUPPORTED = (
     "unsupported", "not configured", "no decoding plugin", "not implemented", "not supported", "not been built in",
     "samples out of range", "bad labq format",
@@ -58,7 +57,7 @@ class Opened:
             return self.image
         try:
             pixels = np.ascontiguousarray(self.decoder).reshape(self.image.height, self.image.width, -1)
-        except _OF_PILLOW as error:
+        except Exception as error:  # it raises whatever damage leads to
             raise unreadable(self.path, error) from error
         image = pyvips.Image.new_from_array(pixels).copy(interpretation=self.image.interpretation)
         for name in _FIELDS.values():
@@ -148,7 +147,7 @@ def _heic(path: Path) -> Opened:
             raise ImageError(f"{path}: {ADVICE['HEIC']}") from error
     try:
         decoder = importlib.import_module(heif_library()).open_heif(path, convert_hdr_to_8bit=False)
-    except _OF_PILLOW as error:
+    except Exception as error:  # it raises whatever damage leads to
         raise unreadable(path, error) from error
     image = pyvips.Image.black(*decoder.size, bands=len(decoder.mode.partition(";")[0]))
     image = image.cast("ushort" if ";16" in decoder.mode else "uchar")

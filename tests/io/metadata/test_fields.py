@@ -158,7 +158,7 @@ def test_text_of_png(tmp_path):
     picture = imageio.read(tmp_path / "a.png")
     assert imageio.write(tmp_path / "b.png", picture) == ()
     assert Image.open(tmp_path / "b.png").info["Author"] == "Ann"
-    assert "text" in imageio.write(tmp_path / "b.jpg", picture)[0]
+    assert imageio.write(tmp_path / "b.jpg", picture) == ()  # see test_text.py
 
 
 def test_text_of_png_in_any_script(tmp_path):

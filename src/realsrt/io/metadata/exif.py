@@ -23,6 +23,8 @@ _DESCRIBING = {  # of the first directory: what is said about the picture, not h
     0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E,
     0x9C9F, _EXIF, _GPS,
 }  # fmt: skip
+_COMMENT = 0x9286
+_PREFIX, _HEAD = b"Exif\0\0", b"II*\0\x08\0\0\0"
 _WIDTH, _HEIGHT = 0xA002, 0xA003
 _PHOTOMETRIC, _SUBDIRECTORIES = 0x0106, 0x014A
 _OF_SENSORS = {b"\x23\x80", b"\x4c\x88"}  # colour filter array, linear raw
@@ -49,7 +51,7 @@ def read(file: BinaryIO) -> bytes | None:
     """
     reader = _Reader(file)
     entries = _descriptions(reader)
-    block = b"Exif\0\0II*\0\x08\0\0\0" + _build(entries, 8) if entries else b""
+    block = _PREFIX + _HEAD + _build(entries, 8) if entries else b""
     if reader.exhausted or len(block) > MAX_BLOCK:
         raise ValueError(f"more than {_ALL_TAGS} tags or {MAX_BLOCK} bytes")
     return block or None
@@ -78,7 +80,7 @@ def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, heig
 
     PixelXDimension and PixelYDimension become `width` and `height`. The new directory is put at the end of the file.
     """
-    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(b"Exif\0\0")))) if exif else {}
+    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(_PREFIX)))) if exif else {}
     if _EXIF in entries:
         size = {_WIDTH: _Entry(4, struct.pack("<I", width)), _HEIGHT: _Entry(4, struct.pack("<I", height))}
         entries[_EXIF] = replace(entries[_EXIF], directory={**(entries[_EXIF].directory or {}), **size})
@@ -94,6 +96,37 @@ def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, heig
     file.write(b"\0" * (end % 2) + _build(new, start, old, reader.big))
     file.seek(8 if reader.big else 4)
     file.write(struct.pack("<Q" if reader.big else "<I", start))
+
+
+def comment(block: bytes) -> str:
+    """The UserComment of an EXIF block, "" if there is none. UTF-16 of either byte order, as programs write both."""
+    found = _Reader(io.BytesIO(block.removeprefix(_PREFIX))).entries({_EXIF}).get(_EXIF)
+    value = found.directory[_COMMENT].value if found and found.directory and _COMMENT in found.directory else b""
+    if value.startswith(b"UNICODE\0"):
+        text = value[8:]
+        little = text.startswith(b"\xff\xfe") or text[1::2].count(0) > text[::2].count(0)
+        return text.decode("utf-16-le" if little else "utf-16-be", "replace").strip("\ufeff\0")
+    return value[8:].decode("utf-8", "replace").strip("\0") if value[:5] == b"ASCII" or not any(value[:8]) else ""
+
+
+def strings(block: bytes) -> dict[int, str]:
+    """The text of an EXIF block's first directory, by tag."""
+    entries = _Reader(io.BytesIO(block.removeprefix(_PREFIX))).entries()
+    return {
+        tag: entry.value.decode("utf-8", "replace").rstrip("\0") for tag, entry in entries.items() if entry.kind == 2
+    }
+
+
+def with_texts(block: bytes | None, texts: Mapping[int, str], user_comment: str = "") -> bytes | None:
+    """A block with more text: in its first directory by tag, and as UserComment. None if it would be too long."""
+    entries = _Reader(io.BytesIO((block or b"").removeprefix(_PREFIX))).entries()
+    entries |= {tag: _Entry(2, text.encode() + b"\0") for tag, text in texts.items()}
+    if user_comment:
+        value = b"UNICODE\0" + user_comment.encode("utf-16-be", "replace")
+        below = entries[_EXIF].directory if _EXIF in entries else None
+        entries[_EXIF] = _Entry(4, b"", {**(below or {}), _COMMENT: _Entry(7, value)})
+    made = _PREFIX + _HEAD + _build(entries, 8)
+    return made if len(made) <= MAX_BLOCK else None
 
 
 class _Reader:

@@ -18,7 +18,7 @@ _CARRIED = (
     "icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-",
     "jpeg-thumbnail-data",
 )  # fmt: skip
-_TEXT = "png-comment-"
+TEXT = "png-comment-"
 _BLOB = pyvips.GValue.blob_type
 _THUMBNAIL_SIDE = 160
 _PHOTOSHOP = b"Photoshop 3.0\0"
@@ -76,7 +76,7 @@ def collect_exif(block: bytes) -> dict[str, tuple[int, Any]]:
 
 def text_fields(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[int, Any]]:
     """The text entries of a PNG file, named as libvips names them."""
-    return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(texts)}
+    return {f"{TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(texts)}
 
 
 def complete_png(file: BinaryIO, picture: Picture) -> None:
@@ -91,7 +91,7 @@ def complete_png(file: BinaryIO, picture: Picture) -> None:
 
 def _garbled(name: str, text: Any) -> bool:
     """Whether a field is a PNG's text that is not all ASCII: libvips writes its UTF-8 as if it were Latin-1."""
-    return name.startswith(_TEXT) and not (name + str(text)).isascii()
+    return name.startswith(TEXT) and not (name + str(text)).isascii()
 
 
 def complete_tiff(file: BinaryIO, picture: Picture) -> None:
@@ -138,8 +138,6 @@ def attach(
         del fields["iptc-data"]  # `complete_tiff` sees to it
     elif "iptc-data" in fields:
         fields["iptc-data"] = (_BLOB, _wrapped(fields["iptc-data"][1]))
-    if format.name != "PNG" and any(name.startswith(_TEXT) for name in fields):
-        notices.append(f"{path}: {format.name} cannot hold the picture's text entries (kept by PNG)")
     fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
     code = fields.pop("cicp", None)
     if code and format.name == "AVIF":  # see `complete_avif`

@@ -6,7 +6,7 @@ Group's image regions, and of what phones write: Motion Photo 1.0, Ultra HDR 1.1
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from xml.dom import minidom
 from xml.parsers import expat
@@ -22,6 +22,13 @@ _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta><?xpacket end="w"?>'
 ).encode()
+_DC = "http://purl.org/dc/elements/1.1/"
+_OF_PNG = {  # keyword of PNG → namespace, name, kind of array (XMP specification, part 3)
+    "Title": (_DC, "title", "Alt"), "Description": (_DC, "description", "Alt"), "Copyright": (_DC, "rights", "Alt"),
+    "Author": (_DC, "creator", "Seq"), "Comment": (_EXIF, "UserComment", "Alt"),
+    "Software": ("http://ns.adobe.com/xap/1.0/", "CreatorTool", ""),
+}  # fmt: skip
+_CONTROL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML cannot hold
 _MAX_BYTES, _MAX_DEPTH, _MAX_NODES = 2**22, 100, 50_000
 
 _GOOGLE = "http://ns.google.com/photos/1.0/"
@@ -100,6 +107,35 @@ def updated(
         about = descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
         _add_event(document, rdf, about, {"action": "resized", "softwareAgent": software, "parameters": parameters})
     return b"".join(node.toxml("utf-8") for node in document.childNodes), tuple(remarks)
+
+
+def with_texts(packet: bytes | None, texts: Mapping[str, str]) -> tuple[bytes | None, set[str]]:
+    """A packet that also says what entries of a PNG file say, by their keywords, and which of them it now does; a
+    property that it has already stays. Raises ValueError as `updated`."""
+    wanted = {keyword: _OF_PNG[keyword] for keyword in texts if keyword in _OF_PNG}
+    if not wanted:
+        return packet, set()
+    document = _parse(packet or _EMPTY)
+    rdf = next(iter(document.getElementsByTagNameNS(_RDF, "RDF")), None)
+    if rdf is None:
+        raise ValueError("no rdf:RDF in it")
+    descriptions = [node for node in _elements(rdf) if node.localName == "Description"]
+    there = {(namespace, name) for node in descriptions for namespace, name, _ in _properties(node)}
+    new = {keyword: place for keyword, place in wanted.items() if place[:2] not in there}
+    if new:
+        description = _child(document, rdf, _RDF, "rdf:Description")
+        description.setAttributeNS(
+            _RDF, "rdf:about", descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
+        )
+        for keyword, (namespace, name, kind) in new.items():
+            node = _child(document, description, namespace, f"png{name}:{name}")
+            node.setAttributeNS(_XMLNS, f"xmlns:png{name}", namespace)
+            if kind:
+                node = _child(document, _child(document, node, _RDF, f"rdf:{kind}"), _RDF, "rdf:li")
+                if kind == "Alt":
+                    node.setAttribute("xml:lang", "x-default")
+            node.appendChild(document.createTextNode(_CONTROL.sub(" ", texts[keyword])))
+    return b"".join(node.toxml("utf-8") for node in document.childNodes), set(new)
 
 
 def _parse(packet: bytes) -> minidom.Document:
