@@ -1,6 +1,6 @@
-"""What `realsrt bulk` costs against `realsrt upscale`: the same pictures, model and cores, each in its own process.
+"""What `realsrt bulk` costs against `realsrt upscale`: the same images, model and cores, each in its own process.
 
-    python benchmarks/bulk.py examples --pictures 8 --side 256 --actors 1 --threads 2
+    python benchmarks/bulk.py examples --images 8 --side 256 --actors 1 --threads 2
 
 Prints a line of JSON: wall seconds of both commands, start and end included, and their ratio.
 """
@@ -23,7 +23,7 @@ from realsrt.io.picture import Picture
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path, help="photographs to cut pieces from")
-    parser.add_argument("--pictures", type=int, default=8)
+    parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--actors", type=int, default=2)
     parser.add_argument("--threads", type=int, help="an actor; with as many as upscale uses, bytes are the same")
@@ -31,7 +31,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "in").mkdir()
-        cut(asked.folder, folder / "in", asked.pictures, asked.side)
+        cut(asked.folder, folder / "in", asked.images, asked.side)
         plain, _ = timed("upscale", str(folder / "in"), "-o", str(folder / "up"), "-g", "cpu")
         actors = ["--num-actors", str(asked.actors), "-g", "cpu", "--object-store-mb", "200"]
         actors += ["--threads", str(asked.threads)] if asked.threads else []
@@ -44,10 +44,10 @@ def main() -> None:
 
 
 def cut(source: Path, target: Path, count: int, side: int) -> None:
-    pictures = [imageio.read(path).pixels[..., :3] for path, _ in pictures_in(source, target, False)]
+    images = [imageio.read(path).pixels[..., :3] for path, _ in pictures_in(source, target, False)]
     rng = np.random.default_rng(0)
     for number in range(count):
-        pixels = pictures[number % len(pictures)]
+        pixels = images[number % len(images)]
         y, x = (int(rng.integers(0, max(0, length - side) + 1)) for length in pixels.shape[:2])
         imageio.write(target / f"{number}.png", Picture.from_array(pixels[y : y + side, x : x + side]))
 

@@ -1,11 +1,11 @@
 """Does the critic choose well among candidates? `python benchmarks/candidates.py HR_DIR [--model small]`.
 
-On degraded validation pictures, regions of --side px are regenerated with several candidates each. Over all pairs of a
+On degraded validation images, regions of --side px are regenerated with several candidates each. Over all pairs of a
 region's candidates: how often the one of the higher score is the one closer to the target (squeeze distance, on the
-region and --context px around it); 50 % is chance. The mean over pictures, with a bootstrap 95 % interval. The same of
-other orders, to see what could be had: nearness to the picture before, and to the target itself, in squared error.
-Then the mean distance of the best by score, of all candidates, of the picture as it was before, and of the best that
-could have been chosen; differences paired by region, their intervals over pictures. `--max-temperature 4` spreads the
+region and --context px around it); 50 % is chance. The mean over images, with a bootstrap 95 % interval. The same of
+other orders, to see what could be had: nearness to the image before, and to the target itself, in squared error.
+Then the mean distance of the best by score, of all candidates, of the image as it was before, and of the best that
+could have been chosen; differences paired by region, their intervals over images. `--max-temperature 4` spreads the
 candidates' temperatures from --temperature to 4.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--max-temperature", type=float)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--candidates", type=int, default=4)
-    parser.add_argument("--regions", type=int, default=2, help="a picture")
+    parser.add_argument("--regions", type=int, default=2, help="an image")
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--context", type=int, default=32)
     parser.add_argument("--features", type=Path)
@@ -101,9 +101,7 @@ def main() -> None:
     count = len(agreement["score"])
     pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * count
     spread = "" if args.max_temperature is None else f" to {args.max_temperature:g}"
-    print(
-        f"{args.model}, {count} pictures, {pairs} pairs, temperature {args.temperature:g}{spread}, top-k {args.top_k}"
-    )
+    print(f"{args.model}, {count} images, {pairs} pairs, temperature {args.temperature:g}{spread}, top-k {args.top_k}")
     print("| order by | the first is the closer one |\n|---|---|")
     for name, values in agreement.items():
         low, high = bootstrap_interval(values, 0)

@@ -55,9 +55,9 @@ class Contestant:
 
 @dataclass
 class Scores:
-    """Values by label ("small, 2 steps") and metric, in the order of `pictures`."""
+    """Values by label ("small, 2 steps") and metric, in the order of `images`."""
 
-    pictures: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, label: str, measured: dict[str, float]) -> None:
@@ -73,15 +73,15 @@ def to_8bit(image: Tensor) -> Tensor:
 # Inputs
 
 
-def pictures(folder: Path, limit: int | None) -> list[tuple[str, Path]]:
-    groups = pairing.match({"picture": folder}).groups
-    return [(name, files["picture"]) for name, files in groups.items()][:limit]
+def images(folder: Path, limit: int | None) -> list[tuple[str, Path]]:
+    groups = pairing.match({"image": folder}).groups
+    return [(name, files["image"]) for name, files in groups.items()][:limit]
 
 
 def degraded(folder: Path, protocol: str, seed: int, limit: int | None) -> list[Item]:
     config = degradations.protocol(protocol)
     items = []
-    for name, path in pictures(folder, limit):
+    for name, path in images(folder, limit):
         target = pairing.crop_multiple(to_tensor(path), 4)
         lq_HWC = degradations.degrade_named(target[0].permute(1, 2, 0), name, config=config, seed=seed)
         items.append(Item(name, lq_HWC.permute(2, 0, 1)[None] / 255, target))
@@ -91,9 +91,9 @@ def degraded(folder: Path, protocol: str, seed: int, limit: int | None) -> list[
 def real(folder: Path, limit: int | None) -> list[Item]:
     """Inputs without targets, as they are; transparent ones over white, as colours that nobody sees would mislead."""
     items = []
-    for name, path in pictures(folder, limit):
-        picture = imageio.read(path)
-        colour_HWC, alpha_HW = torch.from_numpy(picture.rgb_float().copy()), picture.alpha_float()
+    for name, path in images(folder, limit):
+        image = imageio.read(path)
+        colour_HWC, alpha_HW = torch.from_numpy(image.rgb_float().copy()), image.alpha_float()
         if alpha_HW is not None:
             colour_HWC = 1 - torch.from_numpy(alpha_HW.copy())[..., None] * (1 - colour_HWC)
         items.append(Item(name, to_8bit(colour_HWC.permute(2, 0, 1)[None].contiguous()), None))
@@ -196,7 +196,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """The options that both have."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("hr", type=Path, help="folder of targets that were not trained on")
-    made.add_argument("--real", type=Path, help="folder of real low-quality pictures")
+    made.add_argument("--real", type=Path, help="folder of real low-quality images")
     made.add_argument("--models", nargs="+", default=["small"], help="embedded names, weight files, hf:org/repo")
     made.add_argument("--steps", type=int, nargs="+", default=[2], help="0: a model's base image, where it has one")
     made.add_argument("--protocols", nargs="*", default=["bicubic", "light", "realesrgan"])
@@ -205,7 +205,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--color-fix")
     made.add_argument("--fidelity", type=float, default=1.0)
     made.add_argument("--device", default="auto")
-    made.add_argument("--limit", type=positive, help="the first so many pictures of each folder")
+    made.add_argument("--limit", type=positive, help="the first so many images of each folder")
     made.add_argument("--features", type=Path, help="SqueezeNet feature file; this checkout's if not given")
     made.add_argument("--sheet", type=Path, help="folder for sheets")
     made.add_argument("--json", type=Path, help="file for every value")
@@ -230,7 +230,23 @@ def settings(args: argparse.Namespace) -> dict[str, Any]:
     return {key: plain(value) for key, value in vars(args).items()}
 
 
-def write_json(path: Path | None, document: dict[str, Any]) -> None:
-    """Written after every set: an interrupted run keeps what it has."""
-    if path:
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+def run_sets(
+    args: argparse.Namespace,
+    models: dict[str, Upscaler],
+    metrics: Sequence[Metric],
+    run: Callable[[str, list[Item], list[Metric]], tuple[dict[str, Any], list[list[str]]]],
+    **more: Any,
+) -> None:
+    """`run` every set, of title, items and the metrics that they can have; print its tables, and write its values with
+    the settings to ``--json``, after every set: an interrupted run keeps what it has."""
+    document = {
+        "settings": settings(args),
+        "models": {name: up.model.info.sha256 for name, up in models.items()},
+    } | more
+    for title, load in sets(args):
+        items = load()
+        document[title], tables = run(title, items, measurable(metrics, items))
+        print(f"\n{title}, {len(items)} images\n")
+        print("\n\n".join("\n".join(lines) for lines in tables), flush=True)
+        if args.json:
+            args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 """What the confidence is worth: `python benchmarks/confidence.py HR_DIR [--model small] [--protocol realesrgan]`.
 
-On the windows of degraded validation pictures: the rank correlation between a token's confidence and whether it is the
+On the windows of degraded validation images: the rank correlation between a token's confidence and whether it is the
 target's token, between the confidence of a region of 64x64 px and its squeeze distance to the target (sign turned: more
-confident, closer), each within a picture, as the mean over pictures with a bootstrap 95 % interval; and the reliability
+confident, closer), each within an image, as the mean over images with a bootstrap 95 % interval; and the reliability
 curve, the share of right tokens in ten equally filled bins of confidence.
 """
 
@@ -23,7 +23,7 @@ REGION = 64
 
 
 def windows(image_1CHW: Tensor, side: int) -> Tensor:
-    """A picture cut into whole squares (n, C, side, side), in raster order; what is left over is dropped."""
+    """An image cut into whole squares (n, C, side, side), in raster order; what is left over is dropped."""
     cut = image_1CHW[0].unfold(1, side, side).unfold(2, side, side)
     return cut.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
@@ -56,8 +56,6 @@ def main() -> None:
             gt = windows(item.target, side * model.config.scale)
             out = model.super_resolve(lq, num_steps=steps)
             right = (out.ids == model.tokenizer.encode(gt, model.guide(lq))).float()
-            if right.ndim > 3:  # several codes a position
-                right = right.mean(-1)
             assert out.confidence is not None
             by_token.append(spearman(out.confidence, right))
             distance = region_distance(features, out.image.clamp(0, 1), gt)
@@ -66,7 +64,7 @@ def main() -> None:
             all_confidence.append(out.confidence.flatten())
             all_right.append(right.flatten())
         confidence, right = torch.cat(all_confidence), torch.cat(all_right)
-        print(f"{args.model}, T={steps}, {args.protocol}, {len(items)} pictures, {len(right)} tokens")
+        print(f"{args.model}, T={steps}, {args.protocol}, {len(items)} images, {len(right)} tokens")
         print(f"tokens that are the target's: {100 * float(right.mean()):.1f} %")
         for name, values in (("token right", by_token), ("region close", by_region)):
             low, high = bootstrap_interval(values, 0)

@@ -4,7 +4,7 @@
         --models small --steps 0 2 --sheet SHEETS
 
 Degraded inputs are those of `validate.py`. A table a protocol: means; lite as a share of bicubic's with its bootstrap
-95 % interval over pictures; output megapixels a second; and peak memory. lite is the distance in a network that no
+95 % interval over images; output megapixels a second; and peak memory. lite is the distance in a network that no
 training sees (extra `judge`). Every result is rounded to 8 bit first. Speed is of the upscaling alone: contestants take
 turns on every image, each time in another order, after a warm-up. Memory is what one upscaling of the largest input
 adds at its peak, weights not counted, right to some 15 MB on a CPU. Real images have no target: speed, memory and
@@ -36,15 +36,12 @@ from common import (
     heads,
     labels,
     markdown,
-    measurable,
     models_by_label,
     ours,
     parser,
     positive,
-    sets,
-    settings,
+    run_sets,
     to_8bit,
-    write_json,
 )
 from memory import peak_growth
 from panels import Panel, most_detail, nearest, save_grid, to_bytes
@@ -117,7 +114,7 @@ def race(
         found.seconds[contestant.label] = []
     for number, item in enumerate(items):
         print(f"{title}: {number + 1}/{len(items)} {item.name}", file=sys.stderr, flush=True)
-        found.scores.pictures.append(item.name)
+        found.scores.images.append(item.name)
         found.megapixels.append(16 * item.lq.shape[2] * item.lq.shape[3] / 1e6)
         outputs, values = {}, {}
         first = number % len(contestants)
@@ -211,26 +208,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"two contestants are named {twice.pop()}: rename a file")
     print(f"{device.type}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}")
-    document: dict[str, Any] = {
-        "settings": settings(args),
-        "device": {"type": device.type, "threads": torch.get_num_threads(), "torch": torch.__version__},
-        "models": {name: upscaler.model.info.sha256 for name, upscaler in models.items()},
-    }
-    for title, load in sets(args):
-        items = load()
-        wanted = measurable(metrics, items)
+
+    def run(title: str, items: list[Item], wanted: list[Metric]) -> tuple[dict[str, Any], list[list[str]]]:
         sheets = Sheets(args.sheet, title, wanted) if args.sheet else None
         found = race(title, items, contestants, wanted, device, sheets.see if sheets else lambda *_: None)
         if sheets:
             sheets.save()
-        rates = {label: found.speed(label) for label in names}
-        document[title] = asdict(found) | {"megapixels_per_second": rates}
+        values = asdict(found) | {"megapixels_per_second": {label: found.speed(label) for label in names}}
         if any(metric.name == "lite" for metric in wanted):
             own = found.scores.values
-            document[title]["lite_ratio"] = {label: ratio(own[BICUBIC]["lite"], own[label]["lite"]) for label in names}
-        print(f"\n{title}, {len(items)} pictures\n")
-        print("\n".join(table(found, wanted, device)), flush=True)
-        write_json(args.json, document)
+            values["lite_ratio"] = {label: ratio(own[BICUBIC]["lite"], own[label]["lite"]) for label in names}
+        return values, [table(found, wanted, device)]
+
+    known = {"type": device.type, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    run_sets(args, models, metrics, run, device=known)
 
 
 if __name__ == "__main__":

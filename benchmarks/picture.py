@@ -1,6 +1,6 @@
-"""Seconds and peak memory of whole pictures at defaults: `python benchmarks/picture.py [side …]` (default 256).
+"""Seconds and peak memory of whole images at defaults: `python benchmarks/picture.py [side …]` (default 256).
 
-Each picture is upscaled by a process of its own, as from the command line, start-up and model loading included.
+Each image is upscaled by a process of its own, as from the command line, start-up and model loading included.
 """
 
 import resource
@@ -17,7 +17,7 @@ from realsrt.io.picture import Picture
 
 
 def measure(side: int, folder: Path) -> tuple[float, float]:
-    """(seconds, peak MB) of `realsrt upscale` on a side x side picture of smooth noise."""
+    """(seconds, peak MB) of `realsrt upscale` on a side x side image of smooth noise."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (side // 8 + 1, side // 8 + 1, 3), dtype=np.uint8)
     source = folder / f"{side}.png"

@@ -2,7 +2,7 @@
 
 The condition stream and its keys and values are worked out in every call of generator and critic; the critic runs after
 the last step too; attention is written out with the whole matrix of weights; windows overlap by half, each is decoded,
-corrected by AdaIN and blended on a canvas of the picture's size; float32, eager, one window at a time. The networks
+corrected by AdaIN and blended on a canvas of the image's size; float32, eager, one window at a time. The networks
 are ours, so weights and numbers are the same.
 """
 
@@ -57,7 +57,7 @@ def window_ids(model: RealSRT, guide: Guide, num_steps: int) -> tuple[Tensor, Te
 
 @torch.inference_mode()
 def upscale(model: RealSRT, lq_CHW: Tensor, *, num_steps: int, stride: int = 32) -> tuple[Tensor, Tensor]:
-    """A picture (3,H,W) in [0,1] → (3,4H,4W) and the ids (windows, N)."""
+    """An image (3,H,W) in [0,1] → (3,4H,4W) and the ids (windows, N)."""
     _, height, width = lq_CHW.shape
     window, scale = model.config.window, model.config.scale
     tiles = tiling.plan(height, width, window, stride)
@@ -80,6 +80,6 @@ def upscale(model: RealSRT, lq_CHW: Tensor, *, num_steps: int, stride: int = 32)
             canvas[at] += image * weight
             weights[at] += weight
             ids.append(tokens[0])
-    picture = canvas / weights
+    whole = canvas / weights
     top, left = tiles.top * scale, tiles.left * scale
-    return picture[:, top : top + height * scale, left : left + width * scale].clamp(0, 1), torch.stack(ids)
+    return whole[:, top : top + height * scale, left : left + width * scale].clamp(0, 1), torch.stack(ids)

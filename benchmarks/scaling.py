@@ -1,10 +1,10 @@
-"""What a picture and a training step cost here, and what that comes to on many GPUs:
+"""What an image and a training step cost here, and what that comes to on many GPUs:
 
     python benchmarks/scaling.py measure PICTURES -o stages.json [--model small] [--device auto] [--clock wall|cpu]
     python benchmarks/scaling.py extrapolate stages.json --gpus 1 10 100 1000 [--windows-per-second W] [--price DOLLARS]
 
 `measure` times reading and decoding, computing (a window), encoding and writing, and noting results, each by itself;
-then a whole run of `realsrt upscale` over the same pictures, start-up left out; and steps of training. `--clock cpu`
+then a whole run of `realsrt upscale` over the same images, start-up left out; and steps of training. `--clock cpu`
 takes one thread and its processor time, which other work on the machine does not lengthen much. All that `extrapolate`
 says of other machines is computed by fleet.py from these figures and from what is given to it.
 """
@@ -22,10 +22,8 @@ from statistics import mean, median
 from typing import Any
 
 import numpy as np
-from fleet import Fleet, Stages, breaks_at, dollars_per_million, limits, simulate, training_step
+from fleet import Fleet, Stages, breaks_at, limit, limits, training_step
 
-HERE = Fleet(gpus=1, cores=1, room=1, store=1e15, requests=1e15, network=1e15, latency=0.0)
-"""This machine as the simulation sees it where one processor does everything: one thing after the other."""
 _CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -47,7 +45,7 @@ class Watch:
 
 
 def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> dict[str, Any]:
-    """Means over the pictures of a folder."""
+    """Means over the images of a folder."""
     import torch
 
     from realsrt import Upscaler
@@ -60,28 +58,28 @@ def measure(watch: Watch, folder: Path, model: str, device: str, work: Path) -> 
     jobs = plan_batch([str(folder)], work / "out", ext="png")
     rows = []
     for job in jobs:
-        picture = imageio.read(job.source)
+        image = imageio.read(job.source)
         job.target.parent.mkdir(parents=True, exist_ok=True)
-        windows = len(tiling.plan(picture.height, picture.width, config.window, config.stride))
-        up.upscale(picture) if not rows else None  # warm
-        out = up.upscale(picture)
+        windows = len(tiling.plan(image.height, image.width, config.window, config.stride))
+        up.upscale(image) if not rows else None  # warm
+        out = up.upscale(image)
         rows.append(
             {
-                "megapixels_in": picture.width * picture.height / 1e6,
+                "megapixels_in": image.width * image.height / 1e6,
                 "windows": windows,
                 "decode": watch.median(lambda source=job.source: imageio.read(source)),
-                "compute": watch.median(lambda picture=picture: up.upscale(picture), repeats=2),
+                "compute": watch.median(lambda image=image: up.upscale(image), repeats=2),
                 "encode": watch.median(lambda job=job, out=out: imageio.write(job.target, out.image)),
                 "bytes_in": job.source.stat().st_size,
                 "bytes_out": job.target.stat().st_size,
             }
         )
     found: dict[str, Any] = {name: mean(row[name] for row in rows) for name in rows[0]}
-    found |= {"pictures": len(rows), "seconds_per_window": found["compute"] / found["windows"]}
+    found |= {"images": len(rows), "seconds_per_window": found["compute"] / found["windows"]}
     found["driver"] = noting(watch, work)
     found |= {"model": model, "device": str(up.device), "threads": torch.get_num_threads()}
     found["whole_run"] = whole_run(watch, jobs, model, device, work)
-    found["simulated"] = simulate(stages_of(found), HERE, 50).rate
+    found["summed"] = 1 / stages_of(found).seconds
     return found
 
 
@@ -105,7 +103,7 @@ def noting(watch: Watch, work: Path, results: int = 300) -> float:
 
 
 def whole_run(watch: Watch, jobs: list[Any], model: str, device: str, work: Path) -> float:
-    """Pictures a second of `realsrt upscale`: of all of them, less what a run with a tiny one takes."""
+    """Images a second of `realsrt upscale`: of all of them, less what a run with a tiny one takes."""
     from realsrt.cli import main
     from realsrt.io import image as imageio
     from realsrt.io.picture import Picture
@@ -145,45 +143,34 @@ def training(watch: Watch, folder: Path, preset: str, work: Path, steps: int = 4
 
 
 def stages_of(found: dict[str, Any], windows_per_second: float | None = None) -> Stages:
-    """The measured picture; with another GPU, only what it computes takes another time."""
+    """The measured image; with another GPU, only what it computes takes another time."""
     compute = found["compute"] if windows_per_second is None else found["windows"] / windows_per_second
     names = [known.name for known in fields(Stages) if known.name in found]
     return replace(Stages(**{name: found[name] for name in names}), compute=compute)
 
 
-def extrapolate(stages: Stages, fleet: Fleet, gpus: list[int], each: int, price: float | None) -> list[str]:
+def extrapolate(stages: Stages, fleet: Fleet, gpus: list[int], price: float | None) -> list[str]:
     """A table in Markdown, then what breaks first, then what failures and slow workers take."""
     paid = "" if price is None else " dollars a million |"
-    lines = [f"| GPUs | pictures/s | of ideal | pictures/GPU-hour | busiest | in | out |{paid}"]
+    lines = [f"| GPUs | images/s | of ideal | images/GPU-hour | limit | in | out |{paid}"]
     lines.append("|---" * lines[0].count(" |") + "|")
     for number in gpus:
-        out = simulate(stages, replace(fleet, gpus=number), number * each)
-        ideal = number / stages.compute
-        name = out.bottleneck
+        name, rate = limit(stages, replace(fleet, gpus=number))
         lines.append(
-            f"| {number} | {out.rate:.4g} | {out.rate / ideal:.0%} | {out.rate / number * 3600:.4g} | "
-            f"{name} ({out.busy[name]:.0%}) | {out.rate * stages.bytes_in / 1e6:.4g} MB/s | "
-            f"{out.rate * stages.bytes_out / 1e6:.4g} MB/s |"
+            f"| {number} | {rate:.4g} | {rate * stages.compute / number:.0%} | {rate / number * 3600:.4g} | {name} | "
+            f"{rate * stages.bytes_in / 1e6:.4g} MB/s | {rate * stages.bytes_out / 1e6:.4g} MB/s |"
         )
         if price is not None:
-            cost = dollars_per_million(out.rate / number * 3600, price)
-            lines[-1] += f" {cost:,.0f} |"
+            lines[-1] += f" {1e6 * price * number / rate / 3600:,.0f} |"
     most = replace(fleet, gpus=max(gpus))
-    found = limits(stages, most)
-    lines += ["", f"At {most.gpus} GPUs each part by itself would allow, in pictures/s:"]
-    lines += [f"* {name}: {rate:.4g}" for name, rate in sorted(found.items(), key=lambda item: item[1])]
+    lines += ["", f"At {most.gpus} GPUs each part by itself would allow, in images/s:"]
+    lines += [f"* {name}: {rate:.4g}" for name, rate in sorted(limits(stages, most).items(), key=lambda item: item[1])]
     lines += ["", "More GPUs no longer help beyond:"]
     lines += [f"* {name}: {number:,.0f} GPUs" for name, number in breaks_at(stages, fleet).items()]
-    whole = simulate(stages, most, most.gpus * each)
-    cures = {
-        "no failures": {"hours": 0.0},
-        "no slow workers": {"slow": 0.0},
-        "handing out, not shards": {"shards": False},
-    }
+    cures = {"no failures": {"hours": 0.0}, "no slow workers": {"slow": 0.0}, "handing out": {"shards": False}}
     for name, cure in cures.items():
         if (better := replace(most, **cure)) != most:
-            gain = simulate(stages, better, most.gpus * each).rate / whole.rate - 1
-            lines.append(f"* with {name}: {gain:+.1%}")
+            lines.append(f"* with {name}: {limit(stages, better)[1] / limit(stages, most)[1] - 1:+.1%}")
     return lines
 
 
@@ -191,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("measure")
-    one.add_argument("pictures", type=Path)
+    one.add_argument("images", type=Path)
     one.add_argument("-o", "--out", type=Path, required=True)
     one.add_argument("--model", default="small")
     one.add_argument("--device", default="auto")
@@ -202,8 +189,7 @@ def main(argv: list[str] | None = None) -> None:
     two.add_argument("--gpus", type=int, nargs="+", default=[1, 10, 100, 1000])
     two.add_argument("--windows-per-second", type=float, help="of one GPU; by default what was measured")
     two.add_argument("--price", type=float, help="dollars of a GPU-hour")
-    two.add_argument("--each", type=int, default=40, help="pictures for each GPU in the simulation")
-    two.add_argument("--per-picture", type=float, default=2.0, help="requests to the object store for one picture")
+    two.add_argument("--per-image", type=float, default=2.0, help="requests to the object store for one image")
     two.add_argument("--exchange", type=float, default=25e9, help="bytes/s of a GPU's link in training")
     for known in fields(Fleet):
         name = f"--{known.name}"
@@ -219,16 +205,16 @@ def main(argv: list[str] | None = None) -> None:
             torch.set_num_threads(1)
         watch = Watch(args.clock)
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(watch, args.pictures, args.model, args.device, Path(folder)) | {"clock": args.clock}
+            found = measure(watch, args.images, args.model, args.device, Path(folder)) | {"clock": args.clock}
             if not args.no_training:
-                found["training"] = training(watch, args.pictures, args.model, Path(folder))
+                found["training"] = training(watch, args.images, args.model, Path(folder))
         args.out.write_text(json.dumps(found, indent=1))
         print(json.dumps(found, indent=1))
         return
     found = json.loads(args.stages.read_text())
     fleet = Fleet(**{known.name: getattr(args, known.name) for known in fields(Fleet) if known.name != "gpus"})
-    stages = replace(stages_of(found, args.windows_per_second), requests=args.per_picture)
-    print("\n".join(extrapolate(stages, fleet, args.gpus, args.each, args.price)))
+    stages = replace(stages_of(found, args.windows_per_second), requests=args.per_image)
+    print("\n".join(extrapolate(stages, fleet, args.gpus, args.price)))
     if "training" in found:
         step = found["training"]["batch"] / found["training"]["samples_per_second"]
         for number in args.gpus:

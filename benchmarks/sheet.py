@@ -1,6 +1,6 @@
-"""Look at pictures: `python benchmarks/sheet.py OUT_DIR PICTURE… [--model small] [--crop X Y SIDE]`.
+"""Look at images: `python benchmarks/sheet.py OUT_DIR PICTURE… [--model small] [--crop X Y SIDE]`.
 
-One PNG a picture: bicubic, ours, confidence (brighter = surer), side by side at the output's size, or a square crop of
+One PNG an image: bicubic, ours, confidence (brighter = surer), side by side at the output's size, or a square crop of
 it (in input pixels), with the input itself, enlarged without smoothing, before them.
 """
 
@@ -18,7 +18,7 @@ from realsrt.inference.upscaler import Upscaler
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("pictures", type=Path, nargs="+")
+    parser.add_argument("images", type=Path, nargs="+")
     parser.add_argument("--model", default="small")
     parser.add_argument("--crop", type=int, nargs=3, metavar=("X", "Y", "SIDE"))
     parser.add_argument("--steps", type=int)
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--fidelity", type=float, default=1.0)
     args = parser.parse_args()
     upscaler = Upscaler.from_pretrained(args.model)
-    for path in args.pictures:
+    for path in args.images:
         lq = to_tensor(path)
         out = upscaler.upscale(
             lq, steps=args.steps, stride=args.stride, color_fix=args.color_fix, fidelity=args.fidelity

@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py [preset or weight file …] [--side 96] [--steps 4] [--repeats 3] [--compile]
 
-Both take the same picture, stride 32, threads and weights, in turns in one run. Share of peak: FLOPs of one window by
+Both take the same image, stride 32, threads and weights, in turns in one run. Share of peak: FLOPs of one window by
 torch's counter, over its seconds, over the best float32 matrix product measured here; and where the time goes.
 """
 
@@ -31,8 +31,8 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, out
 
 
-def picture(side: int) -> torch.Tensor:
-    """A picture (1,3,side,side) of soft shapes and a little noise."""
+def soft_image(side: int) -> torch.Tensor:
+    """An image (1,3,side,side) of soft shapes and a little noise."""
     rng = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, side // 12 + 1, side // 12 + 1, generator=rng)
     soft = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=True)
@@ -40,7 +40,7 @@ def picture(side: int) -> torch.Tensor:
 
 
 def compare(model: RealSRT, side: int, steps: int, repeats: int, compiled: RealSRT | None) -> None:
-    lq = picture(side)
+    lq = soft_image(side)
     for one in (model, compiled):
         if one is not None:
             one.config = replace(one.config, blend="gaussian")
@@ -62,7 +62,7 @@ def compare(model: RealSRT, side: int, steps: int, repeats: int, compiled: RealS
 
 
 def share(model: RealSRT, steps: int, repeats: int) -> None:
-    lq = picture(64)
+    lq = soft_image(64)
     with torch.inference_mode():
         call = lambda: model.super_resolve(lq, num_steps=steps, want_confidence=False)  # noqa: E731
         call()

@@ -1,11 +1,11 @@
-"""What each shortcut costs and saves: quality on validation pictures against seconds on a large one.
+"""What each shortcut costs and saves: quality on validation images against seconds on a large one.
 
     python benchmarks/tradeoffs.py HR [--model small] [--protocol realesrgan] [--settings "2 48 sparse 1" …]
 
 A setting is steps, stride, refinement and confidence exit; the first is what the others are compared with. Distance is
-SqueezeNet's to the target (mean over pictures, and its paired change with a standard error); seam is the gradient
+SqueezeNet's to the target (mean over images, and its paired change with a standard error); seam is the gradient
 energy across the setting's own window borders over that elsewhere, beside the same lines' in the first setting's
-pictures; seconds are of one picture of --side pixels made of the validation pictures, all settings in turns in one run.
+images; seconds are of one image of --side pixels made of the validation images, all settings in turns in one run.
 """
 
 import argparse
@@ -105,10 +105,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def _mosaic(pictures: list[Tensor], side: int) -> Tensor:
-    """Square pictures side by side, again from the first where they run out, cut to ``side``."""
-    n = -(-side // pictures[0].shape[-1])
-    rows = [torch.cat([pictures[(r * n + c) % len(pictures)] for c in range(n)], -1) for r in range(n)]
+def _mosaic(images: list[Tensor], side: int) -> Tensor:
+    """Square images side by side, again from the first where they run out, cut to ``side``."""
+    n = -(-side // images[0].shape[-1])
+    rows = [torch.cat([images[(r * n + c) % len(images)] for c in range(n)], -1) for r in range(n)]
     return torch.cat(rows, -2)[..., :side, :side]
 
 

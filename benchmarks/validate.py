@@ -1,14 +1,14 @@
-"""Judge models on degraded and on real pictures, beside bicubic, in one go:
+"""Judge models on degraded and on real images, beside bicubic, in one go:
 
     python benchmarks/validate.py HR_DIR --real REAL_DIR --models small other.safetensors --steps 1 2 4 --sheet SHEETS
 
 Degraded inputs are made in memory, the same as `realsrt degrade HR_DIR LQ --seed 0 --protocol P` writes. Each number
-is a mean, with the bootstrap 95 % interval of its difference to bicubic picture by picture; squeeze_held_out leaves out
+is a mean, with the bootstrap 95 % interval of its difference to bicubic image by image; squeeze_held_out leaves out
 the layers in the training loss (--trained-taps), and lite is of a network no training sees (extra `judge`). Results
 are rounded to 8 bit first. The tables on stdout are Markdown. With several models a second table holds their
-differences to the first, at the same number of steps. 0 steps is a model's base image, where it has one. Real pictures
+differences to the first, at the same number of steps. 0 steps is a model's base image, where it has one. Real images
 have no target: they get the mean confidence, NIQE if its parameters are given, and sheets. A sheet is input, bicubic,
-each model's picture at the last number of steps with its confidence (brighter = surer), and the target, in a row.
+each model's image at the last number of steps with its confidence (brighter = surer), and the target, in a row.
 """
 
 import argparse
@@ -30,13 +30,10 @@ from common import (
     heads,
     label,
     markdown,
-    measurable,
     models_by_label,
     ours,
     parser,
-    sets,
-    settings,
-    write_json,
+    run_sets,
 )
 from PIL import Image
 from torch import Tensor
@@ -72,14 +69,14 @@ def judge(
     scores = Scores(values={BICUBIC: {}})
     for number, item in enumerate(items, 1):
         print(f"{title}: {number}/{len(items)} {item.name}", file=sys.stderr, flush=True)
-        scores.pictures.append(item.name)
+        scores.images.append(item.name)
         wanted = metrics
         panels: dict[str, list[Tensor]] = {}
         for contestant in contestants:
             out = contestant.run(item.lq)
             try:
                 measured = pairing.measure(wanted, out.image, item.target, source=item.name)
-            except ImageError as problem:  # a real picture may be too small for NIQE
+            except ImageError as problem:  # a real image may be too small for NIQE
                 if item.target is not None:
                     raise
                 print(problem, file=sys.stderr)
@@ -158,17 +155,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, upscaler in models.items():
         print(f"{name}: sha256 {upscaler.model.info.sha256[:16]}")
     contestants = [bicubic(), *ours(models, args.steps, args)]
-    document: dict[str, Any] = {
-        "settings": settings(args),
-        "models": {name: upscaler.model.info.sha256 for name, upscaler in models.items()},
-    }
-    for title, load in sets(args):
-        items = load()
-        scores = judge(title, items, contestants, measurable(metrics, items), args.sheet)
-        document[title] = asdict(scores)
-        print(f"\n{title}, {len(items)} pictures\n")
-        print("\n\n".join("\n".join(table) for table in tables(scores, metrics, list(models), args.steps)), flush=True)
-        write_json(args.json, document)
+
+    def run(title: str, items: list[Item], wanted: list[Metric]) -> tuple[dict[str, Any], list[list[str]]]:
+        scores = judge(title, items, contestants, wanted, args.sheet)
+        return asdict(scores), tables(scores, metrics, list(models), args.steps)
+
+    run_sets(args, models, metrics, run)
 
 
 if __name__ == "__main__":

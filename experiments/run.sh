@@ -59,8 +59,8 @@ condition | masks) # what the generator sees of the input; how many of its token
   [ "$name" = masks ] || run tokens generator --preset "$variants:small_token_condition" "${options[@]}"
   [ "$name" = condition ] || run paper generator --preset small --mask-sampling paper "${options[@]}"
   ;;
-tokens) # what tokens hold, and on which grid; every stage from nothing
-  for preset in small small_texture_tokens small_plain_tokens small_f16; do
+tokens) # what tokens hold; every stage from nothing
+  for preset in small small_texture_tokens small_plain_tokens; do
     known=small
     [ "$preset" = small ] || known="$variants:$preset"
     options=(--perceptual 0.05 "${taps[@]}" --batch 8)

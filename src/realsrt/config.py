@@ -26,7 +26,7 @@ class ModelConfig:
     """Parts of a model and the settings it is used with by default.
 
     ``trunk``: restores the input first; without one decoding starts from the bicubic enlargement, and there is no
-    picture after 0 steps. ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels.
+    image after 0 steps. ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels.
     ``stride``: of windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and
     ``sampling.SCHEDULES``. ``blend``: the weight of a window towards its border, the paper's Gaussian or one that falls
     to nothing. ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean
@@ -67,6 +67,8 @@ class ModelConfig:
         return min(self.fold, max(1, 8 // self.scale))
 
 
+_REMOVED = {"groups": 1}
+"""What headers of former versions hold, and the only value of it that still has a meaning."""
 _KINDS = (VQGANConfig, ResidualTokenizerConfig, EncoderControlConfig, FeatureControlConfig)
 
 
@@ -92,7 +94,7 @@ def _build(cls: Any, data: Any, where: str) -> Any:
         raise CheckpointError(f"{where} should be a table, not {type(data).__name__}")
     hints = typing.get_type_hints(cls)
     names = {f.name for f in dataclasses.fields(cls)}
-    given = {k: v for k, v in data.items() if k != "kind"}
+    given = {k: v for k, v in data.items() if k != "kind" and (k not in _REMOVED or v != _REMOVED[k])}
     if unknown := sorted(set(given) - names):
         raise CheckpointError(f"{where} has entries this version does not know: {', '.join(unknown)}; update realsrt")
     values = {k: _value(hints[k], v, f"{where}.{k}") for k, v in given.items()}

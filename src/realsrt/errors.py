@@ -6,7 +6,7 @@ class RealSRTError(Exception):
 
 
 class ImageError(RealSRTError):
-    """A picture could not be read, processed or written."""
+    """An image could not be read, processed or written."""
 
 
 class CheckpointError(RealSRTError):

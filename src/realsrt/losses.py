@@ -1,6 +1,6 @@
 """Training losses. Each returns a scalar tensor, the mean over its inputs, unless it says otherwise.
 
-Shape suffixes: B batch, C channels, H W pixels. Pictures are RGB in [0,1].
+Shape suffixes: B batch, C channels, H W pixels. Images are RGB in [0,1].
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def load_squeeze_features(path: str | Path) -> SqueezeFeatures:
 
 
 class PerceptualLoss(nn.Module):
-    """Distance of two pictures (B,3,H,W) in a frozen network's features, (B,); made by `build_perceptual`.
+    """Distance of two images (B,3,H,W) in a frozen network's features, (B,); made by `build_perceptual`.
 
     This class itself has no network and is always zero.
     """

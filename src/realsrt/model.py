@@ -1,7 +1,7 @@
 """The assembled model: low-quality windows in, high-quality windows with their confidence out.
 
-Shapes: B batch of windows, H W low-quality pixels, s scale (4), h w token grid, G codes a position, N = h·w·G tokens in
-raster order, group fastest, D latent channels. A grid of tokens is (B,h,w), or (B,h,w,G) where G > 1.
+Shapes: B batch of windows, H W low-quality pixels, s scale (4), h w token grid, N = h·w tokens in raster order, D
+latent channels.
 """
 
 import math
@@ -31,7 +31,7 @@ class CheckpointInfo:
 
 
 class SuperResolved(NamedTuple):
-    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w[,G]); ``confidence`` as a
+    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w); ``confidence`` as a
     map (see :meth:`RealSRT.confidence_map`) in [0,1] or None; every step."""
 
     image: Tensor
@@ -70,9 +70,9 @@ class RealSRT(nn.Module):
         return "tokens" in (self.config.generator.condition, self.config.critic.condition)
 
     def guide(self, lq_BCHW: Tensor, ground: Ground | None = None, denoise: float | None = None) -> Guide:
-        """Everything that is computed once from windows of the low-quality picture, RGB in [0,1].
+        """Everything that is computed once from windows of the low-quality image, RGB in [0,1].
 
-        ``ground``: what the trunk found in the whole picture, cut like the windows; without it the trunk looks at each
+        ``ground``: what the trunk found in the whole image, cut like the windows; without it the trunk looks at each
         window by itself. ``denoise``: its strength, 0 to 1; None: as it finds right."""
         if self.trunk is None:
             up = enlarge(lq_BCHW, self.config.scale)
@@ -146,26 +146,22 @@ class RealSRT(nn.Module):
         for step in steps:
             yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
 
-    def _grid_shape(self, guide: Guide) -> tuple[int, ...]:
-        """(h, w), or (h, w, G), of the guide's windows."""
-        fold, groups = self.config.fold, self.config.tokenizer.quantizer.groups
-        height, width = guide.lq.shape[-2] // fold, guide.lq.shape[-1] // fold
-        return (height, width) if groups == 1 else (height, width, groups)
+    def _grid_shape(self, guide: Guide) -> tuple[int, int]:
+        """(h, w) of the guide's windows."""
+        return guide.lq.shape[-2] // self.config.fold, guide.lq.shape[-1] // self.config.fold
 
     def grid(self, ids_BN: Tensor, guide: Guide) -> Tensor:
-        """A row of tokens (B, N) as the grid (B, h, w) or (B, h, w, G) of the guide's windows."""
+        """A row of tokens (B, N) as the grid (B, h, w) of the guide's windows."""
         return ids_BN.unflatten(1, self._grid_shape(guide))
 
     def confidence_map(self, confidence_BN: Tensor, guide: Guide) -> Tensor:
-        """Confidences of tokens as a map (B, H/c, W/c), c = ``config.cell``: the mean of the codes at a position,
-        repeated over the cells that it covers."""
-        height, width, *_ = self._grid_shape(guide)
-        mean_Bhw = confidence_BN.unflatten(1, (height, width, -1)).mean(-1)
+        """Confidences of tokens as a map (B, H/c, W/c), c = ``config.cell``: each repeated over the cells that it
+        covers."""
         cells = self.config.fold // self.config.cell
-        return mean_Bhw.repeat_interleave(cells, 1).repeat_interleave(cells, 2)
+        return self.grid(confidence_BN, guide).repeat_interleave(cells, 1).repeat_interleave(cells, 2)
 
     def decode(self, ids_BN: Tensor, guide: Guide, *, fidelity: float = 1.0) -> Tensor:
-        """Pictures (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
+        """Images (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
         (0 = tokens alone, 1 = the paper). Not clamped."""
         return self.decode_latent(self.tokenizer.lookup(self.grid(ids_BN, guide)), guide, fidelity)
 
@@ -188,8 +184,21 @@ class RealSRT(nn.Module):
         exit_confidence: float | None = None,
         denoise: float | None = None,
     ) -> SuperResolved:
-        """One batch of windows (B,3,H,W), RGB in [0,1]: generate (see :meth:`iterate`), then decode under control.
-        ``denoise``: see :meth:`guide`."""
+        """One batch of windows: generate, then decode under control.
+
+        Args:
+            lq_BCHW: Windows (B,3,H,W), RGB in [0,1], of the side that the config says.
+            num_steps, want_confidence, rng, temperature, sparse, exit_confidence: See :meth:`iterate`.
+            fidelity: See :meth:`decode`.
+            denoise: See :meth:`guide`.
+
+        Returns:
+            Images, ids, confidence and every step; see :class:`SuperResolved`.
+
+        >>> from realsrt import presets
+        >>> presets.build("tiny").super_resolve(torch.rand(2, 3, 64, 64)).image.shape
+        torch.Size([2, 3, 256, 256])
+        """
         guide = self.guide(lq_BCHW, denoise=denoise)
         steps = tuple(
             self.iterate(

@@ -103,7 +103,20 @@ PRESETS: dict[str, Callable[[], ModelConfig]] = {"base": base, "small": small, "
 
 
 def get(name: str) -> ModelConfig:
-    """The config of a preset, or of a function in a file: "experiments/variants.py:small_f16". Raises UsageError."""
+    """The config of a preset.
+
+    Args:
+        name: One of PRESETS, or a function in a file: "experiments/variants.py:small_plain_tokens".
+
+    Returns:
+        The config, to be changed by ``dataclasses.replace`` or built by ``RealSRT(config)``.
+
+    Raises:
+        UsageError: If there is no such preset.
+
+    >>> get("small").window
+    64
+    """
     if name in PRESETS:
         return PRESETS[name]()
     path, _, function = name.rpartition(":")
@@ -116,7 +129,21 @@ def get(name: str) -> ModelConfig:
 
 
 def build(name: str, seed: int = 0) -> RealSRT:
-    """A preset's model with random weights (for tests and training), in eval mode; the same seed, the same weights."""
+    """A preset's model with random weights, for tests and training.
+
+    Args:
+        name: See `get`.
+        seed: The same seed gives the same weights.
+
+    Returns:
+        The model in eval mode, on the CPU.
+
+    Raises:
+        UsageError: If there is no such preset.
+
+    >>> build("tiny").config.num_steps
+    4
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return RealSRT(get(name)).eval()

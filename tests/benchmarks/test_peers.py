@@ -67,7 +67,7 @@ def test_one_command_gives_tables_numbers_and_sheets(tmp_path, capsys):
     labels = ["bicubic", "compact", "dense", "one, 1 step"]
     found, text = json.loads((tmp_path / "out.json").read_text()), capsys.readouterr().out
     light = found["light"]
-    assert light["scores"]["pictures"] == ["p0", "p1"]
+    assert light["scores"]["images"] == ["p0", "p1"]
     assert list(light["scores"]["values"]) == labels
     assert list(light["scores"]["values"]["dense"]) == ["psnr_y", "squeeze", *(["lite"] if LITE else [])]
     assert light["megapixels"] == [64 * 64 / 1e6, 64 * 72 / 1e6]

@@ -60,7 +60,7 @@ def test_one_command_gives_every_table(tmp_path, capsys):
          "--protocols", "bicubic", "--sheet", str(tmp_path / "sheets"), "--json", str(out)]
     )  # fmt: skip
     found = json.loads(out.read_text())
-    assert found["bicubic"]["pictures"] == ["p0", "p1"]
+    assert found["bicubic"]["images"] == ["p0", "p1"]
     assert set(found["bicubic"]["values"]) == {"bicubic", "one, 1 step", "two, 1 step"}
     item = common.degraded(tmp_path / "hr", "bicubic", 0, 1)[0]
     expected = float(psnr_y(common.to_8bit(upscale_bicubic(item.lq, 4)), item.target))

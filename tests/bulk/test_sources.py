@@ -77,7 +77,7 @@ def test_tars_by_name_and_glob(make, tmp_path):
     "source, words",
     [
         ("nowhere", "no such file or folder"),
-        ("empty", "no pictures there"),
+        ("empty", "no images there"),
         ("one.png", "realsrt upscale takes it"),
         ("no-*.tar", "no such file or folder"),
         ("cut.tar", "cannot be read"),

@@ -96,7 +96,7 @@ def test_below_a_confidence(folder):
         ((), "give one of --box"),
         (("--box", "0,0,9,9", "--below", "0.5"), "give one of --box"),
         (("--box", "0,0,9"), "--box takes X0,Y0,X1,Y1"),
-        (("--box", "0,0,900,9"), "not inside the picture of 160x120"),
+        (("--box", "0,0,900,9"), "not inside the image of 160x120"),
         (("--box", "0,0,9,9", "--candidates", "0"), "candidates"),
         (("--box", "0,0,9,9", "--max-temperature", "2"), "max_temperature is for several candidates"),
         (("--box", "0,0,9,9", "--temperature", "-1"), "temperature"),

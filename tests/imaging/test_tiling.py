@@ -1,5 +1,3 @@
-import itertools
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,18 +74,18 @@ def test_gaussian_weight_is_the_papers():
 
 def blend(picture, tiles, scale, **options):
     """Every window enlarged by repetition, and blended."""
-    blender = tiling.Blender(tiles, picture.shape[0], tiles.window * scale, **options)
-    for index in range(len(tiles)):
-        window = tiling.split(picture, tiles, index)
-        blender.add(index, window.repeat_interleave(scale, -1).repeat_interleave(scale, -2))
-    return blender
+    windows = (
+        tiling.split(picture, tiles, index).repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+        for index in range(len(tiles))
+    )
+    return torch.cat([*tiling.blend(windows, tiles, tiles.window * scale, **options)], 1)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 200), st.integers(1, 60), st.sampled_from([(16, 8), (16, 12), (16, 16), (16, 6)]))
 def test_windows_that_agree_blend_to_the_picture(height, width, layout):
     picture = torch.rand(2, height, width)
-    blended = blend(picture, tiling.plan(height, width, *layout), 2).finish()
+    blended = blend(picture, tiling.plan(height, width, *layout), 2)
     expected = picture.repeat_interleave(2, -1).repeat_interleave(2, -2)
     torch.testing.assert_close(blended, expected, rtol=0, atol=1e-6)
 
@@ -98,43 +96,39 @@ def test_blending_weighs_as_the_whole_canvas_would():
     windows = torch.rand(len(tiles), 1, n, n)
     weight = tiling.gaussian_weight(n)[:, None] * tiling.gaussian_weight(n)
     total, norm = torch.zeros(2, 1, 192, 192)
-    blender = tiling.Blender(tiles, 1, n)
     for index, window in enumerate(windows):
-        blender.add(index, window)
         y, x = (2 * p for p in tiles.position(index))
         total[:, y : y + n, x : x + n] += window * weight
         norm[:, y : y + n, x : x + n] += weight
     expected = (total / norm)[:, 2 * tiles.top :, 2 * tiles.left :][:, :140, :180]
-    torch.testing.assert_close(blender.finish(), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat([*tiling.blend(windows, tiles, n)], 1), expected, rtol=0, atol=1e-6)
 
 
 def test_rows_are_let_go_as_soon_as_they_are_done():
     picture = torch.rand(1, 100, 40)
     tiles = tiling.plan(100, 40, 32, 16)
-    seen = []
-    blender = tiling.Blender(tiles, 1, 32, sink=lambda y, rows: seen.append((y, rows)))
-    for index in range(len(tiles)):
-        blender.add(index, tiling.split(picture, tiles, index))
-        if index == len(tiles.xs) - 1:
-            assert seen[0][0] == 0
-            assert seen[0][1].shape == (1, 16 - tiles.top, 40)
-    assert [y for y, _ in seen] == [0, *itertools.accumulate(rows.shape[1] for _, rows in seen)][:-1]
-    torch.testing.assert_close(torch.cat([rows for _, rows in seen], 1), picture)
-    with pytest.raises(ValueError, match="sink"):
-        blender.finish()
+    taken = []
+
+    def windows():
+        for index in range(len(tiles)):
+            taken.append(index)
+            yield tiling.split(picture, tiles, index)
+
+    rows = tiling.blend(windows(), tiles, 32)
+    first = next(rows)
+    assert first.shape == (1, 16 - tiles.top, 40)
+    assert len(taken) == len(tiles.xs)
+    torch.testing.assert_close(torch.cat([first, *rows], 1), picture)
 
 
-def test_misuse_of_the_blender():
+def test_misuse_of_blending():
     tiles = tiling.plan(20, 40, 16, 8)
     with pytest.raises(ValueError, match="do not fall on the grid"):
-        tiling.Blender(tiling.plan(20, 40, 16, 7), 1, 8, crop=False)
-    blender = tiling.Blender(tiles, 1, 16)
-    with pytest.raises(ValueError, match="expected 0, got 1"):
-        blender.add(1, torch.zeros(1, 16, 16))
+        list(tiling.blend([], tiling.plan(20, 40, 16, 7), 8, crop=False))
     with pytest.raises(ValueError, match="expected a window"):
-        blender.add(0, torch.zeros(1, 8, 8))
-    with pytest.raises(ValueError, match="only 0 of"):
-        blender.finish()
+        list(tiling.blend([torch.zeros(1, 8, 8)], tiles, 16))
+    with pytest.raises(ValueError, match=f"1 windows came, the plan has {len(tiles)}"):
+        list(tiling.blend([torch.zeros(1, 16, 16)], tiles, 16))
 
 
 @pytest.mark.parametrize("size", [64, 62, 60, 96, 1, 2, 3, 61, 63])
@@ -168,10 +162,8 @@ def test_a_blend_of_constant_windows_is_constant_and_a_taper_has_no_step_at_thei
     tiles = tiling.plan(16, 28, 16, 12)  # 16 samples of overlap, from the 48th
     rows = []
     for values in ((1.0, 1.0), (0.0, 1.0)):
-        blender = tiling.Blender(tiles, 1, 64, taper=taper)
-        for index, value in enumerate(values):
-            blender.add(index, torch.full((1, 64, 64), value))
-        rows.append(blender.finish()[0, 32])
+        windows = (torch.full((1, 64, 64), value) for value in values)
+        rows.append(torch.cat([*tiling.blend(windows, tiles, 64, taper=taper)], 1)[0, 32])
     torch.testing.assert_close(rows[0], torch.ones_like(rows[0]))
     step = float(rows[1][48] - rows[1][47])
     assert (step < 0.01) == taper

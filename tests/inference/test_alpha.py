@@ -88,6 +88,12 @@ def test_unknown_ways_are_refused():
         make().upscale(noise(8, 8, 4), alpha="nearest")
 
 
-def test_results_without_alpha_pass_through():
-    planes = [Planes(torch.zeros(3, 2, 2))] * 2
-    assert alpha.joined(planes) is planes
+def test_the_model_sees_colour_and_alpha_as_a_pair():
+    plain, made = (
+        alpha.as_inputs([Planes(torch.rand(3, 4, 4), torch.rand(1, 4, 4))], how) for how in ("lanczos", "model")
+    )
+    assert [len(own.sources) for own in (*plain, *made)] == [1, 2]
+    assert made[0].alpha is not None
+    assert torch.equal(made[0].alpha.rgb[1:2], made[0].colour.alpha)
+    opaque = Planes(torch.rand(3, 4, 4))
+    assert alpha.as_inputs([opaque], "model") == [alpha.ModelInput(opaque)]

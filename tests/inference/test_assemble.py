@@ -1,5 +1,3 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,10 @@ from realsrt.imaging.lanczos import lanczos
 from realsrt.imaging.resize import resize
 from realsrt.inference import assemble
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Finisher, RowStore
+from realsrt.inference.assemble import RowStore
+from realsrt.inference.options import UpscaleOptions
+from realsrt.inference.request import make_request
+from realsrt.inference.runner import WindowResult
 from realsrt.io.picture import Picture
 
 
@@ -26,19 +27,12 @@ def test_strips_are_what_the_whole_picture_would_be(monkeypatch, height, width, 
     monkeypatch.setattr(assemble, "_STRIP_PIXELS", 1)  # strips of 64 rows
     source = Pixels(samples(height, width))
     image = torch.rand(3, 4 * height, 4 * width, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
-    out, starts = [], []
-    finisher = Finisher(source, 4, match_color=match_color, sink=lambda y, rows: (starts.append(y), out.append(rows)))
-    first = 0
-    for rows in image.split(list(pieces), 1):
-        finisher.add(first, rows)
-        first += rows.shape[1]
-    assert starts == list(range(0, 4 * height, 64))
+    out = list(assemble.fix_colors(image.split(list(pieces), 1), source, 4, match=match_color))
+    assert [rows.shape[1] for rows in out] == [min(64, 4 * height - y) for y in range(0, 4 * height, 64)]
     rgb = source.pick(torch.arange(height), torch.arange(width))
     enlarged = resize(rgb[None], (4 * height, 4 * width), "bicubic", antialias=True)[0]
     whole = wavelet(image, enlarged) if match_color else image
     torch.testing.assert_close(torch.cat(out, 1), whole.clamp(0, 1), atol=2e-6, rtol=0)
-    with pytest.raises(ValueError, match="in order"):
-        finisher.add(0, image)
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -118,14 +112,10 @@ def test_resizing_in_pieces_is_resizing(monkeypatch, out_hw, strip, piece):
     monkeypatch.setattr(assemble, "_STRIP_PIXELS", strip * 100)
     rng = torch.Generator().manual_seed(0)
     rows, plane = torch.rand(3, 96, 80, generator=rng), torch.rand(1, 24, 20, generator=rng)
-    got = []
-    resizer = assemble.Resizer((96, 80), out_hw, plane, lambda first, planes: got.append((first, planes)))
-    for first in range(0, 96, piece):
-        resizer.add(first, rows[:, first : first + piece])
+    got = list(assemble.fit(rows.split(piece, 1), (96, 80), out_hw, plane))
     expected = resize(rows[None], out_hw, "bicubic", antialias=True)[0].clamp(0, 1)
-    assert [first for first, _ in got] == list(itertools.accumulate([0, *(p.hw[0] for _, p in got)]))[:-1]
-    torch.testing.assert_close(torch.cat([p.rgb for _, p in got], 1), expected, atol=2e-5, rtol=0)
-    assert torch.equal(torch.cat([p.alpha for _, p in got], 1), lanczos(plane, out_hw))
+    torch.testing.assert_close(torch.cat([p.rgb for p in got], 1), expected, atol=2e-5, rtol=0)
+    assert torch.equal(torch.cat([p.alpha for p in got], 1), lanczos(plane, out_hw))
 
 
 def test_rows_come_before_the_last_window_is_done(up, monkeypatch):
@@ -157,3 +147,13 @@ def test_a_picture_from_a_scratch_file_is_written_like_any_other(monkeypatch, tm
     store.add(0, Planes(rgb))
     imageio.write(tmp_path / "scratch.png", store.picture())
     assert (tmp_path / "memory.png").read_bytes() == (tmp_path / "scratch.png").read_bytes()
+
+
+@pytest.mark.parametrize(("indices", "problem"), [((0, 0), "in order: expected 1, got 0"), ((0,), "1 windows came")])
+def test_windows_come_in_order_and_all_of_them(up, indices, problem):
+    job = make_request(samples(64, 65), UpscaleOptions(), up.model.config)
+    results = (
+        WindowResult(index, torch.zeros(3, 256, 256), torch.zeros(32, 32), torch.zeros(32, 32), 1) for index in indices
+    )
+    with pytest.raises(ValueError, match=problem):
+        assemble.assemble(job, job.inputs[0].colour, 1, results)

@@ -103,18 +103,20 @@ def test_it_is_the_picture_that_these_tokens_make():
     up, before = made(), result(color_fix="none")
     out = up.regenerate(before, (0, 0, 360, 288), seed=5)
     job = before.origin.job
-    from realsrt.inference.assemble import ImageAssembler
+    from realsrt.inference.assemble import assemble
     from realsrt.inference.runner import WindowResult
 
-    view = up._runner.view(job.inputs[0], job.tiles, job.settings)
-    mosaic = ImageAssembler(job, 2, job.inputs[0])
-    with torch.inference_mode():
+    source = job.inputs[0].colour
+    view = up._runner.view(source, job.tiles, job.settings)
+
+    def windows():
         for index in range(len(job.tiles)):
             window = view.window(job.tiles, index)
             ids = torch.from_numpy(out.ids[index].astype(np.int64)).flatten()[None]
             image = up.model.decode(ids, up.model.guide(window.lq, window.ground))
-            mosaic.add([WindowResult(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)])
-    expected = job.pack([mosaic.finish().planes])
+            yield WindowResult(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)
+
+    expected = job.pack([assemble(job, source, 2, windows()).planes])
     assert np.abs(expected.astype(int) - out.image).max() <= 1
 
 
@@ -264,7 +266,7 @@ def test_a_pickled_result_forgets_what_it_was_made_of():
     [
         ((10, 10, 10, 20), "is empty"),
         ((20, 10, 10, 20), "is empty"),
-        ((-1, 0, 10, 10), "not inside the picture of 360x288"),
+        ((-1, 0, 10, 10), "not inside the image of 360x288"),
         ((350, 280, 361, 288), "not inside"),
         ((0, 0, 10), "a region is a box"),
         ((0, 0, 10.5, 20), "a region is a box"),

@@ -87,7 +87,6 @@ def with_header(weights, path, change):
     [
         ("generator", "depth", 10**9),
         ("generator", "width", 10**9),
-        ("generator", "groups", 10**6),
         ("tokenizer", "body_blocks", 10**7),
         ("trunk.network", "convs", 10**7),
         (None, "window", 10**6),

@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from realsrt.models.quantizer import QuantizerConfig
@@ -80,56 +79,3 @@ def test_normalised_codes_have_unit_length_and_compare_by_direction():
     torch.testing.assert_close(quantizer.weight[:-1].norm(dim=1), torch.ones(6))
     torch.testing.assert_close(quantizer.encode(z), quantizer.encode(z * 7))
     assert quantizer.weight[-1].abs().sum() == 0
-
-
-def grouped(groups=3, **options):
-    return QuantizerConfig(codes=8, dim=4 * groups, groups=groups, **options).build()
-
-
-def test_groups_are_quantisers_side_by_side():
-    quantizer = grouped(normalize=True).eval()
-    z = torch.randn(2, 12, 4, 5)
-    ids = quantizer.encode(z)
-    assert ids.shape == (2, 4, 5, 3)
-    for group, part in enumerate(quantizer.groups):
-        piece = z[:, 4 * group : 4 * group + 4]
-        assert torch.equal(ids[..., group], part.encode(piece))
-        torch.testing.assert_close(quantizer.lookup(ids)[:, 4 * group : 4 * group + 4], part.lookup(ids[..., group]))
-        torch.testing.assert_close(quantizer.weight[9 * group : 9 * group + 9], part.weight)
-    out = quantizer(z)
-    assert torch.equal(out.ids, ids)
-    torch.testing.assert_close(out.code, quantizer.lookup(ids))
-    torch.testing.assert_close(out.z, out.code)
-    assert out.encoded.shape == z.shape
-
-
-def test_every_group_finds_its_own_clusters():
-    quantizer = grouped(decay=0.8).train()
-    centres = torch.randn(8, 12, generator=torch.Generator().manual_seed(3)) * 3
-    for part in quantizer.groups:
-        part.weight[:-1] = 50.0
-        part.embed_ema.fill_(50.0)
-    rng = torch.Generator().manual_seed(0)
-    for step in range(200):
-        quantizer(cluster_batch(centres, seed=step), rng)
-    quantizer.eval()
-    batch = cluster_batch(centres, seed=999)
-    ids = quantizer.encode(batch)
-    assert all(ids[..., group].unique().numel() >= 6 for group in range(3))
-    assert (quantizer.lookup(ids) - batch).square().mean() < 0.25 * centres.var()
-    assert quantizer.cluster_size_ema.shape == (24,)
-
-
-def test_groups_use_all_their_codes_on_spread_data():
-    quantizer = grouped(normalize=True, decay=0.8, restart_below=0.3).train()
-    rng = torch.Generator().manual_seed(0)
-    for step in range(30):
-        quantizer(torch.randn(4, 12, 8, 8, generator=torch.Generator().manual_seed(step)), rng)
-    ids = quantizer.eval().encode(torch.randn(4, 12, 8, 8))
-    assert [ids[..., group].unique().numel() for group in range(3)] == [8, 8, 8]
-
-
-def test_one_group_is_the_plain_quantiser():
-    assert list(QuantizerConfig(5, 3).build().state_dict()) == ["weight", "cluster_size_ema", "embed_ema"]
-    with pytest.raises(ValueError, match="10 channels cannot be cut into 4"):
-        QuantizerConfig(5, 10, groups=4).build()

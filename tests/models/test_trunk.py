@@ -1,5 +1,7 @@
 """The trunk: ends, strengths between them, the estimator's reach, and what is made of its costs."""
 
+import copy
+
 import pytest
 import torch
 
@@ -7,17 +9,14 @@ from realsrt import presets
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.models.srvgg import SRVGGConfig
 from realsrt.models.trunk import (
-    CELL,
-    MEASURED_AROUND,
+    PIECE,
     SHARES,
-    STATISTICS,
     STRENGTHS,
     EstimatorConfig,
     StrengthEstimator,
     TrunkConfig,
     choose,
-    measure,
-    stretch,
+    pieces,
     weigh_shares,
 )
 
@@ -31,11 +30,11 @@ def trunk():
 
 
 def costs(*cheap):
-    """Costs of two cells, in which one (strength, share) each is by far the cheapest."""
-    made = torch.ones(len(STRENGTHS), len(SHARES), 1, len(cheap))
-    for cell, (strength, share) in enumerate(cheap):
-        made[STRENGTHS.index(strength), SHARES.index(share), 0, cell] = 0.0
-    return made.flatten(0, 1)
+    """Costs (K,), in which some (strength, share) are by far the cheapest."""
+    made = torch.ones(len(STRENGTHS), len(SHARES))
+    for strength, share in cheap:
+        made[STRENGTHS.index(strength), SHARES.index(share)] = 0.0
+    return made.flatten()
 
 
 def test_the_ends_are_the_published_networks(trunk):
@@ -48,22 +47,42 @@ def test_strengths_between_interpolate_every_tensor(trunk):
     mild, strong = trunk.mild.state_dict(), trunk.strong.state_dict()
     for key, value in between.items():
         torch.testing.assert_close(value, 0.75 * mild[key] + 0.25 * strong[key])
-    assert trunk.network(0.25) is trunk.network(0.25)
 
 
-def test_one_strength_for_the_picture_and_a_share_for_each_cell():
-    found = choose(costs((0.75, 1.0), (0.75, 0.25)))
-    assert found.denoise == 0.75
-    torch.testing.assert_close(found.share_hw, torch.tensor([[1.0, 0.25]]), rtol=0, atol=1e-3)
+def test_the_last_three_strengths_between_are_kept(trunk):
+    first = {strength: trunk.network(strength) for strength in (0.25, 0.5, 0.75)}
+    assert all(trunk.network(strength) is network for strength, network in first.items())
+    trunk.network(0.1)  # takes the place of 0.25
+    assert trunk.network(0.75) is first[0.75]
+    assert trunk.network(0.25) is not first[0.25]
+
+
+@pytest.mark.parametrize("change", ["loaded", "moved"])
+def test_kept_strengths_follow_the_weights(trunk, change):
+    own = copy.deepcopy(trunk)
+    own.network(0.25)
+    if change == "loaded":
+        own.load_state_dict({f"mild.{key}": value + 1 for key, value in trunk.mild.state_dict().items()}, strict=False)
+    else:
+        own.double()
+    after = own.network(0.25).state_dict()
+    mild, strong = own.mild.state_dict(), own.strong.state_dict()
+    for key, value in after.items():
+        torch.testing.assert_close(value, 0.75 * mild[key] + 0.25 * strong[key])
+
+
+def test_the_cheapest_strength_and_its_share():
+    found = choose(costs((0.5, 0.25)))
+    assert found.denoise == 0.5
+    assert found.share == pytest.approx(0.25, abs=1e-3)
+    assert choose(costs((1.0, 0.5), (1.0, 1.0))).share == pytest.approx(0.75, abs=1e-3)  # two as good: their mean
 
 
 def test_a_given_strength_is_taken_and_its_shares_weighed():
-    made = costs((0.25, 0.5), (0.75, 1.0))
-    assert choose(made, 0.25).denoise == 0.25
-    assert choose(made, 0.25).share_hw[0, 0] == pytest.approx(0.5, abs=1e-3)
-    assert choose(made, 0.25).share_hw[0, 1] == pytest.approx(0.5, abs=1e-3)  # nothing is known: the mean of all
-    halfway = weigh_shares(made[None], 0.125)[0, 0, 0]
-    assert halfway == pytest.approx(0.5, abs=1e-3)
+    made = costs((0.0, 0.25), (1.0, 1.0))
+    assert choose(made, 0.0) == pytest.approx((0.0, 0.25), abs=1e-3)
+    assert choose(made, 0.5) == pytest.approx((0.5, 0.5), abs=1e-3)  # nothing is known: the mean of all
+    assert weigh_shares(made, 0.75) == pytest.approx(1.0, abs=0.01)  # half of what is known of 1
 
 
 def test_pictures_of_a_batch_get_their_own_amounts(trunk):
@@ -81,48 +100,34 @@ def test_pictures_of_a_batch_get_their_own_amounts(trunk):
 def test_a_share_of_nothing_is_the_plain_enlargement_and_a_whole_one_the_network(trunk, monkeypatch):
     lq = torch.rand(1, 3, 16, 32)
     for share, expected in ((0.0, upscale_bicubic(lq, 4)), (1.0, trunk.strong(lq))):
-        monkeypatch.setattr(StrengthEstimator, "forward", lambda _, x, s=share: costs((1.0, s), (1.0, s))[None])
+        monkeypatch.setattr(StrengthEstimator, "forward", lambda _, x, s=share: costs((1.0, s))[None])
         torch.testing.assert_close(trunk(lq, 1.0)[1], expected, rtol=0, atol=1e-3)
 
 
-def test_cells_are_measured_with_little_around_them():
-    lq = torch.rand(1, 3, 3 * CELL, 9 * CELL)
-    whole = measure(lq)
-    first = 4 * CELL - MEASURED_AROUND
-    part = measure(lq[..., first : 5 * CELL + MEASURED_AROUND])
-    assert torch.equal(part[..., MEASURED_AROUND // CELL], whole[..., 4])
-    assert whole.shape == (1, STATISTICS, 3, 9)
+@pytest.mark.parametrize(("side", "count"), [(1, 1), (64, 1), (65, 2), (384, 2), (385, 3), (30_000, 3)])
+def test_pieces_are_spread_over_the_image(side, count):
+    found = pieces(side, 64)
+    assert len(found) == count
+    assert all(columns == slice(0, 64) for _, columns in found)
+    assert all(rows.stop - rows.start == min(side, PIECE) for rows, _ in found)
+    assert found[0][0].start == 0
+    assert found[-1][0].stop == side
+    assert len(pieces(side, side)) == count**2
 
 
-def test_noise_blur_and_jpeg_are_told_apart():
-    rng = torch.Generator().manual_seed(0)
-    smooth = upscale_bicubic(torch.rand(1, 3, 8, 8, generator=rng), 8).clamp(0, 1)
-    noisy = smooth + 0.05 * torch.randn(smooth.shape, generator=rng)
-    blocks = torch.nn.functional.avg_pool2d(smooth, 8).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    clean, noise, jpeg = (measure(image).mean((0, 2, 3)) for image in (smooth, noisy, blocks))
-    assert noise[3] > clean[3] + 1  # the median of what neighbours do not foretell
-    assert (jpeg[-2:] > clean[-2:] + 1).all()
+def test_a_small_image_is_looked_at_whole_and_a_large_one_at_its_pieces(trunk):
+    small, large = torch.rand(1, 3, 20, 40), torch.rand(1, 3, 70, 200)
+    parts = [trunk.look(large[:, :, rows, columns]) for rows, columns in pieces(70, 200)]
+    with torch.inference_mode():
+        torch.testing.assert_close(trunk.costs(small), trunk.estimator(trunk.look(small)))
+        torch.testing.assert_close(trunk.costs(large), trunk.estimator(torch.stack(parts).mean(0)))
+    assert trunk.look(small).shape == (1, 2 * 16)
 
 
-def test_costs_follow_from_a_cell_and_the_picture(trunk):
-    found = measure(torch.rand(1, 3, 2 * CELL, 2 * CELL))
-    other = found.clone()
-    other[..., 0, 0] += 1.0
-    moved = (trunk.estimator(found) != trunk.estimator(other)).any(1)[0]
-    assert moved.all()
-
-
-def test_sides_that_cells_do_not_fit(trunk):
-    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape[-2:] == (2, 1)
+def test_sides_of_any_size(trunk):
+    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, len(STRENGTHS) * len(SHARES))
+    assert bool(trunk.look(torch.zeros(1, 3, 1, 1)).isfinite().all())
     assert trunk(torch.rand(1, 3, 1, 17))[1].shape == (1, 3, 4, 68)
-
-
-def test_stretching_interpolates_between_centres_and_holds_at_the_border():
-    cells = torch.tensor([[0.0, 1.0]])
-    line = stretch(cells, torch.arange(4), torch.arange(8), 4)[0]
-    torch.testing.assert_close(line, torch.tensor([0.0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]))
-    part = stretch(cells, torch.arange(1), torch.arange(3, 6), 4)[0]
-    assert torch.equal(part, line[3:6])
 
 
 def test_an_untrained_small_model_is_its_trunk():

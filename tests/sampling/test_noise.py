@@ -23,12 +23,6 @@ def test_it_does_not_depend_on_the_batch_and_differs_by_call_and_seed():
         assert (PlacedNoise(seed, [(0, 0), (3, 4)], (4, 4))((2, 16, 5)) != first).all()
 
 
-def test_groups_are_the_fastest():
-    grouped = PlacedNoise((5,), [(0, 0)], (2, 3))((1, 2 * 3 * 4))
-    shifted = PlacedNoise((5,), [(0, 1)], (2, 3))((1, 2 * 3 * 4))
-    torch.testing.assert_close(grouped.view(2, 3, 4)[:, 1:], shifted.view(2, 3, 4)[:, :-1])
-
-
 def test_both_are_gumbel_noise():
     """Mean 0.5772, variance pi²/6."""
     placed = PlacedNoise((0,), [(0, 0)], (50, 50))((1, 2500, 40))

@@ -9,7 +9,7 @@ from PIL import Image
 pytest.importorskip("accelerate")
 
 from realsrt.errors import UsageError
-from realsrt.training.data import Pictures, derive_seed, detail, detail_map, orient, seeded
+from realsrt.training.data import ImageSet, derive_seed, detail, detail_map, orient, seeded
 from realsrt.training.sources import Entry
 
 
@@ -25,7 +25,7 @@ def flat(value, height=40, width=48):
 
 
 def colours(pictures):
-    return [int(picture[0, 0, 0]) for picture in pictures.pictures]
+    return [int(picture[0, 0, 0]) for picture in pictures.images]
 
 
 @pytest.fixture
@@ -52,38 +52,38 @@ def sources(tmp_path):
 
 
 def test_folders_tars_and_files_in_name_order_without_the_small_ones(sources):
-    pictures = Pictures(sources, min_side=32)
+    pictures = ImageSet(sources, min_side=32)
     assert colours(pictures) == [10, 20, 30, 40, 50, 60]
     assert pictures.megapixels == pytest.approx(6 * 40 * 48 / 1e6)
-    assert all(p.dtype == torch.uint8 and p.shape == (3, 40, 48) for p in pictures.pictures)
+    assert all(p.dtype == torch.uint8 and p.shape == (3, 40, 48) for p in pictures.images)
 
 
 def test_sources_may_be_any_iterable_and_are_named_when_useless(sources):
-    assert colours(Pictures(iter(sources[2:]), min_side=32)) == [60]
+    assert colours(ImageSet(iter(sources[2:]), min_side=32)) == [60]
     with pytest.raises(UsageError, match=r"at least 64 px in .*single\.png"):
-        Pictures(iter(sources[2:]), min_side=64)
+        ImageSet(iter(sources[2:]), min_side=64)
 
 
 @pytest.mark.parametrize("lanes", [2, 4, 6, 16])
 def test_two_ranks_hold_their_own_pictures_and_crop_the_same(sources, lanes):
-    whole = Pictures(sources, min_side=32, lanes=lanes)
-    halves = [Pictures(sources, min_side=32, lanes=lanes, own=range(k, k + lanes // 2)) for k in (0, lanes // 2)]
+    whole = ImageSet(sources, min_side=32, lanes=lanes)
+    halves = [ImageSet(sources, min_side=32, lanes=lanes, own=range(k, k + lanes // 2)) for k in (0, lanes // 2)]
     for number in range(3 * lanes):
         half = halves[number % lanes >= lanes // 2]
         assert torch.equal(half.crop(number, 32), whole.crop(number, 32))
     assert [h.count for h in halves] == [6, 6]
     if lanes <= 6:
         assert colours(halves[0]) == [c for i, c in enumerate(colours(whole)) if i % lanes < lanes // 2]
-        assert len(halves[0].pictures) + len(halves[1].pictures) == 6
+        assert len(halves[0].images) + len(halves[1].images) == 6
     else:  # fewer pictures than lanes: lane 8 shares with lane 2
-        assert len(halves[0].pictures) == 6
+        assert len(halves[0].images) == 6
 
 
 def test_pixels_of_other_ranks_are_not_decoded(sources, monkeypatch):
     decoded = []
     decode = Entry.decode
     monkeypatch.setattr(Entry, "decode", lambda entry: decoded.append(entry.name) or decode(entry))
-    Pictures(sources, min_side=32, lanes=6, own=[4])
+    ImageSet(sources, min_side=32, lanes=6, own=[4])
     assert [name.rpartition(":")[2] for name in decoded] == ["1.png"]
 
 
@@ -111,24 +111,24 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, expected):
     else:
         image = Image.fromarray(array.copy()).convert(mode, palette=Image.Palette.ADAPTIVE)
     image.save(tmp_path / "x.png")
-    (picture,) = Pictures([tmp_path], min_side=32).pictures
+    (picture,) = ImageSet([tmp_path], min_side=32).images
     assert picture.shape == (3, 32, 32)
     assert tuple(picture[:, 5, 5].tolist()) == expected
 
 
 def test_crop_is_a_function_of_seed_and_number(photos):
-    pictures, again = (Pictures([photos], min_side=64, seed=3) for _ in range(2))
+    pictures, again = (ImageSet([photos], min_side=64, seed=3) for _ in range(2))
     crops = [pictures.crop(number, 64) for number in range(12)]
     assert all(crop.shape == (3, 64, 64) and crop.dtype == torch.uint8 and crop.is_contiguous() for crop in crops)
     for number in reversed(range(12)):  # neither the order nor the object matters
         assert torch.equal(again.crop(number, 64), crops[number])
     assert not any(torch.equal(crops[i], crops[j]) for i in range(12) for j in range(i))
-    other = Pictures([photos], min_side=64, seed=4)
+    other = ImageSet([photos], min_side=64, seed=4)
     assert not torch.equal(other.crop(0, 64), crops[0])
 
 
 def test_cropping_does_not_read_the_device(photos):
-    pictures = Pictures([photos], min_side=64, device="meta")  # has no values: reading one raises
+    pictures = ImageSet([photos], min_side=64, device="meta")  # has no values: reading one raises
     assert pictures.crops([3, 1, 4], 64).shape == (3, 3, 64, 64)
 
 
@@ -136,7 +136,7 @@ def test_pictures_are_drawn_by_area(tmp_path):
     noise = np.random.default_rng(0).integers(0, 100, (300, 300, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "large.png")
     Image.fromarray(noise[:100, :100] + 150).save(tmp_path / "small.png")
-    pictures = Pictures([tmp_path], min_side=32)
+    pictures = ImageSet([tmp_path], min_side=32)
     from_small = sum(int(pictures.crop(n, 32).min() >= 150) for n in range(300))
     assert 12 <= from_small <= 50  # a tenth of the area
 
@@ -145,11 +145,11 @@ def test_a_crop_without_detail_is_drawn_again(tmp_path):
     array = flat(128, 256, 256)
     array[:, 128:] = np.random.default_rng(0).integers(0, 255, (256, 128, 3), np.uint8)
     Image.fromarray(array).save(tmp_path / "half.png")
-    pictures = Pictures([tmp_path], min_side=32)
+    pictures = ImageSet([tmp_path], min_side=32)
     blank = sum(int(pictures.crop(n, 32).float().std() < 1) for n in range(200))
     assert blank < 30  # 200 · 0.43 crops would be without the second chances; 200 · 0.43⁴ ≈ 7 remain
     Image.fromarray(flat(128, 64, 64)).save(tmp_path / "half.png")
-    assert Pictures([tmp_path], min_side=32).crop(0, 32).float().std() == 0  # it does not look for ever
+    assert ImageSet([tmp_path], min_side=32).crop(0, 32).float().std() == 0  # it does not look for ever
 
 
 def test_orient_has_eight_cases():
@@ -195,7 +195,7 @@ def spoil(tmp_path, case):
 )
 def test_useless_data_is_a_usage_error(tmp_path, case, words):
     with pytest.raises(UsageError) as caught:
-        Pictures([spoil(tmp_path, case)], min_side=32)
+        ImageSet([spoil(tmp_path, case)], min_side=32)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -204,4 +204,4 @@ def test_useless_data_is_a_usage_error(tmp_path, case, words):
 
 def test_no_source_at_all_names_the_option():
     with pytest.raises(UsageError, match="--data"):
-        Pictures([], min_side=32)
+        ImageSet([], min_side=32)

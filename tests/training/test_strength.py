@@ -11,12 +11,12 @@ pytest.importorskip("accelerate")
 import realsrt
 from realsrt import presets
 from realsrt.models.features import SqueezeFeatures
-from realsrt.models.trunk import SHARES, STATISTICS, STRENGTHS, measure
+from realsrt.models.trunk import SHARES, STRENGTHS
 from realsrt.training import train
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch, PairPool, Pairs
 from realsrt.training.stages import BUILDERS
-from realsrt.training.stages.strength import StrengthMain
+from realsrt.training.stages.strength import LEAN, StrengthMain, measured_costs
 from support.runs import log_of, train_until_killed
 
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 6, "refresh": 1, "log_every": 2}
@@ -38,11 +38,11 @@ def stage(features):
     return BUILDERS["strength"](model, make_config("strength", max_steps=1, init=Path("x"), perceptual_file=features))
 
 
-def table(costs, cells=1, pictures=1):
-    """Costs (B,K,1,cells): 1 everywhere but for {(picture, strength, share, cell): cost}."""
-    made = torch.ones(pictures, len(STRENGTHS), len(SHARES), 1, cells)
-    for (picture, strength, share, cell), cost in costs.items():
-        made[picture, STRENGTHS.index(strength), SHARES.index(share), 0, cell] = cost
+def table(costs, images=1):
+    """Costs (B,K): 1 everywhere but for {(image, strength, share): cost}."""
+    made = torch.ones(images, len(STRENGTHS), len(SHARES))
+    for (image, strength, share), cost in costs.items():
+        made[image, STRENGTHS.index(strength), SHARES.index(share)] = cost
     return made.flatten(1, 2)
 
 
@@ -60,37 +60,41 @@ def make_pool(count=6, side=64, lanes=2, own=None):
 
 
 def test_a_sure_choice_costs_what_it_costs():
-    paid = table({(0, 0.5, 0.75, 0): -3.0, (1, 1.0, 0.25, 0): 0.5}, pictures=2)
-    sure = table({(0, 0.5, 0.75, 0): -4.0, (1, 1.0, 0.25, 0): -4.0}, pictures=2)
+    paid = table({(0, 0.5, 0.75): -3.0, (1, 1.0, 0.25): 0.5}, images=2)
+    sure = table({(0, 0.5, 0.75): -4.0, (1, 1.0, 0.25): -4.0}, images=2)
     assert float(cost_of_choice(sure, paid)) == pytest.approx((-3.0 + 0.5) / 2, abs=1e-4)
-    wrong = table({(0, 0.0, 1.0, 0): -4.0, (1, 0.0, 1.0, 0): -4.0}, pictures=2)
+    wrong = table({(0, 0.0, 1.0): -4.0, (1, 0.0, 1.0): -4.0}, images=2)
     assert float(cost_of_choice(wrong, paid)) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_an_error_that_changes_no_choice_costs_nothing():
-    paid = table({(0, 0.25, 0.5, 0): -1.0})
+    paid = table({(0, 0.5, 0.5): -1.0})
     right, off = paid.clone(), paid * 3 - 7
     assert float(cost_of_choice(off, paid)) == pytest.approx(float(cost_of_choice(right, paid)), abs=1e-4)
 
 
-def test_a_picture_gets_one_strength_and_each_cell_its_share():
-    """Each cell would like an end of its own; the mild one is worth more on the whole, and shares still differ."""
-    likes = {
-        (0, 0.0, 1.0, 0): -6.0, (0, 0.0, 0.25, 1): -2.0,
-        (0, 1.0, 1.0, 1): -5.0,
-    }  # fmt: skip
-    costs = table(likes, cells=2)
-    assert float(cost_of_choice(costs, costs)) == pytest.approx((-6.0 - 2.0) / 2, abs=1e-4)
-
-
 def test_learning_moves_the_choice_to_what_is_cheaper():
-    paid = table({(0, 0.75, 0.5, 0): -1.0})
+    paid = table({(0, 0.5, 0.5): -1.0})
     guess = torch.zeros_like(paid, requires_grad=True)
     cost_of_choice(guess, paid).backward()
-    place = STRENGTHS.index(0.75) * len(SHARES) + SHARES.index(0.5)
+    place = STRENGTHS.index(0.5) * len(SHARES) + SHARES.index(0.5)
     slope = guess.grad.flatten()
     assert int(slope.argmax()) == place  # a lower guess there pays best
     assert float(slope[place]) > 0
+
+
+def test_costs_are_those_of_the_images(stage):
+    """A target that is the network's own image of some strength: that one, whole, costs least, but for what the lean
+    gives; and the plain enlargement costs that alone."""
+    trunk = stage.main.trunk
+    lq = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    features = stage.main._features[0]
+    for strength in STRENGTHS:
+        found = measured_costs(trunk, features, lq, trunk.network(strength)(lq).clamp(0, 1)).unflatten(1, (3, 5))
+        for number, other in enumerate(STRENGTHS):
+            torch.testing.assert_close(found[:, number, 0], torch.full((2,), -LEAN * other))
+        bare = found + LEAN * torch.tensor(STRENGTHS)[None, :, None]
+        assert (bare.flatten(1).argmin(1) == STRENGTHS.index(strength) * 5 + 4).all()
 
 
 def test_the_loss_is_the_error_and_the_choice(stage):
@@ -115,10 +119,10 @@ def test_statistics_are_those_of_the_pool(stage):
     pool, estimator = make_pool(), stage.main.trunk.estimator
     assert stage.prepare is not None
     stage.prepare(pool)
-    cells = measure(pool.inputs(0)).transpose(0, 1).flatten(1)
-    assert cells.shape == (STATISTICS, 6)
-    torch.testing.assert_close(estimator.mean, cells.mean(1))
-    torch.testing.assert_close(estimator.deviation, cells.std(1, correction=0).clamp(min=1e-3))
+    found = stage.main.trunk.look(pool.inputs(0))
+    assert found.shape == (6, 2 * 16)
+    torch.testing.assert_close(estimator.mean, found.mean(0))
+    torch.testing.assert_close(estimator.deviation, found.std(0, correction=0).clamp(min=1e-3))
     before = estimator.mean.clone(), estimator.deviation.clone()
     stage.prepare(make_pool(count=2))  # weights that know theirs keep them
     assert torch.equal(estimator.mean, before[0])

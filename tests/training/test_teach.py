@@ -16,7 +16,7 @@ from realsrt.cli import main
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.models.srvgg import SRVGGConfig
 from realsrt.training import pair_tar
-from realsrt.training.data import Pictures
+from realsrt.training.data import ImageSet
 from realsrt.training.pair_tar import PairTar
 from realsrt.training.pairs import degraded_tiles
 from realsrt.training.recorded import find_pairs
@@ -44,7 +44,7 @@ def contents(path):
 def test_pairs_are_those_of_training_with_the_teachers_image(record, photos, network_file):
     path = record(quality=None)
     pairs, network = find_pairs(path, scale=4, tile=64), load_published(network_file)
-    lq, gt = degraded_tiles(Pictures([photos], min_side=64), range(5), 64, "light", 0, 4)
+    lq, gt = degraded_tiles(ImageSet([photos], min_side=64), range(5), 64, "light", 0, 4)
     assert [pair.name.rpartition(":")[2] for pair in pairs] == [f"{number:08d}" for number in range(5)]
     for number, pair in enumerate(pairs):
         pixels = {role: torch.from_numpy(array) for role, array in pair.decode(4).items()}

@@ -1,4 +1,4 @@
-"""Ray, started here or joined: small, silent, listening to this machine only; and what a picture's actor may use."""
+"""Ray, started here or joined: small, silent, listening to this machine only; and what an image's actor may use."""
 
 import contextlib
 import logging
@@ -21,7 +21,7 @@ _QUIET = {
 
 @dataclass(frozen=True)
 class Share:
-    """Actors, and CPUs and GPUs of each and of each task that reads or writes. `batch`: pictures an actor takes at a
+    """Actors, and CPUs and GPUs of each and of each task that reads or writes. `batch`: images an actor takes at a
     time."""
 
     actors: int
@@ -67,7 +67,7 @@ def cores() -> int:
 
 
 def shares(
-    resources: dict[str, float], actors: int | None, threads: int | None, batch: int | None, device: str, pictures: int
+    resources: dict[str, float], actors: int | None, threads: int | None, batch: int | None, device: str, images: int
 ) -> Share:
     """Who gets what, so that no core has two threads that compute: an actor of T threads asks for T - 1/2 CPUs, two
     tasks for the other half. Of GPUs each actor has one. Raises UsageError if that is not there."""
@@ -79,11 +79,11 @@ def shares(
         if (actors or 1) > gpus:
             raise UsageError(f"{actors or 1} GPUs are wanted, Ray knows of {gpus}; use fewer actors or --device cpu")
         actors = actors or gpus
-        batch = batch or min(32, max(1, pictures // (2 * actors)))
+        batch = batch or min(32, max(1, images // (2 * actors)))
         return Share(actors, threads or 1, 0.5, 1, 1 if cpus > 1 else 0.5, batch, "cuda")
     threads = threads or (max(1, cpus // actors) if actors else 1)
     actors = actors or max(1, cpus // threads)
     if actors * threads > cpus:
         raise UsageError(f"{actors} actors of {threads} threads are wanted, there are {cpus} CPUs; use fewer")
-    batch = batch or min(8, max(1, pictures // (2 * actors)))
+    batch = batch or min(8, max(1, images // (2 * actors)))
     return Share(actors, threads, threads - 0.5, 0, 0.25, batch, device)

@@ -1,4 +1,4 @@
-"""Pictures as bytes, on their way from one process to another."""
+"""Images as bytes, on their way from one process to another."""
 
 import pickle
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ class Made:
     steps: tuple[Any, ...] = ()
 
 
-def pack(picture: Picture, *more: Any) -> bytes:
-    """A picture, and what goes with it. libvips' numbers for types differ from process to process: names travel."""
-    named = {key: (pyvips.type_name(kind), value) for key, (kind, value) in picture.metadata.items()}
-    return pickle.dumps((replace(picture, metadata={}), named, more), protocol=5)
+def pack(image: Picture, *more: Any) -> bytes:
+    """An image, and what goes with it. libvips' numbers for types differ from process to process: names travel."""
+    named = {key: (pyvips.type_name(kind), value) for key, (kind, value) in image.metadata.items()}
+    return pickle.dumps((replace(image, metadata={}), named, more), protocol=5)
 
 
 def unpack(content: bytes) -> tuple[Any, ...]:
-    """What `pack` took: (picture, *more)."""
-    picture, named, more = pickle.loads(content)
+    """What `pack` took: (image, *more)."""
+    image, named, more = pickle.loads(content)
     metadata = {key: (pyvips.type_from_name(kind), value) for key, (kind, value) in named.items()}
-    return (replace(picture, metadata=metadata), *more)
+    return (replace(image, metadata=metadata), *more)

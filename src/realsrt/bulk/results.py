@@ -1,4 +1,4 @@
-"""What became of each picture, as a row of the results' Parquet file."""
+"""What became of each image, as a row of the results' Parquet file."""
 
 import io
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ NAME = "results.parquet"
 
 @dataclass(frozen=True)
 class BulkRecord(Record):
-    """A picture's record by its `key`; `tries`: how often it was begun; hashes are SHA-256."""
+    """An image's record by its `key`; `tries`: how often it was begun; hashes are SHA-256."""
 
     key: str = ""
     input_sha256: str | None = None
@@ -29,7 +29,7 @@ def bulk_record(told: dict[str, Any]) -> BulkRecord:
 
 
 def write_results(store: OutputStore, outcomes: Iterable[BulkRecord]) -> str:
-    """One row a picture in order of keys, whole or not at all; returns where. Raises OSError."""
+    """One row an image in order of keys, whole or not at all; returns where. Raises OSError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

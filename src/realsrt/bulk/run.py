@@ -22,7 +22,7 @@ _WAIT = 0.2  # s between looks at signals
 
 @dataclass
 class Tally:
-    """How far a run is, in pictures."""
+    """How far a run is, in images."""
 
     total: int
     started: float = field(default_factory=time.monotonic)
@@ -44,12 +44,12 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Pictures made a second, since the start."""
+        """Images made a second, since the start."""
         return self.counts["done"] / max(self.seconds, 1e-9)
 
     @property
     def seconds_left(self) -> float | None:
-        """By the rate since the first picture was made; None if unknown."""
+        """By the rate since the first image was made; None if unknown."""
         if self.first is None or self.counts["done"] < 2:
             return None
         rate = (self.counts["done"] - 1) / max(time.monotonic() - self.first, 1e-9)

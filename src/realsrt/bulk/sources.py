@@ -1,4 +1,4 @@
-"""Which pictures there are, and what each becomes: from a folder, a manifest or tars, on disk or behind a URL."""
+"""Which images there are, and what each becomes: from a folder, a manifest or tars, on disk or behind a URL."""
 
 import glob
 import os
@@ -20,7 +20,7 @@ _COLUMNS = ("path", "url", "uri")
 
 @dataclass(frozen=True)
 class Item:
-    """One picture: `key` names it for good, `uri` is its file, or the tar of which it is a stretch; `target` is the
+    """One image: `key` names it for good, `uri` is its file, or the tar of which it is a stretch; `target` is the
     output's name in the output folder. `problem`: why it cannot be read, where that is known."""
 
     key: str
@@ -39,7 +39,7 @@ class Item:
 def plan_items(
     source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Iterable[str] = ()
 ) -> list[Item]:
-    """The pictures of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
+    """The images of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
     and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
 
     Raises UsageError, before any work, if there are none, or two would become one file, or one overwrite an input.
@@ -56,7 +56,7 @@ def plan_items(
         text = getattr(problem, "strerror", None) or (str(problem).splitlines() or [type(problem).__name__])[0]
         raise UsageError(f"{source}: cannot be read: {text}") from problem
     if not found:
-        raise UsageError(f"{source}: no pictures there")
+        raise UsageError(f"{source}: no images there")
     items = [replace(item, target=_target(item.key, suffix, ext)) for item in found]
     items.sort(key=lambda item: item.key)
     _refuse_collisions(items, store, companions)

@@ -23,7 +23,7 @@ from realsrt.bulk.work import BulkRun
 
 @dataclass(frozen=True)
 class BulkRow:
-    """A picture on its way. `payload`: see `packing`; empty if settled, or if its actor has to read it itself."""
+    """An image on its way. `payload`: see `packing`; empty if settled, or if its actor has to read it itself."""
 
     item: Item
     digest: str = ""
@@ -74,7 +74,7 @@ def _read(row: BulkRow, work: BulkRun) -> BulkRow:
             with ends.reading(work, item, digest, state):
                 if ends.is_large(work, path):
                     return row
-                payload = pack(ends.read_picture(work, item, path))
+                payload = pack(ends.read_item(work, item, path))
             return replace(row, payload=payload, seconds=time.perf_counter() - started)
     except Exception as problem:
         return row.settled(work.failure(item, problem, digest, path))
@@ -139,41 +139,41 @@ class Compute:
         if not rows[0].payload:
             yield self._whole(rows[0])
             return
-        pictures = [unpack(row.payload)[0] for row in rows]
+        images = [unpack(row.payload)[0] for row in rows]
         started = time.perf_counter()
-        for row, picture, out in zip(rows, pictures, self._upscaled(pictures), strict=True):
+        for row, image, out in zip(rows, images, self._upscaled(images), strict=True):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
                 continue
             made = Made(None, out.confidence, out.window_steps)
-            payload = pack(out.image, made, (picture.width, picture.height))
+            payload = pack(out.image, made, (image.width, image.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
 
-    def _upscaled(self, pictures: list[Any]) -> Iterator[Any]:
-        """One result or exception a picture, in order: what goes wrong with one is that one's."""
+    def _upscaled(self, images: list[Any]) -> Iterator[Any]:
+        """One result or exception an image, in order: what goes wrong with one is that one's."""
         done = 0
         try:
-            for out in self._up.upscale_many(pictures, self._work.options, return_errors=True):
+            for out in self._up.upscale_many(images, self._work.options, return_errors=True):
                 yield out
                 done += 1
         except Exception as problem:
-            if len(pictures) == 1:
+            if len(images) == 1:
                 yield problem
                 return
-            for picture in pictures[done:]:
-                yield from self._upscaled([picture])
+            for image in images[done:]:
+                yield from self._upscaled([image])
 
     def _whole(self, row: BulkRow) -> BulkRow:
-        """A large picture: read, computed row by row and written here, as `realsrt upscale` does."""
+        """A large image: read, computed row by row and written here, as `realsrt upscale` does."""
         work, item, path = self._work, row.item, None
         started = time.perf_counter()
         try:
             with ends.fetched(item) as (path, digest), work.store.scratch() as folder:
-                picture = ends.read_picture(work, item, path)
-                out, store = upscale_rows(self._up, picture, work.options, folder / "rows")
+                image = ends.read_item(work, item, path)
+                out, store = upscale_rows(self._up, image, work.options, folder / "rows")
                 try:
-                    size, took = (picture.width, picture.height), time.perf_counter() - started
+                    size, took = (image.width, image.height), time.perf_counter() - started
                     return row.settled(ends.put_in_place(work, item, digest, size, out, row.tries, took))
                 finally:
                     store.close()

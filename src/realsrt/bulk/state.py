@@ -1,8 +1,8 @@
-"""What has been tried and made of each picture: one JSON object each, in the output's folder.
+"""What has been tried and made of each image: one JSON object each, in the output's folder.
 
-Before a picture is computed it is `trying`, with the number of tries: what kills its worker cannot do so for ever.
+Before an image is computed it is `trying`, with the number of tries: what kills its worker cannot do so for ever.
 Before its files are put in place it is `done`, with their hashes: that counts only while the files are there and are
-these, so that a run killed at any moment neither takes a picture for done that is not nor makes one twice.
+these, so that a run killed at any moment neither takes an image for done that is not nor makes one twice.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def state_name(key: str) -> str:
 
 
 def read_state(store: OutputStore, key: str) -> State:
-    """The state of a picture; an empty one if there is none that can be read. Raises OSError."""
+    """The state of an image; an empty one if there is none that can be read. Raises OSError."""
     content = store.read(state_name(key))
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         found = State(**json.loads(content or b""))
@@ -55,7 +55,7 @@ def write_state(store: OutputStore, state: State) -> None:
 
 
 def missing(store: OutputStore, state: State, target: str, digest: str, settings: Mapping[str, Any]) -> str:
-    """Why a picture has to be made: "" if its files are those once made of this input with these settings."""
+    """Why an image has to be made: "" if its files are those once made of this input with these settings."""
     if state.status != "done" or not state.outputs:
         return "it failed before" if state.status == "failed" else "there is no output"
     folder = PurePosixPath(target).parent

@@ -1,4 +1,4 @@
-"""What all workers know of a run, and the two ends of a picture's way: reading it, and putting its files in place."""
+"""What all workers know of a run, and the two ends of an image's way: reading it, and putting its files in place."""
 
 import contextlib
 import hashlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class BulkRun:
     """One run: `settings` decide about the outputs' bytes, `options` are those of `Upscaler.upscale`. `large`: bytes of
-    an uncompressed result from which a picture stays with its actor."""
+    an uncompressed result from which an image stays with its actor."""
 
     run: str
     output: str
@@ -63,7 +63,7 @@ class BulkRun:
         return outcome
 
     def past(self, item: Item, state: State, digest: str) -> BulkRecord | str:
-        """The outcome of a picture whose output is there, or why it has to be made."""
+        """The outcome of an image whose output is there, or why it has to be made."""
         why = missing(self.store, state, item.target, digest, self.settings)
         if why:
             return why
@@ -78,13 +78,13 @@ def worker() -> str:
 
 
 def said(text: str, item: Item, path: Path | None) -> str:
-    """What was said of a temporary file, said of the picture."""
+    """What was said of a temporary file, said of the image."""
     return text if path is None else text.replace(str(path), item.shown)
 
 
 @contextlib.contextmanager
 def fetched(item: Item) -> Iterator[tuple[Path, str]]:
-    """The picture as a file on this machine, and its hash. Raises OSError, ImageError."""
+    """The image as a file on this machine, and its hash. Raises OSError, ImageError."""
     import tempfile
 
     if item.problem:
@@ -92,7 +92,7 @@ def fetched(item: Item) -> Iterator[tuple[Path, str]]:
     fs, path = open_fs(item.uri)
     if is_local(fs) and item.start is None:
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise ImageError(f"{path}: is a pipe or a device, not a picture's file")
+            raise ImageError(f"{path}: is a pipe or a device, not an image's file")
         yield Path(path), file_sha256(Path(path)) if os.path.isfile(path) else ""
         return
     end = None if item.start is None or item.length is None else item.start + item.length
@@ -103,16 +103,16 @@ def fetched(item: Item) -> Iterator[tuple[Path, str]]:
         yield file, hashlib.sha256(content).hexdigest()
 
 
-def read_picture(work: BulkRun, item: Item, path: Path) -> "Picture":
+def read_item(work: BulkRun, item: Item, path: Path) -> "Picture":
     """Decoded, and its output known to be possible. Raises ImageError."""
     target, local = PurePosixPath(item.target), work.store.local
     path_or_name = Path(work.store.path(item.target)) if local else target
-    picture = read_image(path, path_or_name, work.options, work.files, local=local)
-    return replace(picture, source=None, notices=tuple(said(notice, item, path) for notice in picture.notices))
+    image = read_image(path, path_or_name, work.options, work.files, local=local)
+    return replace(image, source=None, notices=tuple(said(notice, item, path) for notice in image.notices))
 
 
 def is_large(work: BulkRun, path: Path) -> bool:
-    """Whether a picture, by its header, has a result that should not go from process to process. Raises ImageError."""
+    """Whether an image, by its header, has a result that should not go from process to process. Raises ImageError."""
     from realsrt.io import image as imageio
 
     header = imageio.header(path, max_pixels=work.files.max_pixels)
@@ -123,7 +123,7 @@ def is_large(work: BulkRun, path: Path) -> bool:
 def put_in_place(
     work: BulkRun, item: Item, digest: str, size: tuple[int, int], out: Finished, tries: int, seconds: float
 ) -> BulkRecord:
-    """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the picture last."""
+    """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the image last."""
     store = work.store
     with store.scratch() as folder:
         path = folder / PurePosixPath(item.target).name
@@ -150,7 +150,7 @@ def put_in_place(
 
 
 def tries_before(work: BulkRun, state: State, digest: str) -> int:
-    """How often this picture was begun with these settings and came to no end."""
+    """How often this image was begun with these settings and came to no end."""
     same = state.input == digest and state.settings == work.settings and state.status in ("reading", "trying")
     return state.tries if same else 0
 

@@ -15,7 +15,14 @@ HUB_FILE = "realsrt.safetensors"
 
 
 def embedded() -> list[str]:
-    """Names of the models inside the package."""
+    """Names of the models inside the package.
+
+    Returns:
+        What `load_model` takes as names.
+
+    >>> embedded()
+    ['small']
+    """
     return sorted(
         f.name.removesuffix(".safetensors")
         for f in files("realsrt.weights").iterdir()
@@ -24,11 +31,21 @@ def embedded() -> list[str]:
 
 
 def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "cpu") -> RealSRT:
-    """A model in eval mode, float32, from an embedded name ("small"), a ``.safetensors`` path, the authors' ``.pth``,
-    or "hf:org/repo[@revision]" (a file named realsrt.safetensors there). Its ``info.source`` names the commit that was
-    fetched.
+    """Load a model.
 
-    Raises CheckpointError with one line on what is wrong: missing, truncated, of another kind, wrong key or shape.
+    Args:
+        source: An embedded name ("small"), a ``.safetensors`` path, the authors' ``.pth``, or "hf:org/repo[@revision]"
+            (a file named realsrt.safetensors there).
+        device: Where its weights go.
+
+    Returns:
+        The model in eval mode, float32. Its ``info.source`` names the commit that was fetched.
+
+    Raises:
+        CheckpointError: One line on what is wrong: missing, truncated, of another kind, wrong key or shape.
+
+    >>> load_model("small").config.preset
+    'small'
     """
     name = os.fspath(source)
     if name.startswith("hf:"):

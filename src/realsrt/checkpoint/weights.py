@@ -68,7 +68,7 @@ def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
         if isinstance(value, Mapping):
             _check_size(value, tensors, where)
             continue
-        limit = tensors if name.endswith(("depth", "blocks", "convs", "groups")) else 4096 if name in _SIDES else 65_536
+        limit = tensors if name.endswith(("depth", "blocks", "convs")) else 4096 if name in _SIDES else 65_536
         sizes = [len(value), *value] if isinstance(value, list) else [value]
         least = 1 if name in _SIDES else -65_536
         if any(isinstance(size, int) and not least <= size <= limit for size in sizes):
@@ -109,9 +109,25 @@ def save_model(
     state: Mapping[str, Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model's weights (or ``state`` in their place, as ``dtype``), config and ``provenance`` (plain JSON types;
-    default: the model's own) atomically: afterwards ``path`` is whole, or as it was. Raises CheckpointError when it
-    can't be written."""
+    """Write weights, config and provenance atomically: afterwards the file is whole, or as it was.
+
+    Args:
+        model: The model.
+        path: The file, ``.safetensors``.
+        provenance: What to say of the weights' making, in plain JSON types; by default the model's own.
+        state: Tensors to write in place of the model's, by their names.
+        dtype: How numbers are stored.
+
+    Raises:
+        CheckpointError: When it can't be written.
+
+    >>> import tempfile
+    >>> from realsrt import load_model, presets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(presets.build("tiny"), f"{folder}/tiny.safetensors")
+    ...     load_model(f"{folder}/tiny.safetensors").config.preset
+    'tiny'
+    """
     provenance = model.info.provenance if provenance is None else dict(provenance)
     header = {
         "format": FORMAT_VERSION,

@@ -1,4 +1,4 @@
-"""Plans carried out on pictures.
+"""Plans carried out on images.
 
 Shape suffixes: B batch, C channels, H W pixels.
 """
@@ -53,7 +53,7 @@ def degrade_seeded(
 
 
 def run_plans(images: list[Tensor], plans: list[Plan], rngs: list[torch.Generator], scale: int) -> list[Tensor]:
-    """Every plan on its (1,3,H,W) picture; sizes drift apart on the way and meet again at the end."""
+    """Every plan on its (1,3,H,W) image; sizes drift apart on the way and meet again at the end."""
     images, samples = images.copy(), range(len(images))
     low_sizes = [(image.shape[2] // scale, image.shape[3] // scale) for image in images]
     antialias = [plan.antialias for plan in plans]
@@ -134,7 +134,7 @@ def _compress(images: list[Tensor], qualities: Sequence[float | None]) -> list[T
 
 
 def pillow_jpeg(images: Iterable[Tensor], qualities: Iterable[float]) -> list[Tensor]:
-    """Save and reopen pictures (1,3,H,W) on the CPU as real JPEG in memory, quality rounded.
+    """Save and reopen images (1,3,H,W) on the CPU as real JPEG in memory, quality rounded.
 
     Result on 8-bit levels in [0,1]. Raises UsageError when Pillow is not installed.
     """

@@ -1,4 +1,4 @@
-"""Degraded pictures that follow from a name and a seed: what `realsrt degrade` writes and benchmarks measure on.
+"""Degraded images that follow from a name and a seed: what `realsrt degrade` writes and benchmarks measure on.
 
 Shape suffixes: H W pixels, C channels.
 """
@@ -21,10 +21,14 @@ def named_rng(seed: int, name: str) -> torch.Generator:
 def degrade_named(
     gt_HWC: Tensor, name: str, *, config: DegradationConfig | Mixture, seed: int = 0, scale: int = 4
 ) -> Tensor:
-    """The low-quality picture of a target (H,W,3) in [0,1] as uint8, (H // scale, W // scale, 3), by name and seed.
+    """The low-quality image of a target (H,W,3) in [0,1] as uint8, (H // scale, W // scale, 3), by name and seed.
 
     Rows and columns beyond a multiple of `scale` are left out. `name` is the path below its folder, without extension.
     Raises ValueError for a side below `scale`.
+
+    >>> from realsrt.degradations import LIGHT
+    >>> degrade_named(torch.rand(70, 96, 3), "holiday/beach", config=LIGHT).shape
+    torch.Size([17, 24, 3])
     """
     height, width = (side // scale * scale for side in gt_HWC.shape[:2])
     if not (height and width):

@@ -1,4 +1,4 @@
-"""What may happen to a sample, and the draw of what does: plain numbers, no pictures.
+"""What may happen to a sample, and the draw of what does: plain numbers, no images.
 
 Source of the pipeline and its numbers: Real-ESRGAN (arXiv:2107.10833), training options of x4plus.
 """
@@ -79,7 +79,7 @@ class Mixture:
 
 REALESRGAN = DegradationConfig()
 BICUBIC = DegradationConfig(orders=(), filters=("bicubic",), final_sinc=0.0, antialias=True)
-# Our own choice: the faults of a decent camera or a web picture, at most one of each.
+# Our own choice: the faults of a decent camera or a web image, at most one of each.
 LIGHT = DegradationConfig(
     orders=(
         OrderConfig(

@@ -1,4 +1,4 @@
-"""Contact sheets: the places where two pictures differ most, side by side, with words.
+"""Contact sheets: the places where two images differ most, side by side, with words.
 
 Shape suffixes: B batch, C channels, H W pixels.
 """
@@ -32,9 +32,9 @@ class Crop:
 
 
 def most_different(a_BCHW: Tensor, b_BCHW: Tensor, *, side: int = SIDE, count: int = 1) -> list[tuple[int, int, float]]:
-    """Squares (top, left, mean absolute difference of luma) where two (1,3,H,W) pictures differ most, worst first.
+    """Squares (top, left, mean absolute difference of luma) where two (1,3,H,W) images differ most, worst first.
 
-    At most `count` that do not overlap, on a grid of 8 px; the whole of a smaller picture. Raises ValueError when sizes
+    At most `count` that do not overlap, on a grid of 8 px; the whole of a smaller image. Raises ValueError when sizes
     differ.
     """
     if a_BCHW.shape != b_BCHW.shape:
@@ -79,7 +79,7 @@ def crops(
 
 
 def choose(found: Sequence[Crop], rows: int) -> list[Crop]:
-    """The crops to show: every picture's first before any second, the most different ones, in that order."""
+    """The crops to show: every image's first before any second, the most different ones, in that order."""
     return sorted(found, key=lambda crop: (crop.rank, -crop.difference))[:rows]
 
 
@@ -96,10 +96,10 @@ def save(path: Path, rows: Sequence[Crop]) -> None:
         for column, (label, panel_CHW) in enumerate(crop.panels.items()):
             left = _GAP + column * (_CELL + _GAP)
             draw.text((left, top + _LINE), _plain(label), fill="black")
-            picture = Image.fromarray(panel_CHW.permute(1, 2, 0).contiguous().numpy())
-            scale = _CELL / max(picture.size)
-            size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-            sheet.paste(picture.resize(size, Image.Resampling.NEAREST), (left, top + 2 * _LINE))
+            image = Image.fromarray(panel_CHW.permute(1, 2, 0).contiguous().numpy())
+            scale = _CELL / max(image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            sheet.paste(image.resize(size, Image.Resampling.NEAREST), (left, top + 2 * _LINE))
         top += _CELL + 2 * _LINE + _GAP
     try:
         sheet.save(path)

@@ -1,6 +1,6 @@
-"""Distances of a restored picture to the original, and an interval for their mean.
+"""Distances of a restored image to the original, and an interval for their mean.
 
-Shape suffixes: B batch, C channels, H W pixels. Pictures are RGB in [0,1].
+Shape suffixes: B batch, C channels, H W pixels. Images are RGB in [0,1].
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,9 @@ def psnr(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
     """Peak signal-to-noise ratio per sample, (B,) dB in float64, inf when equal; x is clamped to [0,1].
 
     `crop_border` pixels are left out on every side. Raises ValueError when shapes differ or nothing is left.
+
+    >>> psnr(torch.full((1, 3, 8, 8), 0.5), torch.full((1, 3, 8, 8), 0.6)).round(decimals=2)
+    tensor([20.], dtype=torch.float64)
     """
     x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
     return _psnr(x_BCHW.double(), y_BCHW.double())
@@ -73,7 +76,7 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval (low, high) of the mean; same seed, same interval.
 
-    To compare two methods give the differences picture by picture. Raises ValueError for no values.
+    To compare two methods give the differences image by image. Raises ValueError for no values.
     """
     values_N = torch.as_tensor(values, dtype=torch.float64, device="cpu").flatten()
     if not values_N.numel():

@@ -1,4 +1,4 @@
-"""NIQE, naturalness of a picture without a reference: Mittal, Soundararajan, Bovik, IEEE SPL 20(3), 2013.
+"""NIQE, naturalness of an image without a reference: Mittal, Soundararajan, Bovik, IEEE SPL 20(3), 2013.
 
 Statistics of locally normalised luma in blocks, at two scales, against those of pristine photographs. Lower is better.
 Shape suffixes: B batch, C channels, H W pixels, K blocks, N pixels of a block, F features (36).
@@ -16,7 +16,7 @@ from realsrt.evaluation.metrics import luma
 BLOCK = 96
 FEATURES = 36
 SHARP = 0.75
-"""Blocks of pristine pictures count when at least this share as sharp as their picture's sharpest (section II.B)."""
+"""Blocks of pristine images count when at least this share as sharp as their image's sharpest (section II.B)."""
 
 _NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -38,7 +38,7 @@ def gaussian_window() -> Tensor:
 
 
 def fit(images: Iterable[Tensor], *, window: Tensor | None = None) -> NiqeModel:
-    """The model of pristine pictures, each (1,3,H,W) RGB in [0,1] with sides of 96 px or more, sharp blocks only.
+    """The model of pristine images, each (1,3,H,W) RGB in [0,1] with sides of 96 px or more, sharp blocks only.
 
     Raises ValueError when there are fewer than 37 such blocks in all: too few for a covariance of 36 features.
     """
@@ -61,7 +61,7 @@ def niqe(image_BCHW: Tensor, model: NiqeModel) -> Tensor:
     """Distance from the pristine model per sample, (B,) float64, 0 or more, lower is better; RGB, clamped to [0,1].
 
     Whole blocks of 96 px only, so up to 95 px at the right and bottom have no part in it. Raises ValueError for a
-    picture with fewer than two blocks that have texture.
+    image with fewer than two blocks that have texture.
     """
     scores = []
     for image_CHW in image_BCHW:

@@ -34,7 +34,7 @@ def match(
     roles: Mapping[str, Path], *, suffixes: Mapping[str, str] | None = None, recursive: bool = False,
     optional: Sequence[str] = (),
 ) -> Matched:  # fmt: skip
-    """Put the pictures of several folders together by name, whatever their order and extension.
+    """Put the images of several folders together by name, whatever their order and extension.
 
     A name is the path below the role's folder without extension, and without the role's suffix ("_x4"); files of that
     role without the suffix have no partner. Roles may also all be single files, which then belong together. `optional`
@@ -55,9 +55,9 @@ def match(
     if not common:
         first, second = (roles[role] for role in (needed * 2)[:2])
         raise UsageError(
-            f"no picture in {first} has the name of one in {second}: if results are named a_x4.png for a.png, "
+            f"no image in {first} has the name of one in {second}: if results are named a_x4.png for a.png, "
             "give --suffix _x4; folders inside are read with --recursive"
-            if len(needed) > 1 else f"{first}: no pictures in this folder"
+            if len(needed) > 1 else f"{first}: no images in this folder"
         )  # fmt: skip
     groups = {name: {role: named[role][name] for role in roles if name in named[role]} for name in sorted(common)}
     for role in needed:
@@ -66,10 +66,10 @@ def match(
 
 
 def _by_name(folder: Path, suffix: str, recursive: bool) -> tuple[dict[str, Path], list[Path]]:
-    """Pictures by name, and those whose name lacks the suffix. Names starting with a dot are left alone."""
+    """Images by name, and those whose name lacks the suffix. Names starting with a dot are left alone."""
     named: dict[str, Path] = {}
     odd = []
-    for path in sorted(_pictures(folder, recursive)):
+    for path in sorted(_images(folder, recursive)):
         if suffix and not path.stem.endswith(suffix):
             odd.append(path)
             continue
@@ -81,7 +81,7 @@ def _by_name(folder: Path, suffix: str, recursive: bool) -> tuple[dict[str, Path
     return named, odd
 
 
-def _pictures(folder: Path, recursive: bool) -> list[Path]:
+def _images(folder: Path, recursive: bool) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")] if recursive else []
@@ -91,7 +91,7 @@ def _pictures(folder: Path, recursive: bool) -> list[Path]:
 
 
 def load(path: Path) -> Tensor:
-    """A picture file as (1,3,H,W) float32 in [0,1]; gray is repeated, alpha left out. Raises ImageError."""
+    """An image file as (1,3,H,W) float32 in [0,1]; gray is repeated, alpha left out. Raises ImageError."""
     return torch.from_numpy(imageio.read(path).rgb_float().copy()).permute(2, 0, 1)[None].contiguous()
 
 
@@ -104,7 +104,7 @@ def crop_multiple(image_BCHW: Tensor, multiple: int) -> Tensor:
 def measure(
     metrics: Sequence[Metric], image_BCHW: Tensor, target_BCHW: Tensor | None, *, source: Path | str, border: int = 0
 ) -> dict[str, float]:
-    """Every metric of one picture (1,3,H,W), `border` pixels left out on every side of it and of its target.
+    """Every metric of one image (1,3,H,W), `border` pixels left out on every side of it and of its target.
 
     Raises ImageError, naming `source`, when sizes differ, nothing is left, or a metric cannot be computed.
     """
@@ -127,7 +127,7 @@ def measure(
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean of `count` pictures with its bootstrap 95 % interval; low and high are NaN where a value is not finite."""
+    """Mean of `count` images with its bootstrap 95 % interval; low and high are NaN where a value is not finite."""
 
     count: int
     mean: float
@@ -144,7 +144,7 @@ def mean(values: Sequence[float]) -> Mean:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two methods on the same pictures. `difference` is B - A; `wins` count pictures on which one is the better."""
+    """Two methods on the same images. `difference` is B - A; `wins` count images on which one is the better."""
 
     a: Mean
     b: Mean
@@ -164,7 +164,7 @@ class Comparison:
 
 
 def compare(metric: Metric, a: Sequence[float], b: Sequence[float]) -> Comparison:
-    """Values of the same pictures in the same order. Raises ValueError for lists of different length or empty ones."""
+    """Values of the same images in the same order. Raises ValueError for lists of different length or empty ones."""
     pairs = list(zip(a, b, strict=True))
     gaps = [0.0 if x == y else y - x for x, y in pairs]  # two equal infinities do not differ
     wins_a, wins_b = (sum(metric.better(*pair) for pair in order) for order in (pairs, [(y, x) for x, y in pairs]))

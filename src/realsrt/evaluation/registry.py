@@ -32,7 +32,7 @@ Measure = Callable[[Tensor, Tensor | None], float]
 
 @dataclass(frozen=True)
 class Metric:
-    """One number of a picture (1,3,H,W) in [0,1], and of its target where `needs_target`. `up`: more is better."""
+    """One number of an image (1,3,H,W) in [0,1], and of its target where `needs_target`. `up`: more is better."""
 
     name: str
     up: bool

@@ -67,7 +67,7 @@ def _crop_and_normalise(kernel_Bkk: Tensor, x_kk: Tensor, y_kk: Tensor, size_B11
 
 
 def reflect_pad(x_BCHW: Tensor, pad: int) -> Tensor:
-    """Mirror the picture outwards by `pad` pixels on every side, edge pixel not repeated; any size, even 1x1."""
+    """Mirror the image outwards by `pad` pixels on every side, edge pixel not repeated; any size, even 1x1."""
     height, width = x_BCHW.shape[2:]
     if pad < min(height, width):
         return F.pad(x_BCHW, (pad,) * 4, mode="reflect")
@@ -89,7 +89,7 @@ def filter2d(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
 
 
 def filter_each(images: Sequence[Tensor], kernel_Bkk: Tensor) -> list[Tensor]:
-    """`filter2d` for pictures (1,C,H,W) of different sizes, one kernel each, in one convolution."""
+    """`filter2d` for images (1,C,H,W) of different sizes, one kernel each, in one convolution."""
     reach = max(kernel_reach(kernel_Bkk), 1)
     centre = kernel_Bkk.shape[-1] // 2
     kernel_Bkk = kernel_Bkk[:, centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]

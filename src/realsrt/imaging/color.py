@@ -71,7 +71,7 @@ def fill_transparent(rgb: Tensor, alpha: Tensor) -> Tensor:
     (3,H,W).
 
     Pixels with alpha > 0 keep their colour. The rest take alpha-weighted means from ever coarser halvings of the
-    picture, so the result depends on no invisible colour. A picture without a visible pixel becomes black.
+    image, so the result depends on no invisible colour. An image without a visible pixel becomes black.
     """
     weight = alpha.clamp(0, 1)[None]
     if bool((weight > 0).all()):

@@ -1,4 +1,4 @@
-"""What saving as JPEG does to a picture, with one quality a sample, on any device.
+"""What saving as JPEG does to an image, with one quality a sample, on any device.
 
 kornia's codec (extra `train`, imported on first use): 4:2:0 chroma, the standard tables. It rounds coefficients by a
 smooth polynomial, so its errors are a little smaller than a real file's.
@@ -31,6 +31,6 @@ def jpeg(x_BCHW: Tensor, quality_B: Tensor | float) -> Tensor:
 
 
 def jpeg_each(images: Sequence[Tensor], qualities: Sequence[float]) -> list[Tensor]:
-    """`jpeg` for pictures (1,3,H,W) of different sizes, one quality each, in one call."""
+    """`jpeg` for images (1,3,H,W) of different sizes, one quality each, in one call."""
     done = jpeg(stack_padded(images, mode="replicate"), torch.tensor(qualities))
     return unstack(done, [image.shape[2:] for image in images])

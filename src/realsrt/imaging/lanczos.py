@@ -1,6 +1,6 @@
 """Lanczos resampling of a plane, a strip of rows at a time.
 
-Legend: C channels, H W picture.
+Legend: C channels, H W image.
 """
 
 import torch

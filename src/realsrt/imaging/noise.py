@@ -41,7 +41,7 @@ def add_noise_each(
     gray: Sequence[bool],
     rngs: Sequence[torch.Generator],
 ) -> list[Tensor]:
-    """`add_poisson_noise` or `add_gaussian_noise` for pictures (1,3,H,W) of different sizes, each with its own numbers.
+    """`add_poisson_noise` or `add_gaussian_noise` for images (1,3,H,W) of different sizes, each with its own numbers.
 
     Only the draws are made one by one, so that each follows from its own generator; all else is done in one go.
     """

@@ -14,10 +14,10 @@ from realsrt.imaging.tiling import TilePlan, gaussian_weight, tapered_weight
 
 
 class Patch:
-    """Weighted mean of windows given by `indices`, at `n` samples a window side, with the weights of a `Blender`: where
+    """Weighted mean of windows given by `indices`, at `n` samples a window side, with the weights of `blend`: where
     every window of the plan that shows a sample is among them, the values are the same up to rounding.
 
-    `box`: rows and columns that hold the windows, counted from the padded picture's corner; or the whole padded grid.
+    `box`: rows and columns that hold the windows, counted from the padded image's corner; or the whole padded grid.
     """
 
     def __init__(self, tiles: TilePlan, n: int, indices: Sequence[int], *, taper: bool, whole: bool = False) -> None:

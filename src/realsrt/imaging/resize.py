@@ -34,7 +34,7 @@ def resize(x_BCHW: Tensor, size: tuple[int, int], mode: Mode, *, antialias: bool
 def resize_each(
     images: Sequence[Tensor], sizes: Sequence[tuple[int, int]], modes: Sequence[Mode], antialias: Sequence[bool]
 ) -> list[Tensor]:
-    """`resize` for pictures (1,C,H,W) of different sizes, those that agree in everything in one call."""
+    """`resize` for images (1,C,H,W) of different sizes, those that agree in everything in one call."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, image in enumerate(images):
         groups.setdefault((tuple(image.shape[2:]), tuple(sizes[i]), modes[i], antialias[i]), []).append(i)
@@ -48,13 +48,13 @@ def resize_each(
 
 
 def stack_padded(images: Sequence[Tensor], *, mode: str) -> Tensor:
-    """Pictures (1,C,H,W) of different sizes as one batch, filled up at the right and bottom by a mode of F.pad."""
+    """Images (1,C,H,W) of different sizes as one batch, filled up at the right and bottom by a mode of F.pad."""
     height, width = (max(image.shape[axis] for image in images) for axis in (2, 3))
     return torch.cat([F.pad(i, (0, width - i.shape[3], 0, height - i.shape[2]), mode=mode) for i in images])
 
 
 def unstack(x_BCHW: Tensor, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """A batch back to pictures (1,C,height,width), cut to their sizes."""
+    """A batch back to images (1,C,height,width), cut to their sizes."""
     return [image[:, :, :h, :w] for image, (h, w) in zip(x_BCHW.split(1), sizes, strict=True)]
 
 

@@ -1,28 +1,28 @@
-"""Whole pictures through a fixed window: plan → split → blend, each a separate step that knows nothing of the others'
+"""Whole images through a fixed window: plan → split → blend, each a separate step that knows nothing of the others'
 state.
 
-A plan lays a regular grid of windows over the picture plus a mirrored border. `split` cuts one window without building
-the padded picture. `Blender` takes the windows' results one by one, in the plan's order, at any whole multiple or
-fraction of the resolution (pixels of the output, or tokens), and lets rows go as soon as no later window touches them.
+A plan lays a regular grid of windows over the image plus a mirrored border. `split` cuts one window without building
+the padded image. `blend` takes the windows' results one by one, at any whole multiple or fraction of the resolution
+(pixels of the output, or tokens).
 
-Legend: C channels, H W picture, n window side in the blender's units.
+Legend: C channels, H W image, n window side in the units of what is blended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_SINK_ROWS = 64  # at most so many rows go to a sink at a time
+_ROWS = 64  # at most so many are given at a time
 GAUSSIAN_VARIANCE = 0.05  # of the blending weight, in squared window sides (the authors' value)
 
 
 @dataclass(frozen=True)
 class TilePlan:
-    """Where the windows lie. All lengths are low-quality pixels; positions count from the padded picture's corner."""
+    """Where the windows lie. All lengths are low-quality pixels; positions count from the padded image's corner."""
 
     height: int
     width: int
@@ -40,20 +40,20 @@ class TilePlan:
         return len(self.ys) * len(self.xs)
 
     def position(self, index: int) -> tuple[int, int]:
-        """(y, x) of window `index`'s corner in the padded picture; windows are numbered row by row."""
+        """(y, x) of window `index`'s corner in the padded image; windows are numbered row by row."""
         if not 0 <= index < len(self):
             raise IndexError(f"window {index} of {len(self)}")
         return self.ys[index // len(self.xs)], self.xs[index % len(self.xs)]
 
 
 def plan(height: int, width: int, window: int, stride: int) -> TilePlan:
-    """Lay square windows at a regular stride over a picture of any size from 1x1.
+    """Lay square windows at a regular stride over an image of any size from 1x1.
 
-    The border is the smallest that makes the windows fit: half of it before the picture, an odd pixel after. At window
+    The border is the smallest that makes the windows fit: half of it before the image, an odd pixel after. At window
     64 and stride 32 this is the authors' layout. Raises ValueError for a size below 1 or a stride not in 1…window.
     """
     if height < 1 or width < 1:
-        raise ValueError(f"a picture needs at least one pixel each way, got {height}x{width}")
+        raise ValueError(f"an image needs at least one pixel each way, got {height}x{width}")
     if not 1 <= stride <= window:
         raise ValueError(f"stride must be between 1 and the window's {window} px, got {stride}")
     top, bottom, ys = _axis(height, window, stride)
@@ -77,18 +77,18 @@ def mirror_index(start: int, stop: int, size: int) -> Tensor:
 
 
 def window_at(tiles: TilePlan, index: int) -> tuple[Tensor, Tensor]:
-    """Rows and columns of the picture that window `index` shows, (window,) each, int64, with the border mirrored in."""
+    """Rows and columns of the image that window `index` shows, (window,) each, int64, with the border mirrored in."""
     y, x = tiles.position(index)
     rows = mirror_index(y - tiles.top, y - tiles.top + tiles.window, tiles.height)
     return rows, mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width)
 
 
-def split(picture: Tensor, tiles: TilePlan, index: int) -> Tensor:
-    """Window `index` of a picture (..., H, W) → (..., window, window), with the border mirrored in."""
-    if picture.shape[-2:] != (tiles.height, tiles.width):
-        raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the picture is {tuple(picture.shape[-2:])}")
-    rows, columns = (indices.to(picture.device) for indices in window_at(tiles, index))
-    return picture.index_select(-2, rows).index_select(-1, columns)
+def split(image: Tensor, tiles: TilePlan, index: int) -> Tensor:
+    """Window `index` of an image (..., H, W) → (..., window, window), with the border mirrored in."""
+    if image.shape[-2:] != (tiles.height, tiles.width):
+        raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the image is {tuple(image.shape[-2:])}")
+    rows, columns = (indices.to(image.device) for indices in window_at(tiles, index))
+    return image.index_select(-2, rows).index_select(-1, columns)
 
 
 def gaussian_weight(n: int) -> Tensor:
@@ -107,90 +107,51 @@ def tapered_weight(n: int, overlap: int) -> Tensor:
     return gaussian_weight(n) * taper.float()
 
 
-class Blender:
-    """Weighted mean of overlapping windows of one plan, at `n` samples a window side (256 px, or 32 tokens, for 64 px).
-    `taper`: weights fall to nothing at the borders (ours); else they are the authors' Gaussian, cut off there.
+def blend(
+    windows: Iterable[Tensor], tiles: TilePlan, n: int, *, crop: bool = True, taper: bool = False
+) -> Iterator[Tensor]:
+    """The weighted mean of the overlapping windows (C,n,n) of a plan, in its order → rows (C,h,W), from the top, as
+    soon as no later window touches them.
 
-    Windows come by `add` in the plan's order; sums are float32 on the CPU. Only the rows under the current row of
-    windows are held back; finished rows, cropped to the picture, go to `sink(first_row, rows_CHW)` as soon as no later
-    window can touch them, or, without a sink, into the picture that `finish` returns. The weights are separable, so no
-    canvas of weights is kept.
-
-    With crop=False the mirrored border stays in (what the token grid needs, see `crop_tokens`).
+    `n` samples a window side: 256 px, or 32 tokens, for 64 px. `taper`: weights fall to nothing at the borders (ours);
+    else they are the authors' Gaussian, cut off there. With crop=False the mirrored border stays in (what the token
+    grid needs, see `crop_tokens`). Sums are float32 on the CPU, not clamped; only the rows under the current row of
+    windows are held. The weights are separable, so no canvas of weights is kept. Raises ValueError.
     """
-
-    def __init__(
-        self,
-        tiles: TilePlan,
-        channels: int,
-        n: int,
-        *,
-        crop: bool = True,
-        taper: bool = False,
-        sink: Callable[[int, Tensor], None] | None = None,
-    ) -> None:
-        edges = (tiles.stride, tiles.top, tiles.left) if crop else (tiles.stride,)
-        if any(edge * n % tiles.window for edge in edges):
-            raise ValueError(
-                f"window {tiles.window}, stride {tiles.stride} do not fall on the grid of {n} samples a window"
-            )
-        self._tiles, self._n, self._next = tiles, n, 0
-        self._ys, self._xs = ([p * n // tiles.window for p in axis] for axis in (tiles.ys, tiles.xs))
-        overlap = n - tiles.stride * n // tiles.window
-        weight = tapered_weight(n, overlap) if taper else gaussian_weight(n)
-        self._weight = weight[:, None] * weight[None, :]
-        self._norm_y = _coverage(self._ys, weight)
-        self._norm_x = _coverage(self._xs, weight)
-        top, left, height, width = 0, 0, len(self._norm_y), len(self._norm_x)
-        if crop:
-            top, left, height, width = (
-                v * n // tiles.window for v in (tiles.top, tiles.left, tiles.height, tiles.width)
-            )
-        self._top, self._left, self._height, self._width = top, left, height, width
-        self._band = torch.zeros(channels, n, len(self._norm_x))
-        self._picture = None if sink else torch.empty(channels, height, width)
-        self._sink = sink or self._keep
-
-    def add(self, index: int, window: Tensor) -> None:
-        """Add the result (C, n, n) of window `index`; indices must come as 0, 1, 2, …"""
-        if index != self._next:
-            raise ValueError(f"windows must come in order: expected {self._next}, got {index}")
-        if window.shape != (self._band.shape[0], self._n, self._n):
-            raise ValueError(
-                f"expected a window of {(self._band.shape[0], self._n, self._n)}, got {tuple(window.shape)}"
-            )
-        row, column = divmod(index, len(self._xs))
-        x = self._xs[column]
-        self._band[:, :, x : x + self._n] += window.detach().to("cpu", torch.float32) * self._weight
-        self._next += 1
-        if column == len(self._xs) - 1:
-            last = row == len(self._ys) - 1
-            self._release(self._ys[row], self._n if last else self._ys[row + 1] - self._ys[row])
-
-    def finish(self) -> Tensor:
-        """The blended picture (C, H, W) float32, not clamped. Raises ValueError if windows are missing or went to a
-        sink."""
-        if self._next != len(self._tiles):
-            raise ValueError(f"only {self._next} of {len(self._tiles)} windows were added")
-        if self._picture is None:
-            raise ValueError("the rows went to the sink")
-        return self._picture
-
-    def _release(self, y: int, rows: int) -> None:
-        first, stop = max(y, self._top), min(y + rows, self._top + self._height)
-        columns = slice(self._left, self._left + self._width)
-        for start in range(first, stop, _SINK_ROWS):
-            end = min(start + _SINK_ROWS, stop)
-            done = self._band[:, start - y : end - y, columns] / self._norm_x[columns]
-            self._sink(start - self._top, done.div_(self._norm_y[start:end, None]))
-        kept = self._n - rows
-        for channel in self._band:
-            channel[:kept] = channel[rows:].clone()
-        self._band[:, kept:] = 0
-
-    def _keep(self, y: int, rows: Tensor) -> None:
-        assert self._picture is not None
-        self._picture[:, y : y + rows.shape[1]] = rows
+    edges = (tiles.stride, tiles.top, tiles.left) if crop else (tiles.stride,)
+    if any(edge * n % tiles.window for edge in edges):
+        raise ValueError(
+            f"window {tiles.window}, stride {tiles.stride} do not fall on the grid of {n} samples a window"
+        )
+    ys, xs = ([p * n // tiles.window for p in axis] for axis in (tiles.ys, tiles.xs))
+    overlap = n - tiles.stride * n // tiles.window
+    weight_n = tapered_weight(n, overlap) if taper else gaussian_weight(n)
+    weight_nn = weight_n[:, None] * weight_n[None, :]
+    norm_y, norm_x = _coverage(ys, weight_n), _coverage(xs, weight_n)
+    top, left, height, width = 0, 0, len(norm_y), len(norm_x)
+    if crop:
+        top, left, height, width = (v * n // tiles.window for v in (tiles.top, tiles.left, tiles.height, tiles.width))
+    band, columns, count = torch.empty(0), slice(left, left + width), 0
+    for count, window in enumerate(windows, 1):
+        if count == 1:
+            band = torch.zeros(len(window), n, len(norm_x))
+        if window.shape != (len(band), n, n):
+            raise ValueError(f"expected a window of {(len(band), n, n)}, got {tuple(window.shape)}")
+        row, column = divmod(count - 1, len(xs))
+        band[:, :, xs[column] : xs[column] + n] += window.detach().to("cpu", torch.float32) * weight_nn
+        if column < len(xs) - 1:
+            continue
+        y, done = ys[row], n if row == len(ys) - 1 else ys[row + 1] - ys[row]
+        stop = min(y + done, top + height)
+        for first in range(max(y, top), stop, _ROWS):
+            last = min(first + _ROWS, stop)
+            rows = band[:, first - y : last - y, columns] / norm_x[columns]
+            yield rows.div_(norm_y[first:last, None])
+        for channel in band:
+            channel[: n - done] = channel[done:].clone()
+        band[:, n - done :] = 0
+    if count != len(tiles):
+        raise ValueError(f"{count} windows came, the plan has {len(tiles)}")
 
 
 def _coverage(positions: list[int], weight: Tensor) -> Tensor:
@@ -201,7 +162,7 @@ def _coverage(positions: list[int], weight: Tensor) -> Tensor:
 
 
 def crop_tokens(grid: Tensor, tiles: TilePlan, token: int) -> Tensor:
-    """Bring a blended map of the padded token grid (C, h, w) onto the picture's own grid, (C, ceil(H/token),
+    """Bring a blended map of the padded token grid (C, h, w) onto the image's own grid, (C, ceil(H/token),
     ceil(W/token)).
 
     `token` is a token's side in low-quality pixels. Where the border is no whole number of tokens, each cell is the

@@ -1,4 +1,4 @@
-"""The kinds of picture people hold in Python: in as planes of floats, out as the kind that came in."""
+"""The kinds of image people hold in Python: in as planes of floats, out as the kind that came in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from realsrt.io.picture import TOLERATED
 
 @dataclass(frozen=True)
 class Planes:
-    """One picture: rgb (3,H,W) and alpha (1,H,W) or None, float32 in [0,1] on the CPU; gray pictures have equal
+    """One image: rgb (3,H,W) and alpha (1,H,W) or None, float32 in [0,1] on the CPU; gray images have equal
     channels."""
 
     rgb: Tensor
@@ -37,7 +37,7 @@ class Planes:
 
 @dataclass(frozen=True)
 class Pixels:
-    """The same for opaque pictures of whole numbers: what is looked at becomes floats when it is looked at.
+    """The same for opaque images of whole numbers: what is looked at becomes floats when it is looked at.
 
     hwc: uint8 or uint16, one channel or three; may be a map of a file.
     """
@@ -62,10 +62,10 @@ Restore = Callable[[list[Planes]], Any]
 
 def to_planes(image: Any) -> tuple[list[Planes] | list[Pixels], Restore]:
     """A path, imageio.Picture, PIL image, HW or HWC array (uint8, uint16 or float in [0,1]; 1-4 channels) or BCHW
-    tensor (1, 3 or 4 channels, uint8 or float in [0,1]) → its pictures, and the function that makes the same kind of
+    tensor (1, 3 or 4 channels, uint8 or float in [0,1]) → its images, and the function that makes the same kind of
     the results.
 
-    A path comes back as a Picture. Raises ImageError for anything else, an empty picture, or values that are not finite
+    A path comes back as a Picture. Raises ImageError for anything else, an empty image, or values that are not finite
     or far outside [0,1].
     """
     if isinstance(image, str | os.PathLike):
@@ -80,36 +80,36 @@ def to_planes(image: Any) -> tuple[list[Planes] | list[Pixels], Restore]:
     if pil is not None and isinstance(image, pil.Image):
         return _from_pil(image)
     if hasattr(image, "rgb_float") and hasattr(image, "with_pixels"):
-        return _from_picture(image)
+        return _from_file_image(image)
     kind = type(image).__name__
-    raise ImageError(f"cannot take a {kind} as a picture; give a path, PIL image, HWC array or BCHW tensor")
+    raise ImageError(f"cannot take a {kind} as an image; give a path, PIL image, HWC array or BCHW tensor")
 
 
 def _planes(hwc: np.ndarray, *, is_float: bool) -> Planes:
     """(H,W,1-4) float32 → Planes, checked."""
     if 0 in hwc.shape:
-        raise ImageError(f"the picture is empty: {hwc.shape[1]}x{hwc.shape[0]}")
+        raise ImageError(f"the image is empty: {hwc.shape[1]}x{hwc.shape[0]}")
     if is_float:
         low, high = float(hwc.min()), float(hwc.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ImageError("the picture has values that are not finite (NaN or infinity)")
+            raise ImageError("the image has values that are not finite (NaN or infinity)")
         if low < -TOLERATED or high > 1 + TOLERATED:
-            raise ImageError(f"float pictures go from 0 to 1, this one from {low:g} to {high:g}; divide it first")
+            raise ImageError(f"float images go from 0 to 1, this one from {low:g} to {high:g}; divide it first")
         hwc = hwc.clip(0, 1)
     chw = torch.from_numpy(np.ascontiguousarray(hwc.transpose(2, 0, 1)))
     color, alpha = (chw[:-1], chw[-1:]) if len(chw) in (2, 4) else (chw, None)
     return Planes(color.expand(3, -1, -1), alpha)
 
 
-def _from_picture(picture: Any) -> tuple[list[Planes] | list[Pixels], Restore]:
+def _from_file_image(image: Any) -> tuple[list[Planes] | list[Pixels], Restore]:
     def pack(results: list[Planes]) -> Any:
         out = results[0]
-        return picture.with_pixels(to_hwc(out.rgb), None if out.alpha is None else to_hwc(out.alpha)[:, :, 0])
+        return image.with_pixels(to_hwc(out.rgb), None if out.alpha is None else to_hwc(out.alpha)[:, :, 0])
 
-    if picture.pixels.dtype.kind == "u" and not picture.has_alpha and picture.pixels.size:
-        return [Pixels(picture.pixels)], pack
-    alpha = picture.alpha_float()
-    rgb = picture.rgb_float()
+    if image.pixels.dtype.kind == "u" and not image.has_alpha and image.pixels.size:
+        return [Pixels(image.pixels)], pack
+    alpha = image.alpha_float()
+    rgb = image.rgb_float()
     return [_planes(rgb if alpha is None else np.dstack([rgb, alpha]), is_float=True)], pack
 
 
@@ -160,7 +160,7 @@ def _from_pil(image: Any) -> tuple[list[Planes], Restore]:
         array = np.asarray(upright)
         if array.min() < 0 or array.max() > 65535:
             raise ImageError(
-                f"a PIL image of mode {upright.mode} with values outside 0…65535 is not a 16-bit gray picture"
+                f"a PIL image of mode {upright.mode} with values outside 0…65535 is not a 16-bit gray image"
             )
         array, mode = array.astype(np.uint16), None
     elif upright.mode == "F":

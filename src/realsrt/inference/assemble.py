@@ -1,12 +1,13 @@
-"""Finishing a picture a strip of rows at a time, and keeping the strips, so that none of it has to be held whole.
+"""From the windows of an image to its finished rows, in the order of the data: blended → colours fixed → resized.
 
-Legend: s scale (4), H W the output's sides in pixels at that scale.
+Every stage is a generator of strips of rows, so that no image has to be held whole. Legend: s scale (4), H W the
+output's sides in pixels at that scale, h some rows.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from realsrt.inference.runner import View, WindowResult
 from realsrt.io.atomic import temporary_beside
 from realsrt.io.picture import Picture
 
-Sink = Callable[[int, Tensor], None]
 Rows = Callable[[int, Planes], None]
 CONFIDENCE_CELL = 8  # output pixels a side of a cell of the confidence map
 _REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
@@ -34,45 +34,124 @@ _BORDER = 4  # low-quality pixels around a part, more than bicubic enlarging loo
 IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that goes to a scratch file
 
 
-class Finisher:
-    """Takes blended rows (3,h,W) in order; gives them to ``sink(first, rows)`` in order, colour-fixed and in [0,1].
+@dataclass(frozen=True)
+class Assembled:
+    """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w), steps that each window has
+    taken. Planes and ids are None where the rows went elsewhere."""
 
-    Where strips begin and end depends on the picture's size and the plan only, so the numbers do too.
+    planes: Planes | None
+    confidence: np.ndarray | None
+    ids: np.ndarray | None
+    step: int
+    window_steps: np.ndarray
+
+
+def assemble(
+    job: UpscaleRequest,
+    source: Planes | Pixels,
+    step: int,
+    results: Iterable[WindowResult],
+    rows: Rows | None = None,
+) -> Assembled:
+    """An image from its decoded windows, which are drawn in the plan's order; `source` is the input.
+
+    Finished rows are kept, or given to `rows(first, planes)`, which takes a job that `streams`. Raises ValueError if
+    windows are missing.
     """
+    ids: list[np.ndarray] = []
+    confidence: list[Tensor] = []
+    steps: list[int] = []
 
-    def __init__(self, source: Planes | Pixels, scale: int, *, match_color: bool, sink: Sink) -> None:
-        """`source` is the input; `match_color`: replace coarse colours by those of the input (wavelet)."""
-        self._source, self._scale, self._sink = source, scale, sink
-        self._height, self._width = (side * scale for side in source.hw)
-        self._reach = _REACH if match_color else 0
-        self._strip = max(64, _STRIP_PIXELS // self._width)
-        self._held = torch.empty(3, 0, self._width)
-        self._first = self._done = 0  # the row that `held` begins with; the row that comes out next
+    def images() -> Iterator[Tensor]:
+        for result in results:
+            assert result.image is not None
+            if result.index != len(steps):
+                raise ValueError(f"windows must come in order: expected {len(steps)}, got {result.index}")
+            steps.append(result.steps)
+            if rows is None:
+                ids.append(result.ids.numpy())
+            if result.confidence is not None:
+                confidence.append(result.confidence[None])
+            yield result.image
 
-    @torch.inference_mode()
-    def add(self, first: int, rows: Tensor) -> None:
-        """The next rows; raises ValueError if they are not the next."""
-        have = self._first + self._held.shape[1]
-        if first != have:
-            raise ValueError(f"rows must come in order: expected {have}, got {first}")
-        self._held = torch.cat([self._held, rows], 1)
-        have += rows.shape[1]
-        while self._done < self._height:
-            stop = min(self._done + self._strip, self._height)
-            if have < min(stop + self._reach, self._height):
+    blended = tiling.blend(images(), job.tiles, job.tiles.window * job.scale, taper=job.taper)
+    planes = _finished(job, source, blended, rows)
+    return Assembled(planes, _confidence_map(job, confidence), np.stack(ids) if ids else None, step, np.array(steps))
+
+
+def assemble_base(
+    job: UpscaleRequest, view: View, count: Callable[[int], object] | None = None, rows: Rows | None = None
+) -> Assembled:
+    """The image of a job of 0 steps: what the trunk makes of its input. `count` is told how many rows of windows are
+    done."""
+    assert view.trunk is not None
+    lines, strips = len(job.tiles.ys), view.trunk.strips
+
+    def counted(base: Iterable[Tensor]) -> Iterator[Tensor]:
+        for number, strip in enumerate(base):
+            yield strip
+            if count:
+                count(lines * (number + 1) // strips - lines * number // strips)
+
+    planes = _finished(job, view.source, counted(view.trunk.base_strips()), rows)
+    return Assembled(planes, None, None, 0, np.zeros(len(job.tiles), dtype=int))
+
+
+def with_alpha(colour: Assembled, alpha: Assembled | None = None) -> Assembled:
+    """An image together with its alpha, where the model has enlarged that as an image of its own."""
+    if alpha is None:
+        return colour
+    assert colour.planes is not None
+    assert alpha.planes is not None
+    return replace(colour, planes=transparency.merged(colour.planes, alpha.planes))
+
+
+@torch.inference_mode()
+def _finished(
+    job: UpscaleRequest, source: Planes | Pixels, blended: Iterable[Tensor], rows: Rows | None
+) -> Planes | None:
+    """The whole image of blended rows, or None where its rows went to `rows`."""
+    fixed = fix_colors(blended, source, job.scale, match=job.wavelet)
+    finished = fit(fixed, (source.hw[0] * job.scale, source.hw[1] * job.scale), job.out_hw, source.alpha)
+    if rows is None:
+        whole = Planes(torch.empty(3, *job.out_hw), None if source.alpha is None else torch.empty(1, *job.out_hw))
+    first = 0
+    for strip in finished:
+        stop = first + strip.hw[0]
+        if rows is not None:
+            rows(first, strip)
+        else:
+            whole.rgb[:, first:stop] = strip.rgb
+            if strip.alpha is not None and whole.alpha is not None:
+                whole.alpha[:, first:stop] = strip.alpha
+        first = stop
+    return None if rows is not None else whole
+
+
+def fix_colors(blended: Iterable[Tensor], source: Planes | Pixels, scale: int, *, match: bool) -> Iterator[Tensor]:
+    """Blended rows (3,h,W) → the same in [0,1] and, where they are to `match`, with the coarse colours of the input in
+    place of their own (wavelet).
+
+    Where strips begin and end depends on the image's size and the plan only, so the numbers do too.
+    """
+    height, width = (side * scale for side in source.hw)
+    reach, high_strip = _REACH if match else 0, max(64, _STRIP_PIXELS // width)
+    held, first, done = torch.empty(3, 0, width), 0, 0  # `first`: the row that `held` begins with
+    for rows in blended:
+        held = torch.cat([held, rows], 1)
+        while done < height:
+            stop = min(done + high_strip, height)
+            low, high = max(0, done - reach), min(height, stop + reach)
+            if first + held.shape[1] < high:
                 break
-            self._finish(stop)
-        keep = max(0, self._done - self._reach - self._first)
-        self._held = self._held[:, keep:].clone() if keep else self._held
-        self._first += keep
-
-    def _finish(self, stop: int) -> None:
-        low, high = max(0, self._done - self._reach), min(self._height, stop + self._reach)
-        rows = self._held[:, low - self._first : high - self._first]
-        if self._reach:
-            rows = wavelet(rows, enlarged(self._source, self._scale, (low, high), (0, self._width)))
-        self._sink(self._done, rows[:, self._done - low : stop - low].clamp(0, 1))
-        self._done = stop
+            strip = held[:, low - first : high - first]
+            if match:
+                strip = wavelet(strip, enlarged(source, scale, (low, high), (0, width)))
+            yield strip[:, done - low : stop - low].clamp(0, 1)
+            done = stop
+        keep = max(0, done - reach - first)
+        held = held[:, keep:].clone() if keep else held
+        first += keep
 
 
 def enlarged(source: Planes | Pixels, scale: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
@@ -86,144 +165,52 @@ def enlarged(source: Planes | Pixels, scale: int, rows: tuple[int, int], columns
     return resize(source.pick(*spans)[None], size, "bicubic", antialias=True)[0][:, *cuts]
 
 
-class Resizer:
-    """Takes finished rows (3,h,W) in order; gives the same of the final size to ``sink(first, planes)`` in order, the
-    alpha resampled beside them. Bicubic, widened when shrinking."""
+def fit(
+    strips: Iterable[Tensor], hw: tuple[int, int], out_hw: tuple[int, int], alpha: Tensor | None
+) -> Iterator[Planes]:
+    """Rows (3,h,W) of an image of size `hw` → rows of `out_hw`, bicubic, widened when shrinking; beside them those of
+    `alpha` (1,h,w), of any size, resampled."""
+    taps = None if hw[0] == out_hw[0] else Taps(hw[0], out_hw[0], "bicubic")
+    resampled = None if alpha is None else Lanczos(alpha, out_hw)
+    high_strip = max(16, _STRIP_PIXELS // max(hw[1], out_hw[1]))
+    held, first, done = torch.empty(3, 0, out_hw[1]), 0, 0
 
-    def __init__(
-        self, hw: tuple[int, int], out_hw: tuple[int, int], alpha: Tensor | None, sink: Callable[[int, Planes], None]
-    ) -> None:
-        """`hw` of what comes, `out_hw` of what goes; `alpha` (1,h,w), of any size, becomes the result's."""
-        self._out_hw, self._sink = out_hw, sink
-        self._taps = None if hw[0] == out_hw[0] else Taps(hw[0], out_hw[0], "bicubic")
-        self._alpha = None if alpha is None else Lanczos(alpha, out_hw)
-        self._strip = max(16, _STRIP_PIXELS // max(hw[1], out_hw[1]))
-        self._held = torch.empty(3, 0, out_hw[1])
-        self._first = self._done = 0
+    def planes(rows: Tensor) -> Planes:
+        return Planes(rows.clamp(0, 1), resampled and resampled.rows(done, done + rows.shape[1]))
 
-    @torch.inference_mode()
-    def add(self, first: int, rows: Tensor) -> None:
-        """The next rows."""
-        if rows.shape[2] != self._out_hw[1]:
-            rows = resize(rows[None], (rows.shape[1], self._out_hw[1]), "bicubic", antialias=True)[0]
-        if self._taps is None:
-            self._give(rows)
-            return
-        self._held = torch.cat([self._held, rows], 1)
-        have = first + rows.shape[1]
-        while self._done < self._out_hw[0]:
-            stop = min(self._done + self._strip, self._out_hw[0])
-            if self._taps.needs(self._done, stop)[1] > have:
+    for rows in strips:
+        if rows.shape[2] != out_hw[1]:
+            rows = resize(rows[None], (rows.shape[1], out_hw[1]), "bicubic", antialias=True)[0]
+        if taps is None:
+            yield planes(rows)
+            done += rows.shape[1]
+            continue
+        held = torch.cat([held, rows], 1)
+        while done < out_hw[0]:
+            stop = min(done + high_strip, out_hw[0])
+            if taps.needs(done, stop)[1] > first + held.shape[1]:
                 break
-            self._give(self._taps.along(self._held, 1, self._done, stop, offset=self._first))
-        if self._done < self._out_hw[0]:
-            low, _ = self._taps.needs(self._done, self._done + 1)
-            if low > self._first:
-                self._held = self._held[:, low - self._first :].clone()
-                self._first = low
-
-    def _give(self, rows: Tensor) -> None:
-        first, self._done = self._done, self._done + rows.shape[1]
-        alpha = None if self._alpha is None else self._alpha.rows(first, self._done)
-        self._sink(first, Planes(rows.clamp(0, 1), alpha))
+            yield planes(taps.along(held, 1, done, stop, offset=first))
+            done = stop
+        if done < out_hw[0] and (low := taps.needs(done, done + 1)[0]) > first:
+            held, first = held[:, low - first :].clone(), low
 
 
-@dataclass(frozen=True)
-class Blended:
-    """One picture after one step: planes, confidence (h,w) or None, ids (windows,h,w[,G]), steps that each window has
-    taken. Planes and ids are None where the rows went elsewhere."""
-
-    planes: Planes | None
-    confidence: np.ndarray | None
-    ids: np.ndarray | None
-    step: int
-    window_steps: np.ndarray
-
-
-class ImageAssembler:
-    """The windows of one picture after one step, on their way to becoming a picture.
-
-    `source` is the input. Finished rows are kept, or given to `rows(first, planes)`, which takes a job that `streams`.
-    """
-
-    def __init__(self, job: UpscaleRequest, step: int, source: Planes | Pixels, rows: Rows | None = None) -> None:
-        self._job, self._step, self._rows = job, step, rows
-        window, (height, width) = job.tiles.window, source.hw
-        self._whole = None
-        if rows is None:
-            self._whole = Planes(
-                torch.empty(3, *job.out_hw), None if source.alpha is None else torch.empty(1, *job.out_hw)
-            )
-        resizer = Resizer((height * job.scale, width * job.scale), job.out_hw, source.alpha, self._keep)
-        finisher = Finisher(source, job.scale, match_color=job.wavelet, sink=resizer.add)
-        self.add_rows = finisher.add
-        self._image = tiling.Blender(job.tiles, 3, window * job.scale, taper=job.taper, sink=finisher.add)
-        self._map = None
-        if job.settings.confidence:
-            self._map = tiling.Blender(job.tiles, 1, window // job.cell, crop=False, taper=job.taper)
-        self._ids: list[np.ndarray] = []
-        self._steps: list[int] = []
-
-    def add(self, results: list[WindowResult]) -> None:
-        """The next windows, decoded, in the plan's order."""
-        for result in results:
-            assert result.image is not None
-            self._image.add(result.index, result.image)
-            if self._rows is None:
-                self._ids.append(result.ids.numpy())
-            self._steps.append(result.steps)
-            if self._map is not None and result.confidence is not None:
-                self._map.add(result.index, result.confidence[None])
-
-    def _keep(self, first: int, rows: Planes) -> None:
-        if self._rows is not None:
-            self._rows(first, rows)
-        elif self._whole is not None:
-            place = slice(first, first + rows.hw[0])
-            self._whole.rgb[:, place] = rows.rgb
-            if rows.alpha is not None and self._whole.alpha is not None:
-                self._whole.alpha[:, place] = rows.alpha
-
-    @torch.inference_mode()
-    def finish(self) -> Blended:
-        """The picture, once every window is in."""
-        job, steps = self._job, np.array(self._steps or [0] * len(self._job.tiles))
-        if self._step and len(self._steps) != len(job.tiles):
-            raise ValueError(f"only {len(self._steps)} of {len(job.tiles)} windows were added")
-        ids = np.stack(self._ids) if self._ids else None
-        return Blended(self._whole, self._confidence(), ids, self._step, steps)
-
-    def _confidence(self) -> np.ndarray | None:
-        if self._map is None:
-            return None
-        grid = tiling.crop_tokens(self._map.finish(), self._job.tiles, self._job.cell)
-        height, width = (-(-side // CONFIDENCE_CELL) for side in self._job.out_hw)
-        if grid.shape[-2:] != (height, width):
-            grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]
-        return grid.clamp(0, 1)[0].numpy()
-
-
-def joined(results: list[Blended]) -> list[Blended]:
-    """With ``alpha="model"``: each image together with its alpha, which the model enlarged as an image of its own."""
-    planes = [result.planes for result in results if result.planes is not None]
-    if len(planes) != len(results):
-        return results
-    return [replace(result, planes=p) for result, p in zip(results, transparency.joined(planes), strict=False)]
-
-
-def base_picture(job: UpscaleRequest, view: View, mosaic: ImageAssembler, count: Callable[[int], object]) -> Blended:
-    """The picture of a job of 0 steps: what the trunk makes of its input. `count` is told how many rows of windows are
-    done."""
-    assert view.trunk is not None
-    rows, strips = len(job.tiles.ys), view.trunk.strips
-    for number, (first, strip) in enumerate(view.trunk.base_strips()):
-        mosaic.add_rows(first, strip)
-        count(rows * (number + 1) // strips - rows * number // strips)
-    return mosaic.finish()
+def _confidence_map(job: UpscaleRequest, confidence: list[Tensor]) -> np.ndarray | None:
+    if not confidence:
+        return None
+    grid = torch.cat(
+        [*tiling.blend(confidence, job.tiles, job.tiles.window // job.cell, crop=False, taper=job.taper)], 1
+    )
+    grid = tiling.crop_tokens(grid, job.tiles, job.cell)
+    height, width = (-(-side // CONFIDENCE_CELL) for side in job.out_hw)
+    if grid.shape[-2:] != (height, width):
+        grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]
+    return grid.clamp(0, 1)[0].numpy()
 
 
 class RowStore:
-    """Collects the finished rows of a picture of the kind of `like`: in memory, or beyond IN_MEMORY bytes in a scratch
+    """Collects the finished rows of an image of the kind of `like`: in memory, or beyond IN_MEMORY bytes in a scratch
     file beside `target`, which `close` removes."""
 
     def __init__(self, like: Picture, width: int, height: int, target: Path) -> None:
@@ -250,7 +237,7 @@ class RowStore:
             left = left[os.write(self._file, left) :]
 
     def picture(self) -> Picture:
-        """The whole picture, once every row is in; its pixels are a read-only map of the scratch file if there is
+        """The whole image, once every row is in; its pixels are a read-only map of the scratch file if there is
         one."""
         if self._next != self._shape[0]:
             raise ValueError(f"only {self._next} of {self._shape[0]} rows were added")

@@ -1,65 +1,35 @@
-"""Many pictures at once: windows of several share a batch, so that small pictures fill a GPU too."""
+"""Many images at once: windows of several share a batch, so that small images fill a GPU too."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from realsrt.errors import RealSRTError
-from realsrt.inference.assemble import Blended, ImageAssembler, base_picture
+from realsrt.inference.assemble import Assembled, assemble, assemble_base, with_alpha
 from realsrt.inference.request import UpscaleRequest
-from realsrt.inference.runner import Runner, View, Windows
+from realsrt.inference.runner import Runner, View, WindowResult, Windows
 
-Finish = Callable[[UpscaleRequest, list[Blended]], Any]
-
-
-class _WindowSlot:
-    """Where one window comes from and belongs."""
-
-    def __init__(self, under_way: _UnderWay, view: View, mosaic: ImageAssembler, index: int) -> None:
-        self.under_way, self.mosaic, self.index = under_way, mosaic, index
-        self._view = view
-
-    def window(self) -> Windows:
-        return self._view.window(self.under_way.job.tiles, self.index)
+Finish = Callable[[UpscaleRequest, list[Assembled]], Any]
 
 
+@dataclass(eq=False)
 class _UnderWay:
-    """One picture whose windows are on their way, or the reason why there are none."""
+    """A job some of whose windows are in a batch."""
 
-    def __init__(self, job: UpscaleRequest | None, error: RealSRTError | None = None) -> None:
-        self._job, self.error = job, error
-        self._mosaics = [ImageAssembler(job, job.settings.num_steps, source) for source in job.inputs] if job else []
-        self.waiting = len(self._mosaics) * len(job.tiles) if job and job.settings.num_steps else 0
+    job: UpscaleRequest
+    failed: bool = False
 
-    @property
-    def job(self) -> UpscaleRequest:
-        assert self._job is not None
-        return self._job
 
-    def places(self, runner: Runner) -> Iterator[_WindowSlot]:
-        """Where its windows belong; none where it has failed or has none."""
-        if self._job is None:
-            return
-        for source, mosaic in zip(self.job.inputs, self._mosaics, strict=True):
-            try:
-                view = runner.view(source, self.job.tiles, self.job.settings)
-                if not self.job.settings.num_steps:
-                    base_picture(self.job, view, mosaic, lambda _: None)
-                    continue
-            except RealSRTError as error:
-                self.fail(error)
-                return
-            for index in range(len(self.job.tiles)):
-                yield _WindowSlot(self, view, mosaic, index)
+@dataclass(frozen=True, eq=False)
+class _Slot:
+    """Which window of which job a place in a batch is for."""
 
-    def fail(self, error: RealSRTError) -> None:
-        self.error, self.waiting = error, 0
-
-    def result(self, pack: Finish) -> Any:
-        return self.error or pack(self.job, [mosaic.finish() for mosaic in self._mosaics])
+    owner: _UnderWay
+    view: View
+    index: int
 
 
 def run_many(
@@ -67,43 +37,104 @@ def run_many(
 ) -> Iterator[Any]:
     """What `pack` makes of each job, or the error it came as or ran into, in order. Jobs are drawn as they are needed:
     those that wait are the ones with windows in the batch that is being filled. All must have the same settings."""
-    queue: deque[_UnderWay] = deque()
-    batch: list[_WindowSlot] = []
-    size = runner.batch_size(max_minibatch)
+    computed = _computed(jobs, runner, max_minibatch)
+    for job in computed:
+        assert not isinstance(job, WindowResult)
+        if isinstance(job, RealSRTError):
+            yield job
+            continue
+        try:
+            done = pack(job, _assembled(job, computed, runner))
+        except RealSRTError as error:
+            done = error
+        yield done
+
+
+def _assembled(job: UpscaleRequest, computed: Iterator[Any], runner: Runner) -> list[Assembled]:
+    """The images of a job whose windows are next in `computed`. Raises the error that comes in place of one."""
+
+    def windows() -> Iterator[WindowResult]:
+        for result in islice(computed, len(job.tiles)):
+            if isinstance(result, RealSRTError):
+                raise result
+            yield result
+
+    steps = job.settings.num_steps
+    images = []
+    for own in job.inputs:
+        parts = [
+            assemble(job, source, steps, windows()) if steps
+            else assemble_base(job, runner.view(source, job.tiles, job.settings))
+            for source in own.sources
+        ]  # fmt: skip
+        images.append(with_alpha(*parts))
+    return images
+
+
+def _computed(
+    jobs: Iterable[UpscaleRequest | RealSRTError], runner: Runner, max_minibatch: int | None
+) -> Iterator[UpscaleRequest | WindowResult | RealSRTError]:
+    """Each job, and after it the results of its windows, up to the first that is an error."""
+    batch: list[UpscaleRequest | RealSRTError | _Slot] = []
+    slots = 0
     for job in jobs:
-        queue.append(_UnderWay(None, job) if isinstance(job, RealSRTError) else _UnderWay(job))
-        for place in queue[-1].places(runner):
-            batch.append(place)
-            if len(batch) >= size:
-                _fly(batch, runner)
-                batch, size = [], runner.batch_size(max_minibatch)
-        while queue and not queue[0].waiting:
-            yield queue.popleft().result(pack)
-    if batch:
-        _fly(batch, runner)
-    while queue:
-        yield queue.popleft().result(pack)
+        batch.append(job)
+        for slot in [] if isinstance(job, RealSRTError) else _slots(job, runner):
+            batch.append(slot)
+            slots += isinstance(slot, _Slot)
+            if slots >= runner.batch_size(max_minibatch):
+                yield from _run(batch, runner)
+                batch, slots = [], 0
+        if not slots:  # nothing to wait for
+            yield from _run(batch, runner)
+            batch = []
+    yield from _run(batch, runner)
 
 
-def _fly(batch: list[_WindowSlot], runner: Runner) -> None:
-    """Take windows through all steps. If that fails, one picture after another, so that only the guilty one fails."""
-    batch = [place for place in batch if place.under_way.error is None]
-    if not batch:
+def _slots(job: UpscaleRequest, runner: Runner) -> Iterator[_Slot | RealSRTError]:
+    owner = _UnderWay(job)
+    if not job.settings.num_steps:
         return
-    settings = batch[0].under_way.job.settings
+    for own in job.inputs:
+        for source in own.sources:
+            try:
+                view = runner.view(source, job.tiles, job.settings)
+            except RealSRTError as error:
+                owner.failed = True
+                yield error
+                return
+            for index in range(len(job.tiles)):
+                yield _Slot(owner, view, index)
+
+
+def _run(
+    batch: list[UpscaleRequest | RealSRTError | _Slot], runner: Runner
+) -> Iterator[UpscaleRequest | WindowResult | RealSRTError]:
+    """The batch with results in place of slots; of a job that fails, its first error only."""
+    slots = [item for item in batch if isinstance(item, _Slot) and not item.owner.failed]
+    found = dict(zip(slots, _advance(slots, runner), strict=True))
+    for item in batch:
+        if not isinstance(item, _Slot):
+            yield item
+        elif not item.owner.failed:
+            item.owner.failed = isinstance(found[item], RealSRTError)
+            yield found[item]
+
+
+def _advance(slots: list[_Slot], runner: Runner) -> list[WindowResult | RealSRTError]:
+    """Take windows through all steps. If that fails, one job after another, so that only the guilty one fails."""
+    if not slots:
+        return []
+    settings = slots[0].owner.job.settings
     try:
-        flight = runner.start(list(range(len(batch))), Windows.joined([place.window() for place in batch]), settings)
+        windows = Windows.joined([slot.view.window(slot.owner.job.tiles, slot.index) for slot in slots])
+        running = runner.start(list(range(len(slots))), windows, settings)
         for _ in range(1, settings.num_steps):
-            flight.advance(decode=False)
-        results = flight.advance()
+            running.advance(decode=False)
+        results = running.advance()
     except RealSRTError as error:
-        pictures = list(dict.fromkeys(place.under_way for place in batch))
-        if len(pictures) == 1:
-            pictures[0].fail(error)
-        else:
-            for picture in pictures:
-                _fly([place for place in batch if place.under_way is picture], runner)
-        return
-    for place, result in zip(batch, results, strict=True):
-        place.mosaic.add([replace(result, index=place.index)])
-        place.under_way.waiting -= 1
+        owners = list(dict.fromkeys(slot.owner for slot in slots))
+        if len(owners) == 1:
+            return [error] * len(slots)
+        return [result for one in owners for result in _advance([s for s in slots if s.owner is one], runner)]
+    return [replace(result, index=slot.index) for slot, result in zip(slots, results, strict=True)]

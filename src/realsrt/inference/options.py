@@ -34,7 +34,7 @@ class UpscaleOptions:
     stride: int | None = None
     """Input pixels from window to window (less: smoother, slower)."""
     steps: int | None = None
-    """Generation steps; 0 = the base picture, without tokens (fastest). The model's own if not given."""
+    """Generation steps; 0 = the base image, without tokens (fastest). The model's own if not given."""
     denoise: float | Literal["auto"] = "auto"
     """Denoising strength, 0 (mild, keeps texture) to 1 (strong); auto: what suits the image."""
     refine: Refine | None = None

@@ -1,7 +1,7 @@
-"""Generating a region of a finished picture anew, everything else kept.
+"""Regenerating a region of a finished image, everything else kept.
 
 The tokens under the region are masked in every window that sees them and generated again, with sampling if asked for;
-only these windows are decoded, and their picture replaces the old one in the region, feathered over a token's side.
+only these windows are decoded, and their image replaces the old one in the region, feathered over a token's side.
 Legend: H W the output's sides in pixels, s scale (4), w the feathering weight.
 """
 
@@ -80,7 +80,7 @@ def regenerate(
     if origin.config != runner.model.config:
         raise UsageError("the result was made by another model; regenerate it with that one")
     if job.batched and len(result.ids) != 1:
-        raise UsageError(f"regenerate takes one picture, not a batch of {len(result.ids)}; upscale them one by one")
+        raise UsageError(f"regenerate takes one image, not a batch of {len(result.ids)}; upscale them one by one")
     place = RegionTask(runner.model.config, job, result, region)
     rounds = sampling.candidates if sampling.temperature > 0 else 1
     total = rounds * len(place.indices) * job.settings.num_steps
@@ -101,7 +101,7 @@ class RegionTask:
 
     def __init__(self, config: ModelConfig, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
         self._job, self._result, self._fold = job, result, config.fold
-        self._source, tiles = job.inputs[0], job.tiles
+        self._source, tiles = job.inputs[0].colour, job.tiles
         self._belief = _single(result.confidence, job)
         self._ids = _single(result.ids, job)
         mask_HW = regions.pixel_mask(region, job.out_hw, self._belief)
@@ -131,9 +131,9 @@ class RegionTask:
         for start in range(0, len(self.indices), size):
             batch = self.indices[start : start + size]
             windows = Windows.joined([view.window(tiles, index) for index in batch])
-            flight = runner.start(batch, windows, settings, self._again(batch, sampling, number))
+            running = runner.start(batch, windows, settings, self._resume_state(batch, sampling, number))
             for step in range(1, settings.num_steps + 1):
-                results = flight.advance(decode=step == settings.num_steps)
+                results = running.advance(decode=step == settings.num_steps)
                 done += len(batch)
                 if tell:
                     tell(done)
@@ -147,14 +147,12 @@ class RegionTask:
                     steps[found.index] = found.steps
         return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number))
 
-    def _again(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:
+    def _resume_state(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:
         masks = torch.stack([self._masks[index] for index in batch])
-        ids = torch.from_numpy(self._ids[batch].astype(np.int64))
-        groups = ids.shape[3] if ids.ndim == 4 else 1
         corners = [self._job.tiles.position(index) for index in batch]
         return ResumeState(
-            ids=ids.flatten(1),
-            mask=masks.flatten(1).repeat_interleave(groups, 1),
+            ids=torch.from_numpy(self._ids[batch].astype(np.int64)).flatten(1),
+            mask=masks.flatten(1),
             places=[(y // self._fold, x // self._fold) for y, x in corners],
             grid=(masks.shape[1], masks.shape[2]),
             temperature=sampling.at(number),
@@ -172,7 +170,7 @@ class RegionTask:
             confidence = np.where(self._cells.numpy(), grid.numpy(), confidence).astype(np.float32)
         lead = (lambda array: None if array is None else array[None]) if job.batched else (lambda array: array)
         return replace(
-            result, image=self._picture(image), confidence=lead(confidence), ids=lead(ids), window_steps=lead(steps),
+            result, image=self._merged(image), confidence=lead(confidence), ids=lead(ids), window_steps=lead(steps),
             score=score, candidates=(), steps=(),
         )  # fmt: skip
 
@@ -185,12 +183,12 @@ class RegionTask:
             both = resize(both[None], (height, width), "bilinear", antialias=True)[0]
         return (both[0] / both[1].clamp_min(1e-6)).clamp(0, 1)
 
-    def _picture(self, image: Patch) -> Any:
-        """The result's picture with the new one in the region: of the same kind, byte for byte the same elsewhere."""
+    def _merged(self, image: Patch) -> Any:
+        """The result's image with the new one in the region: of the same kind, byte for byte the same elsewhere."""
         job, (y, x) = self._job, self._box
         old = adapters.to_planes(self._result.image)[0][0]
         if old.hw != job.out_hw:
-            raise UsageError(f"the result's picture is {old.hw[1]}x{old.hw[0]} now, not as upscale gave it")
+            raise UsageError(f"the result's image is {old.hw[1]}x{old.hw[0]} now, not as upscale gave it")
         new, (top, left) = self._made(image)
         new = new[:, y.start - top : y.stop - top, x.start - left : x.stop - left].clamp(0, 1)
         before = old.pick(torch.arange(y.start, y.stop), torch.arange(x.start, x.stop))
@@ -199,7 +197,7 @@ class RegionTask:
         return adapters.pasted(self._result.image, crop, (y, x), self._weight > 0)
 
     def _made(self, image: Patch) -> tuple[Tensor, tuple[int, int]]:
-        """The new windows' picture at the output's size, colour-fixed, and where in it its corner lies; where they show
+        """The new windows' image at the output's size, colour-fixed, and where in it its corner lies; where they show
         nothing, the enlarged input."""
         job, s = self._job, self._job.scale
         mean, there = image.finish()

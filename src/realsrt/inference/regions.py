@@ -1,4 +1,4 @@
-"""Regions of a picture: what a caller may give, as a mask of output pixels; and how a region's edge is feathered."""
+"""Regions of an image: what a caller may give, as a mask of output pixels; and how a region's edge is feathered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CELL = 8  # output pixels a side of a cell of the confidence map
 
 
 def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) -> Tensor:
-    """A region of a picture of `hw` = (height, width) as a mask (H,W), True inside.
+    """A region of an image of `hw` = (height, width) as a mask (H,W), True inside.
 
     `region`: a box (x0,y0,x1,y1) of whole pixels, ends exclusive; a bool array (H,W); or a number in (0,1): the
     cells of the `confidence` map, (ceil(H/8), ceil(W/8)), that are below it. Raises UsageError if it is empty
@@ -31,7 +31,7 @@ def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) 
     if array.dtype == bool and array.ndim == 2:
         if array.shape != hw:
             raise UsageError(
-                f"the mask is {array.shape[1]}x{array.shape[0]}, the picture {hw[1]}x{hw[0]}; give one of its size"
+                f"the mask is {array.shape[1]}x{array.shape[0]}, the image {hw[1]}x{hw[0]}; give one of its size"
             )
         if not array.any():
             raise UsageError("the mask is empty: no pixel of it is True")
@@ -52,7 +52,7 @@ def _box(x0: int, y0: int, x1: int, y1: int, hw: tuple[int, int]) -> Tensor:
     if x1 <= x0 or y1 <= y0:
         raise UsageError(f"{said} is empty; give x0,y0,x1,y1 with x0 < x1 and y0 < y1")
     if min(x0, y0) < 0 or x1 > hw[1] or y1 > hw[0]:
-        raise UsageError(f"{said} is not inside the picture of {hw[1]}x{hw[0]} output pixels")
+        raise UsageError(f"{said} is not inside the image of {hw[1]}x{hw[0]} output pixels")
     mask_HW = torch.zeros(hw, dtype=torch.bool)
     mask_HW[y0:y1, x0:x1] = True
     return mask_HW
@@ -85,7 +85,7 @@ def cells(mask_HW: Tensor) -> Tensor:
 
 
 def feather(mask_HW: Tensor, margin: int) -> tuple[tuple[slice, slice], Tensor]:
-    """Where and how strongly the new picture shows: rows and columns, and the weight there: 1 in the region, falling
+    """Where and how strongly the new image shows: rows and columns, and the weight there: 1 in the region, falling
     to 0 at `margin` pixels (rounded down to an even number, at least 2) outside it."""
     reach = max(1, margin // 2)
     rows, columns = (mask_HW.any(axis).nonzero()[:, 0] for axis in (1, 0))

@@ -11,16 +11,15 @@ from realsrt.config import ModelConfig
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.inference import adapters, alpha
-from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.runner import WindowSettings
 
 
 @dataclass(frozen=True)
 class UpscaleRequest:
-    """What to do to which pictures (all of one size): lengths in low-quality pixels but for out_hw."""
+    """What to do to which images (all of one size): lengths in low-quality pixels but for out_hw."""
 
-    inputs: list[Planes | Pixels]
+    inputs: list[alpha.ModelInput]
     pack: adapters.Restore
     batched: bool
     tiles: tiling.TilePlan
@@ -34,18 +33,20 @@ class UpscaleRequest:
 
     @property
     def streams(self) -> bool:
-        """Whether rows of the result are final as soon as they are blended: one picture, whose alpha, if any, is not
-        the model's to make."""
-        return len(self.inputs) == 1
+        """Whether rows of the result are final as soon as they are blended: one image, whose alpha, if any, is not the
+        model's to make."""
+        return len(self.inputs) == 1 and self.inputs[0].alpha is None
 
     @property
     def window_steps(self) -> int:
-        """The work, in windows times steps; of a base picture in rows of windows."""
-        return len(self.inputs) * (len(self.tiles) * self.settings.num_steps or len(self.tiles.ys))
+        """The work, in windows times steps; of a base image in rows of windows."""
+        return sum(len(own.sources) for own in self.inputs) * (
+            len(self.tiles) * self.settings.num_steps or len(self.tiles.ys)
+        )
 
 
 def make_request(image: Any, options: UpscaleOptions, config: ModelConfig) -> UpscaleRequest:
-    """Check the options against a model's config, and take the picture apart. Raises UsageError, ImageError."""
+    """Check the options against a model's config, and take the image apart. Raises UsageError, ImageError."""
     token = config.fold
     window = options.tile or config.window
     fixed = config.generator.position != "rope"  # positions are known for one size of window only

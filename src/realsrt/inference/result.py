@@ -27,9 +27,9 @@ class Upscaled:
     """What comes out for one input.
 
     image: the kind that went in (a path gives an imageio.Picture). confidence: float32 in [0,1] on the output's grid of
-    8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w[, G]) int32 in the
+    8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w) int32 in the
     order of the tile plan. Both have a leading batch axis if a tensor went in, and are None after 0 steps. step: of
-    num_steps, from 1. steps: the picture after every step, the last included, if they were kept. window_steps: how many
+    num_steps, from 1. steps: the image after every step, the last included, if they were kept. window_steps: how many
     steps each window has taken, (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to
     go on, None where rows were streamed. Of `regenerate` only: score, the mean confidence in the region; temperature,
     as drawn; candidates, all of them, best first.

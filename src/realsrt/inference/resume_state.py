@@ -1,6 +1,6 @@
 """Taking windows up again: the tokens they have, which of them to generate anew, and how.
 
-Shapes: B windows, h w token grid, N tokens of a window (group fastest).
+Shapes: B windows, h w token grid, N tokens of a window.
 """
 
 from __future__ import annotations

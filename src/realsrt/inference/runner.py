@@ -50,7 +50,7 @@ class WindowSettings:
 
 @dataclass(frozen=True)
 class Windows:
-    """Windows of pictures on the CPU: lq (B,3,n,n), and what a trunk found in the pictures, if the model has one."""
+    """Windows of images on the CPU: lq (B,3,n,n), and what a trunk found in the images, if the model has one."""
 
     lq: Tensor
     ground: Ground | None = None
@@ -81,7 +81,7 @@ class View:
 
 @dataclass(frozen=True)
 class WindowResult:
-    """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w[,G]) int32,
+    """One window after one step, on the CPU: image (3,n,n) float32 or None if not decoded, ids (h,w) int32,
     confidence as a map of the model's cells, and how many steps it has really taken."""
 
     index: int
@@ -155,10 +155,10 @@ class Runner:
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
     def start(
-        self, indices: list[int], windows: Windows, settings: WindowSettings, again: ResumeState | None = None
+        self, indices: list[int], windows: Windows, settings: WindowSettings, resume: ResumeState | None = None
     ) -> WindowBatch:
-        """Windows numbered `indices`, ready for their first step; `again`: from these tokens."""
-        return WindowBatch(self, _SubBatch(indices, windows, again=again), settings)
+        """Windows numbered `indices`, ready for their first step; `resume`: from these tokens."""
+        return WindowBatch(self, _SubBatch(indices, windows, resume=resume), settings)
 
     def too_large(self, batch: int) -> None:
         """A batch of this size did not fit: give back what is cached and remember half."""
@@ -235,9 +235,9 @@ class _SubBatch:
     """Windows that share one iteration."""
 
     def __init__(
-        self, indices: list[int], windows: Windows, *, precise: bool = False, again: ResumeState | None = None
+        self, indices: list[int], windows: Windows, *, precise: bool = False, resume: ResumeState | None = None
     ) -> None:
-        self.indices, self.windows, self.precise, self.again = indices, windows, precise, again
+        self.indices, self.windows, self.precise, self.resume = indices, windows, precise, resume
         self._gone: set[int] = set()  # windows that a precise part has taken over
         self._running: _Running | None = None
 
@@ -261,8 +261,8 @@ class _SubBatch:
         return self._some(slice(at, at + 1), True)
 
     def _some(self, cut: slice, precise: bool) -> _SubBatch:
-        again = self.again and self.again.some(cut)
-        return _SubBatch(self.indices[cut], self.windows.some(cut), precise=precise, again=again)
+        resume = self.resume and self.resume.some(cut)
+        return _SubBatch(self.indices[cut], self.windows.some(cut), precise=precise, resume=resume)
 
     def run(
         self, runner: Runner, settings: WindowSettings, target: int, decode: bool
@@ -299,7 +299,7 @@ class _SubBatch:
             rng=rng,
             sparse=settings.sparse,
             exit_confidence=settings.confidence_exit if settings.confidence_exit < 1 else None,
-            **(self.again.options(runner.device) if self.again else {}),
+            **(self.resume.options(runner.device) if self.resume else {}),
         )
         return _Running(lq, guide, steps)
 

@@ -1,7 +1,7 @@
-"""The trunk on a whole picture: in big pieces with a halo, and from them strips of base picture and features.
+"""The trunk on a whole image: in big pieces with a halo, and from them strips of base image and features.
 
-A piece sees as much around it as its pixels depend on, so the numbers are those of the whole picture in one piece, to
-the last bit on the CPU. Legend: H W input pixels, F features, s scale, h w cells.
+A piece sees as much around it as its pixels depend on, so the numbers are those of the whole image in one piece, to
+the last bit on the CPU. Legend: H W input pixels, F features, s scale.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.imaging.tiling import TilePlan, window_at
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.models.guide import Ground
-from realsrt.models.trunk import CELL, MEASURED_AROUND, Amounts, Trunk, choose, measure, mix, stretch
+from realsrt.models.trunk import Amounts, Trunk, choose, mix, pieces
 from realsrt.nn.device import to_device
 
 PIECE = 512  # side of a piece without its halo; halved where memory does not take it
 LEAST_PIECE = 32
 STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
 _BICUBIC = 2  # how far bicubic enlarging looks
+_ROWS = 16  # a strip's rows are a multiple of
 _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
 
 
 class TrunkImage:
-    """What the trunk makes of one picture, in strips that are computed when they are first asked for."""
+    """What the trunk makes of one image, in strips that are computed when they are first asked for."""
 
     def __init__(
         self,
@@ -48,30 +49,18 @@ class TrunkImage:
         self._piece, self._precision, self._is_out_of_memory = piece, precision, is_out_of_memory
         self.scale = trunk.config.network.scale
         height, width = source.hw
-        self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // CELL * CELL or CELL
+        self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
         self.strips = -(-height // self._rows)
         self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
         self.amounts = self._estimate(denoise)
 
     @torch.inference_mode()
     def _estimate(self, denoise: float | None) -> Amounts:
-        height, width = self._source.hw
-        lines = [
-            torch.cat([self._measured(top, left) for left in range(0, width, PIECE)], 3)
-            for top in range(0, height, PIECE)
+        found = [
+            self._trunk.look(self._pick(rows.start, rows.stop, columns.start, columns.stop))
+            for rows, columns in pieces(*self._source.hw)
         ]
-        costs = self._trunk.estimator(to_device(torch.cat(lines, 2), self._device))
-        return choose(costs[0].cpu(), denoise)
-
-    def _measured(self, top: int, left: int) -> Tensor:
-        """Statistics (1,S,h,w) of the cells of a piece, on the CPU."""
-        (first, stop), (west, east) = (
-            (max(0, at - MEASURED_AROUND), min(side, at + PIECE + MEASURED_AROUND))
-            for at, side in zip((top, left), self._source.hw, strict=True)
-        )
-        found = measure(self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None])
-        down, across = (top - first) // CELL, (left - west) // CELL
-        return found[:, :, down : down + PIECE // CELL, across : across + PIECE // CELL]
+        return choose(self._trunk.estimator(torch.stack(found).mean(0))[0], denoise)
 
     def _pick(self, first: int, stop: int, west: int, east: int) -> Tensor:
         lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]
@@ -117,18 +106,15 @@ class TrunkImage:
         )
         lq = self._pick(first, stop, west, east)
         features = network.features(lq)
-        picture = network.picture(features, lq).float()
+        image = network.picture(features, lq).float()
         inside = slice(top - first, bottom - first), slice(left - west, right - west)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
-        share_HW = stretch(
-            self.amounts.share_hw, torch.arange(top * s, bottom * s), torch.arange(left * s, right * s), CELL * s
-        )
-        base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), picture[0][:, *fine].cpu(), share_HW)
+        base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)
         return features[0][:, *inside].float().cpu(), base
 
     @torch.inference_mode()
     def strip(self, number: int) -> tuple[Tensor, Tensor]:
-        """Features (F,h,W) and base picture (3,sh,sW) of strip ``number``, float32 on the CPU, not clamped. Raises
+        """Features (F,h,W) and base image (3,sh,sW) of strip ``number``, float32 on the CPU, not clamped. Raises
         RealSRTError if they are not finite or no piece fits in memory."""
         if number in self._found:
             self._found.move_to_end(number)
@@ -137,16 +123,15 @@ class TrunkImage:
         top = number * self._rows
         found = self._parts(top, min(top + self._rows, height), 0, width)
         if not bool(found[1].isfinite().all()):
-            raise RealSRTError("the model fails on this picture: its base picture is not finite; try --fp32")
+            raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
         self._found[number] = found
         while len(self._found) > _KEPT:
             self._found.popitem(last=False)
         return found
 
-    def base_strips(self) -> Iterator[tuple[int, Tensor]]:
-        """First row (of the output) and base picture (3,sh,sW) of every strip, from the top."""
-        for number in range(self.strips):
-            yield number * self._rows * self.scale, self.strip(number)[1]
+    def base_strips(self) -> Iterator[Tensor]:
+        """The base image (3,sh,sW) of every strip, from the top."""
+        return (self.strip(number)[1] for number in range(self.strips))
 
     def window(self, tiles: TilePlan, index: int) -> Ground:
         """Features (1,F,n,n) and base (1,3,sn,sn) of a window, its border mirrored in."""

@@ -1,7 +1,7 @@
-"""Whole pictures: `Upscaler` takes any kind of picture of any size, and gives the same kind back with a confidence map.
+"""Whole images: `Upscaler` takes any kind of image of any size, and gives the same kind back with a confidence map.
 
-One picture goes: planes of floats (kinds) → windows (imaging.tiling) → the model, batch by batch (windows) → blended,
-colour-fixed and resized (job) → the kind it came as (kinds).
+One image goes: planes of floats (adapters) → windows (imaging.tiling) → the model, batch by batch (runner) → blended,
+colour-fixed and resized (assemble) → the kind it came as (adapters).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch
 from realsrt.checkpoint import load_model
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.inference.adapters import Pixels, Planes
-from realsrt.inference.assemble import Blended, ImageAssembler, Rows, base_picture, joined
+from realsrt.inference.alpha import ModelInput
+from realsrt.inference.assemble import Assembled, Rows, assemble, assemble_base, with_alpha
 from realsrt.inference.many import run_many
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.regenerate import Sampling, regenerate
@@ -30,14 +31,27 @@ Progress = Callable[[int, int], None]
 
 
 class Upscaler:
-    """A model made ready for pictures: moved to the device, in eval mode. Not for several threads at once."""
+    """A model made ready for images: moved to the device, in eval mode. Not for several threads at once."""
 
     def __init__(
         self, model: RealSRT, device: str | torch.device = "auto", precision: str = "auto", *, compile: bool = False
     ) -> None:
-        """device: auto, cpu, cuda:0, mps. precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16. compile: by
-        torch.compile, which needs a C++ compiler; the first windows then take a minute, the others less, and last bits
-        differ. Raises UsageError."""
+        """Move a model to a device, ready for images.
+
+        Args:
+            model: Any model, as `load_model` gives it.
+            device: auto, cpu, cuda:0, mps.
+            precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16.
+            compile: By torch.compile, which needs a C++ compiler; the first windows then take a minute, the others
+                less, and last bits differ.
+
+        Raises:
+            UsageError: For a device or a precision that is not there.
+
+        >>> import realsrt
+        >>> realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu").device
+        device(type='cpu')
+        """
         self.device = pick_device(device)
         self.precision = pick_precision(precision, self.device)
         model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - convolutions like it best
@@ -51,7 +65,23 @@ class Upscaler:
         cls, name_or_path: str = "small", *, device: str | torch.device = "auto", precision: str = "auto",
         compile: bool = False,
     ) -> Self:  # fmt: skip
-        """An embedded model by name, a weight file, or "hf:org/repo[@revision]". Raises CheckpointError, UsageError."""
+        """An upscaler of weights that are loaded by name.
+
+        Args:
+            name_or_path: An embedded model ("small"), a weight file, or "hf:org/repo[@revision]".
+            device, precision, compile: See `Upscaler`.
+
+        Returns:
+            The upscaler.
+
+        Raises:
+            CheckpointError: If there is no such model, or its file is damaged.
+            UsageError: For a device or a precision that is not there.
+
+        >>> import realsrt
+        >>> realsrt.Upscaler.from_pretrained("small", device="cpu").model.config.preset
+        'small'
+        """
         where = pick_device(device)
         pick_precision(precision, where)  # complain before loading
         return cls(load_model(name_or_path), where, precision, compile=compile)
@@ -83,23 +113,26 @@ class Upscaler:
         Raises:
             UsageError, ImageError, RealSRTError: One line on what is wrong and what to do.
             TypeError: For an unknown option.
+
+        >>> import numpy as np, realsrt
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> up.upscale(np.zeros((20, 30, 3), np.uint8), outscale=2).image.shape
+        (40, 60, 3)
         """
         options = UpscaleOptions.of(options, changes)
         job = make_request(image, options, self.model.config)
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
-            raise UsageError("rows are of one picture after the last step: not with keep_steps, not for tensors")
+            raise UsageError("rows are of one image after the last step: not with keep_steps, not for tensors")
         into = rows if rows and job.streams else None
-        pictures = [self._run(job, source, count, every_step=keep_steps, rows=into) for source in job.inputs]
+        images = [self._run(job, own, count, every_step=keep_steps, rows=into) for own in job.inputs]
         if rows:
-            blended = joined([steps[-1] for steps in pictures])[0]
-            if blended.planes is not None:
-                rows(0, blended.planes)
-            return Upscaled(
-                None, blended.confidence, None, blended.step, blended.step, window_steps=blended.window_steps
-            )
+            done = images[0][-1]
+            if done.planes is not None:
+                rows(0, done.planes)
+            return Upscaled(None, done.confidence, None, done.step, done.step, window_steps=done.window_steps)
         origin = Origin(job, self.model.config)
-        per_step = tuple(_pack(job, origin, list(blended)) for blended in zip(*pictures, strict=True))
+        per_step = tuple(_pack(job, origin, list(step)) for step in zip(*images, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
 
     def upscale_many(
@@ -112,8 +145,24 @@ class Upscaler:
     ) -> Iterator[Upscaled | RealSRTError]:
         """What `upscale` gives for each of the images, in order; windows of several share a batch.
 
-        `images` is drawn from as batches fill, so it may be endless. On the CPU every byte is that of `upscale`.
-        return_errors: an image that fails gives its error in its place, and the others go on; else it is raised.
+        Args:
+            images: Images of any kind and size. They are drawn from as batches fill, and may be endless.
+            options: Of all of them, as in `upscale`.
+            return_errors: Whether an image that fails gives its error in its place, and the others go on.
+
+        Returns:
+            The results. On the CPU every byte is that of `upscale`.
+
+        Raises:
+            UsageError: For options out of range.
+            RealSRTError: That of the first image that fails, unless errors are returned.
+            TypeError: For an unknown option.
+
+        >>> import numpy as np, realsrt
+        >>> images = [np.zeros((8, 8), np.uint8), np.zeros((4, 6, 3), np.float32)]
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> [out.image.shape for out in up.upscale_many(images)]
+        [(32, 32), (16, 24, 3)]
         """
         options = UpscaleOptions.of(options, changes)
         jobs = (self._job_or_error(image, options) for image in images)
@@ -134,9 +183,22 @@ class Upscaler:
     def stream(
         self, image: Any, options: UpscaleOptions | None = None, *, on_progress: Progress | None = None, **changes: Any
     ) -> Iterator[Upscaled]:
-        """The whole image after each step; the last equals what `upscale`, which see, gives for the same options.
+        """The whole image after each step. All windows are in batch at once: memory grows with the image.
 
-        All windows are in flight at once: memory grows with the image. Options are checked before this returns.
+        Args:
+            image, options, on_progress: As in `upscale`.
+
+        Returns:
+            A result a step; the last equals what `upscale` gives for the same options.
+
+        Raises:
+            UsageError, ImageError, TypeError: As in `upscale`, at once.
+            RealSRTError: As in `upscale`, on the way.
+
+        >>> import numpy as np, realsrt
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> [out.step for out in up.stream(np.zeros((8, 8, 3), np.uint8), steps=3)]
+        [1, 2, 3]
         """
         options = UpscaleOptions.of(options, changes)
         job = make_request(image, options, self.model.config)
@@ -154,62 +216,85 @@ class Upscaler:
         max_temperature: float | None = None,
         on_progress: Progress | None = None,
     ) -> Upscaled:
-        """Generate a region of one picture's result anew, by sampling; all else is kept.
+        """Regenerate a region of one image's result, by sampling; all else is kept.
 
-        region: a box (x0, y0, x1, y1) in output pixels, ends exclusive; a bool array (H, W) of the output's size; or a
-        number in (0, 1): the cells whose confidence is below it. Tokens under it are generated again in every window
-        that sees them, in the steps and with the options of `result`; outside it, pixels change within a token's side
-        only (8 output pixels at x4), where old and new are feathered, and beyond that no byte does. temperature 0 is
-        argmax; top_k: sample among the likeliest codes only; the same seed gives the same picture (on the CPU, to the
-        byte). With candidates > 1 the best by `score` is returned, and has all of them; with `max_temperature` their
-        temperatures rise from `temperature` to it, by equal factors. `result` stays as it is; what is returned can be
-        regenerated again. Transparency is kept. Raises UsageError.
+        Tokens under the region are generated again in every window that sees them, in the steps and with the options of
+        `result`; outside it, pixels change within a token's side only (8 output pixels at x4), where old and new are
+        feathered, and beyond that no byte does. Transparency is kept.
+
+        Args:
+            result: Of `upscale`, `stream` or this; it stays as it is.
+            region: A box (x0, y0, x1, y1) in output pixels, ends exclusive; a bool array (H, W) of the output's size;
+                or a number in (0, 1): the cells whose confidence is below it.
+            temperature: 0 is argmax.
+            top_k: Sample among so many likeliest codes only.
+            seed: The same seed gives the same image (on the CPU, to the byte).
+            candidates: How many to make. The best by `score` is returned, and has all of them.
+            max_temperature: The candidates' temperatures rise from `temperature` to this, by equal factors.
+            on_progress: As in `upscale`.
+
+        Returns:
+            A result that can be regenerated again.
+
+        Raises:
+            UsageError: For a region or a number out of range, or a result that cannot be gone on from.
+
+        >>> import numpy as np, realsrt
+        >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
+        >>> before = up.upscale(np.zeros((16, 16, 3), np.uint8))
+        >>> up.regenerate(before, (0, 0, 8, 8), seed=1).image.shape
+        (64, 64, 3)
         """
         sampling = Sampling(temperature, top_k, seed, candidates, max_temperature)
         return regenerate(self._runner, result, region, sampling, on_progress)
 
     def _run(
-        self,
-        job: UpscaleRequest,
-        source: Planes | Pixels,
-        count: _Counter,
-        *,
-        every_step: bool,
-        rows: Rows | None = None,
-    ) -> list[Blended]:
+        self, job: UpscaleRequest, own: ModelInput, count: _Counter, *, every_step: bool, rows: Rows | None = None
+    ) -> list[Assembled]:
+        """An input after its last step, or after every step."""
+        parts = [self._run_source(job, source, count, every_step, rows) for source in own.sources]
+        return [with_alpha(*step) for step in zip(*parts, strict=True)]
+
+    def _run_source(
+        self, job: UpscaleRequest, source: Planes | Pixels, count: _Counter, every_step: bool, rows: Rows | None
+    ) -> list[Assembled]:
         """Batch after batch through all steps, so that only one is on the device."""
         view, total = self._runner.view(source, job.tiles, job.settings), job.settings.num_steps
         if not total:
-            return [base_picture(job, view, ImageAssembler(job, 0, source, rows), count.more)]
-        mosaics = {
-            step: ImageAssembler(job, step, source, rows) for step in range(1 if every_step else total, total + 1)
-        }
-        for flight in self._flights(job, view):
-            for step in range(1, total + 1):
-                results = count(flight.advance(decode=step in mosaics))
-                if step in mosaics:
-                    mosaics[step].add(results)
-        return [mosaic.finish() for mosaic in mosaics.values()]
+            return [assemble_base(job, view, count.more, rows)]
+        if not every_step:
+            return [assemble(job, source, total, self._last_step(job, view, count), rows)]
+        found: dict[int, list[WindowResult]] = {step: [] for step in range(1, total + 1)}
+        for batch in self._batches(job, view):
+            for results in found.values():
+                results += count(batch.advance())
+        return [assemble(job, source, step, results) for step, results in found.items()]
+
+    def _last_step(self, job: UpscaleRequest, view: View, count: _Counter) -> Iterator[WindowResult]:
+        for batch in self._batches(job, view):
+            for _ in range(1, job.settings.num_steps):
+                count(batch.advance(decode=False))
+            yield from count(batch.advance())
 
     def _steps(self, job: UpscaleRequest, count: _Counter) -> Iterator[Upscaled]:
-        """Step after step through all batches, so that a step's picture is whole before the next begins."""
-        origin = Origin(job, self.model.config)
-        views = [self._runner.view(planes, job.tiles, job.settings) for planes in job.inputs]
-        if not job.settings.num_steps:
-            bases = [base_picture(job, view, ImageAssembler(job, 0, view.source), count.more) for view in views]
+        """Step after step through all batches, so that a step's image is whole before the next begins."""
+        origin, total = Origin(job, self.model.config), job.settings.num_steps
+        views = [[self._runner.view(source, job.tiles, job.settings) for source in own.sources] for own in job.inputs]
+        if not total:
+            bases = [with_alpha(*(assemble_base(job, view, count.more) for view in own)) for own in views]
             yield _pack(job, origin, bases)
             return
-        flights = [list(self._flights(job, view)) for view in views]
-        for step in range(1, job.settings.num_steps + 1):
-            blended = []
-            for planes, in_flight in zip(job.inputs, flights, strict=True):
-                mosaic = ImageAssembler(job, step, planes)
-                for flight in in_flight:
-                    mosaic.add(count(flight.advance()))
-                blended.append(mosaic.finish())
-            yield _pack(job, origin, blended)
+        batches = [[(view.source, list(self._batches(job, view))) for view in own] for own in views]
 
-    def _flights(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
+        def advance(some: list[WindowBatch]) -> Iterator[WindowResult]:
+            for batch in some:
+                yield from count(batch.advance())
+
+        for step in range(1, total + 1):
+            parts = ([assemble(job, source, step, advance(some)) for source, some in own] for own in batches)
+            yield _pack(job, origin, [with_alpha(*own) for own in parts])
+
+    def _batches(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
         start = 0
         while start < len(job.tiles):
             stop = min(start + self._runner.batch_size(job.max_minibatch), len(job.tiles))
@@ -218,20 +303,18 @@ class Upscaler:
             start = stop
 
 
-def _pack(job: UpscaleRequest, origin: Origin, pictures: list[Blended]) -> Upscaled:
-    pictures = joined(pictures)
-    tokens = [picture.ids for picture in pictures if picture.ids is not None]
-    ids = np.stack(tokens) if tokens else None
-    steps = np.stack([picture.window_steps for picture in pictures])
-    maps = [picture.confidence for picture in pictures if picture.confidence is not None]
-    confidence = np.stack(maps) if maps else None
+def _pack(job: UpscaleRequest, origin: Origin, images: list[Assembled]) -> Upscaled:
+    def stacked(arrays: list[np.ndarray | None]) -> np.ndarray | None:
+        found = [array for array in arrays if array is not None]
+        return None if not found else np.stack(found) if job.batched else found[0]
+
     return Upscaled(
-        image=job.pack([picture.planes for picture in pictures if picture.planes is not None]),
-        confidence=confidence if job.batched or confidence is None else confidence[0],
-        ids=ids if job.batched or ids is None else ids[0],
-        step=pictures[0].step,
+        image=job.pack([image.planes for image in images if image.planes is not None]),
+        confidence=stacked([image.confidence for image in images]),
+        ids=stacked([image.ids for image in images]),
+        step=images[0].step,
         num_steps=job.settings.num_steps,
-        window_steps=steps if job.batched else steps[0],
+        window_steps=stacked([image.window_steps for image in images]),
         origin=origin,
     )
 
@@ -249,7 +332,7 @@ class _Counter:
         return results
 
     def more(self, done: int) -> None:
-        """So many more windows, or strips of a base picture, are done."""
+        """So many more windows, or strips of a base image, are done."""
         self._done += done
         if self._call:
             self._call(self._done, self._total)

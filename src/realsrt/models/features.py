@@ -103,7 +103,7 @@ class SqueezeFeatures(nn.Module):
 
 
 def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> Tensor:
-    """Perceptual distance per sample, (B,), 0 when equal, at most 4 a tap; differentiable in both pictures.
+    """Perceptual distance per sample, (B,), 0 when equal, at most 4 a tap; differentiable in both images.
 
     At every position the feature vector is scaled to unit length; squared differences are summed over channels,
     averaged over positions and summed over taps with equal weight. x, y: RGB in [0,1], same shape. The construction
@@ -118,10 +118,11 @@ def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, 
 def squeeze_maps(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:
     """What :func:`squeeze_distance` averages: for every tap the distance at each of its positions, (B,H,W)."""
     pairs = zip(features(x_BCHW, taps), features(y_BCHW, taps), strict=True)
-    return [(_unit(fx_BCHW) - _unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
+    return [(unit(fx_BCHW) - unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
 
 
-def _unit(f_BCHW: Tensor) -> Tensor:
+def unit(f_BCHW: Tensor) -> Tensor:
+    """Activations, scaled to length 1 at every position."""
     f_BCHW = f_BCHW.float()
     # Activations are in the tens: the constant only keeps the gradient finite where everything is switched off.
     return f_BCHW * torch.rsqrt(f_BCHW.square().sum(1, keepdim=True) + 1e-6)

@@ -1,4 +1,4 @@
-"""What is known from the low-quality picture, computed once a window: the guide of prediction and decoding.
+"""What is known from the low-quality image, computed once a window: the guide of prediction and decoding.
 
 Shapes: B batch, H W pixels of ``lq``, s scale, F features, N tokens.
 """
@@ -14,7 +14,7 @@ from realsrt.imaging.resize import upscale_bicubic
 
 @dataclass(frozen=True)
 class Guide:
-    """``lq`` (B,3,H,W); ``up`` what decoding starts from, not clamped: the trunk's base picture, or the bicubic
+    """``lq`` (B,3,H,W); ``up`` what decoding starts from, not clamped: the trunk's base image, or the bicubic
     enlargement where there is no trunk; ``features`` (B,F,H,W) of the trunk, or None; ``ids`` (B,N): tokens of ``up``,
     or None where the model conditions on features."""
 
@@ -25,7 +25,7 @@ class Guide:
 
 
 class Ground(NamedTuple):
-    """What a trunk found in whole pictures, cut into windows: ``features`` (B,F,H,W) and ``base`` (B,3,sH,sW)."""
+    """What a trunk found in whole images, cut into windows: ``features`` (B,F,H,W) and ``base`` (B,3,sH,sW)."""
 
     features: Tensor
     base: Tensor

@@ -1,6 +1,6 @@
 """Generator and critics: a backbone and a bias-free linear head each (paper, "Generator" and "Critic").
 
-Shapes: B batch, P positions, G codes a position, N = P·G tokens (group fastest), V codes, D width.
+Shapes: B batch, N tokens, V codes, D width.
 """
 
 import math
@@ -12,25 +12,13 @@ from torch import Tensor, nn
 from realsrt.models.transformer import Condition, Transformer, TransformerConfig
 
 
-class CodeHead(nn.Linear):
-    """Features at a position → logits over the codes of each of its tokens."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__(config.width, config.groups * config.codes, bias=False)
-        self.groups = config.groups
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, P, D) → (B, N, V)."""
-        return super().forward(input).unflatten(-1, (self.groups, -1)).flatten(1, 2)
-
-
 class Generator(nn.Module):
     """Predicts the code of every token."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logits = CodeHead(config)
+        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
 
     def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor, **some: Any) -> Tensor:
         """Logits (B, N, V); ``some`` as in :meth:`Transformer.forward`."""
@@ -43,7 +31,7 @@ class Critic(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logit = nn.Linear(config.width, config.groups, bias=False)
+        self.to_logit = nn.Linear(config.width, 1, bias=False)
 
     def forward(self, ids_BN: Tensor, cond: Condition, **some: Any) -> Tensor:
         """Confidence (B, N): high = believable. The network is trained with 1 for "predicted", 0 for "real"; its sign
@@ -59,7 +47,7 @@ class CodeCritic(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logits = CodeHead(config)
+        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
         self.gain = nn.Parameter(torch.ones(1))
         self.shift = nn.Parameter(torch.zeros(1))
 

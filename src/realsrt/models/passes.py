@@ -57,7 +57,7 @@ class _Pass:
                  sparse: bool, may_leave: bool) -> None:  # fmt: skip
         self._head, self._cond = head, condition(head.backbone)
         self._may_leave = may_leave
-        self._sparse = sparse and head.backbone.config.groups == 1
+        self._sparse = sparse
         self._memories: tuple[HiddenStateCache, ...] = ()
         self._out: Tensor | None = None  # of all windows and positions, as last computed
         self._rows_R: Tensor | None = None  # the windows that condition and memories are about; None: all

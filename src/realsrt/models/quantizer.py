@@ -1,9 +1,9 @@
 """Vector quantiser with an EMA codebook and restart of dead codes (VQ-VAE, appendix A).
 
-Shapes: B batch, D code dimension, h w token grid, V codes, M = B·h·w vectors, G groups.
+Shapes: B batch, D code dimension, h w token grid, V codes, M = B·h·w vectors.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,8 +16,7 @@ from realsrt.nn.device import exact_float32
 
 @dataclass(frozen=True)
 class QuantizerConfig:
-    """``normalize`` compares and stores unit-length codes (ours); the paper compares plain Euclidean distances.
-    ``groups``: a latent of ``dim`` channels is cut into that many parts, each with ``codes`` codes of its own."""
+    """``normalize`` compares and stores unit-length codes (ours); the paper compares plain Euclidean distances."""
 
     codes: int = 512
     dim: int = 256
@@ -25,15 +24,13 @@ class QuantizerConfig:
     decay: float = 0.99
     restart_below: float = 1.0
     eps: float = 1e-5
-    groups: int = 1
 
-    def build(self) -> "Quantizer | GroupedQuantizer":
-        return Quantizer(self) if self.groups == 1 else GroupedQuantizer(self)
+    def build(self) -> "Quantizer":
+        return Quantizer(self)
 
 
 class Quantized(NamedTuple):
-    """``z_BDhw`` with straight-through gradient, ``ids_Bhw`` (grouped: ``ids_BhwG``), and the two sides of the
-    commitment loss."""
+    """``z_BDhw`` with straight-through gradient, ``ids_Bhw``, and the two sides of the commitment loss."""
 
     z: Tensor
     ids: Tensor
@@ -130,49 +127,3 @@ def hold_codes(module: nn.Module, hold: bool) -> None:
     for part in module.modules():
         if isinstance(part, Quantizer):
             part.hold = hold
-
-
-class GroupedQuantizer(nn.Module):
-    """G quantisers side by side, each on its own D/G channels: same contract, but ids are (B, h, w, G).
-
-    Flattened, ids are in raster order with the group fastest. ``weight`` holds the groups' tables one after the other.
-    """
-
-    def __init__(self, config: QuantizerConfig) -> None:
-        super().__init__()
-        if config.dim % config.groups:
-            raise ValueError(f"a latent of {config.dim} channels cannot be cut into {config.groups} equal groups")
-        self.config = config
-        part = replace(config, dim=config.dim // config.groups, groups=1)
-        self.groups = nn.ModuleList(Quantizer(part) for _ in range(config.groups))
-
-    @property
-    def _quantizers(self) -> list[Quantizer]:
-        return list(self.groups)  # pyright: ignore[reportReturnType]
-
-    @property
-    def weight(self) -> Tensor:
-        """All tables, (G·(V+1), D/G): the row of code v in group g is g·(V+1) + v."""
-        return torch.cat([part.weight for part in self._quantizers])
-
-    @property
-    def cluster_size_ema(self) -> Tensor:
-        """Averaged counts of all codes, (G·V)."""
-        return torch.cat([part.cluster_size_ema for part in self._quantizers])
-
-    def encode(self, z_BDhw: Tensor) -> Tensor:
-        """Ids (B, h, w, G) of the nearest codes, group by group."""
-        pieces = z_BDhw.chunk(self.config.groups, dim=1)
-        return torch.stack([part.encode(z) for part, z in zip(self._quantizers, pieces, strict=True)], dim=-1)
-
-    def lookup(self, ids_BhwG: Tensor) -> Tensor:
-        """Codes (B, D, h, w) of ids (B, h, w, G) in 0…V."""
-        pieces = ids_BhwG.unbind(-1)
-        return torch.cat([part.lookup(ids) for part, ids in zip(self._quantizers, pieces, strict=True)], dim=1)
-
-    def forward(self, z_BDhw: Tensor, rng: torch.Generator | None = None) -> Quantized:
-        """As :meth:`Quantizer.forward`; every group learns from its own channels."""
-        pieces = z_BDhw.chunk(self.config.groups, dim=1)
-        outs = [part(z, rng) for part, z in zip(self._quantizers, pieces, strict=True)]
-        z, ids, encoded, code = zip(*outs, strict=True)
-        return Quantized(torch.cat(z, 1), torch.stack(ids, -1), torch.cat(encoded, 1), torch.cat(code, 1))

@@ -1,10 +1,9 @@
-"""A conditional tokenizer: its tokens hold only what the base picture lacks (residual tokens, as in TVQ&RAP). The
-encoder reads target, base and the trunk's features; the decoder adds its picture, nothing before it has learned, to the
+"""A conditional tokenizer: its tokens hold only what the base image lacks (residual tokens, as in TVQ&RAP). The
+encoder reads target, base and the trunk's features; the decoder adds its image, nothing before it has learned, to the
 base. All of it works on the low-quality grid or coarser, so that a token costs little.
 
 Shapes: B batch, H W target pixels, h w token grid (H/8 W/8, or H/16 W/16), D code dimension, F channels of what is
-known (the trunk's features and the base's detail) at H/4 × W/4. Ids are (B, h, w), or (B, h, w, G) where the quantizer
-has G groups.
+known (the trunk's features and the base's detail) at H/4 × W/4.
 """
 
 from dataclasses import dataclass
@@ -85,7 +84,7 @@ class ResidualEncoder(nn.Module):
 
 
 class ResidualDecoder(nn.Module):
-    """Latents and what is known → what the picture has beyond its base; nothing before it has learned."""
+    """Latents and what is known → what the image has beyond its base; nothing before it has learned."""
 
     def __init__(self, config: ResidualTokenizerConfig) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class ResidualTokenizer(nn.Module):
         return self.encoder(image_BCHW - base, torch.zeros_like(known))
 
     def encode(self, image_BCHW: Tensor, guide: Guide | None = None) -> Tensor:
-        """Token ids (B, h, w[, G]) of what pictures (B, 3, H, W) in [0,1] hold beyond their guide."""
+        """Token ids (B, h, w) of what images (B, 3, H, W) in [0,1] hold beyond their guide."""
         return self.quantizer.encode(self._latent(image_BCHW, guide))
 
     def quantize(self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None) -> Quantized:
@@ -163,7 +162,7 @@ class ResidualTokenizer(nn.Module):
         return self.post_quant_conv(code_BDhw)
 
     def decode(self, z_BDhw: Tensor, guide: Guide | None = None) -> Tensor:
-        """Pictures (B, 3, H, W) of latents, not clamped."""
+        """Images (B, 3, H, W) of latents, not clamped."""
         up, known = self._known(guide)
         if self.config.tokens == "plain":
             return 0.5 + self.decoder(z_BDhw, torch.zeros_like(known))

@@ -53,7 +53,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent map, after ``post_quant_conv`` → picture. No output activation."""
+    """Latent map, after ``post_quant_conv`` → image. No output activation."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Decoder(nn.Module):
 
 
 class VQGAN(nn.Module):
-    """Encoder, quantiser, decoder. A guide is accepted everywhere and ignored: these tokens hold the whole picture."""
+    """Encoder, quantiser, decoder. A guide is accepted everywhere and ignored: these tokens hold the whole image."""
 
     def __init__(self, config: VQGANConfig) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class VQGAN(nn.Module):
         self.decoder = Decoder(config)
 
     def encode(self, image_BCHW: Tensor, guide: Guide | None = None) -> Tensor:
-        """Token ids (B, h, w) of pictures (B, 3, H, W) in [0,1]."""
+        """Token ids (B, h, w) of images (B, 3, H, W) in [0,1]."""
         return self.quantizer.encode(self.quant_conv(self.encoder(image_BCHW)))
 
     def quantize(self, image_BCHW: Tensor, guide: Guide | None = None, rng: torch.Generator | None = None) -> Quantized:
@@ -112,5 +112,5 @@ class VQGAN(nn.Module):
         return self.post_quant_conv(code_BDhw)
 
     def decode(self, z_BDhw: Tensor, guide: Guide | None = None) -> Tensor:
-        """Pictures (B, 3, H, W) of latents, not clamped."""
+        """Images (B, 3, H, W) of latents, not clamped."""
         return self.decoder(z_BDhw)

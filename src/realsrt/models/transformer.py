@@ -1,7 +1,6 @@
 """The token transformer: backbone of generator and critic (paper, masked transformer).
 
-Shapes: B batch, P positions in raster order, G codes a position, N = P·G tokens (group fastest), D width, V codes,
-C condition channels, M some of the positions.
+Shapes: B batch, N tokens in raster order, D width, V codes, C condition channels, M some of the tokens' positions.
 """
 
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ class TransformerConfig:
     """``condition``: "tokens" (the paper: ids of the enlarged input) or "features" (C channels a position from the
     trunk). ``injection``: "cross" (the paper: a condition stream read by cross-attention) or "add"
     (condition and token share a position, so they are simply added). ``position``: "sincos" (the paper: a table for
-    one grid) or "rope" (any grid). ``masked_input``: whether tokens may be masked (generator). ``groups``: codes a
-    position, each of ``code_dim`` channels from a codebook of its own, embedded in an equal share of the width."""
+    one grid) or "rope" (any grid). ``masked_input``: whether tokens may be masked (generator)."""
 
     codes: int = 512
     code_dim: int = 256
@@ -37,7 +35,6 @@ class TransformerConfig:
     injection: Literal["cross", "add"] = "cross"
     position: Literal["sincos", "rope"] = "sincos"
     masked_input: bool = True
-    groups: int = 1
 
     def build(self) -> "Transformer":
         return Transformer(self)
@@ -48,11 +45,11 @@ class Condition:
     """What a backbone keeps of the condition: keys/values a main block ("cross"), or a summand ("add")."""
 
     context: tuple[KeyValue, ...] = ()
-    summand_BPD: Tensor | None = None
+    summand_BND: Tensor | None = None
 
     def select(self, rows_R: Tensor) -> "Condition":
         """That of these windows of the batch only."""
-        summand = None if self.summand_BPD is None else self.summand_BPD[rows_R]
+        summand = None if self.summand_BND is None else self.summand_BND[rows_R]
         return Condition(tuple(KeyValue(*(part[rows_R] for part in pair)) for pair in self.context), summand)
 
 
@@ -95,9 +92,9 @@ class MainBlock(nn.Module):
     ) -> Tensor:
         own = None
         if memory is not None:
-            all_BPD = memory.renew(x_BND, some and some.positions_BM)
+            all_BND = memory.renew(x_BND, some and some.positions_BM)
             if some is not None:
-                own = self.self_attn.project(self.self_attn.norm(all_BPD), some.all_angles)
+                own = self.self_attn.project(self.self_attn.norm(all_BND), some.all_angles)
         x_BND = x_BND + self.self_attn(x_BND, own, angles)
         if self.cross_attn is not None:
             x_BND = x_BND + self.cross_attn(x_BND, context, angles)
@@ -115,54 +112,44 @@ class Transformer(nn.Module):
         cfg = self.config = config
         if cfg.position == "sincos":
             self.register_buffer("position", sincos_2d(cfg.grid, cfg.grid, cfg.width))
-        self.register_buffer("token_embedding", torch.zeros(cfg.groups * (cfg.codes + 1), cfg.code_dim))
+        self.register_buffer("token_embedding", torch.zeros(cfg.codes + 1, cfg.code_dim))
         if cfg.masked_input:
             self.mask_token = nn.Parameter(torch.randn(cfg.width) * 0.02)
-        condition_dim = cfg.groups * cfg.code_dim if cfg.condition == "tokens" else cfg.condition_dim
+        condition_dim = cfg.code_dim if cfg.condition == "tokens" else cfg.condition_dim
         self.embed_condition = nn.Linear(condition_dim, cfg.width)
         self.condition_blocks = nn.ModuleList(ConditionBlock(cfg) for _ in range(cfg.condition_depth))
         self.condition_norm = LayerNorm(cfg.width)
-        self.embed = nn.Linear(cfg.code_dim, cfg.width // cfg.groups)
+        self.embed = nn.Linear(cfg.code_dim, cfg.width)
         self.blocks = nn.ModuleList(MainBlock(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.width)
         self._angles: dict[tuple[int, torch.device], Tensor] = {}
 
     def set_codebook(self, weight_VD: Tensor) -> None:
-        """Take a frozen copy of a codebook (V+1, code_dim), or of those of all groups, one after the other."""
+        """Take a frozen copy of a codebook (V+1, code_dim)."""
         self.token_embedding.copy_(weight_VD)
 
-    def _codes(self, ids_BN: Tensor) -> Tensor:
-        """Codes (B, N, code_dim) of ids, each from its group's codebook."""
-        first_G = torch.arange(self.config.groups, device=ids_BN.device) * (self.config.codes + 1)
-        rows_BN = ids_BN + first_G.repeat(ids_BN.shape[1] // self.config.groups)
-        return nn.functional.embedding(rows_BN, self.token_embedding)
-
-    def _by_position(self, x_BN: Tensor) -> Tensor:
-        """(B, N, …) → (B, P, G, …)."""
-        return x_BN.unflatten(1, (-1, self.config.groups))
-
-    def _place(self, x_BPD: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _place(self, x_BND: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features with their absolute position added, and rotation angles if positions are relative."""
-        side = _side(x_BPD.shape[1])
+        side = _side(x_BND.shape[1])
         if self.config.position == "sincos":
             if side != self.config.grid:
                 raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {side}x{side}")
-            return x_BPD + self.position.to(x_BPD.dtype), None
-        if (key := (side, x_BPD.device)) not in self._angles:
-            self._angles[key] = rope_2d(side, side, self.config.head_dim).to(x_BPD.device)
-        return x_BPD, self._angles[key]
+            return x_BND + self.position.to(x_BND.dtype), None
+        if (key := (side, x_BND.device)) not in self._angles:
+            self._angles[key] = rope_2d(side, side, self.config.head_dim).to(x_BND.device)
+        return x_BND, self._angles[key]
 
     def condition(self, cond: Tensor) -> Condition:
-        """``cond``: ids (B, N) or features (B, P, C) → what every later call with the same condition reuses."""
+        """``cond``: ids (B, N) or features (B, N, C) → what every later call with the same condition reuses."""
         if self.config.condition == "tokens":
-            cond = self._by_position(self._codes(cond)).flatten(2)
-        x_BPD, angles = self._place(self.embed_condition(cond))
+            cond = nn.functional.embedding(cond, self.token_embedding)
+        x_BND, angles = self._place(self.embed_condition(cond))
         for block in self.condition_blocks:
-            x_BPD = block(x_BPD, angles)
-        x_BPD = self.condition_norm(x_BPD)
+            x_BND = block(x_BND, angles)
+        x_BND = self.condition_norm(x_BND)
         if self.config.injection == "add":
-            return Condition(summand_BPD=x_BPD)
-        projected = (block.cross_attn.project(x_BPD, angles) for block in self.blocks)  # pyright: ignore
+            return Condition(summand_BND=x_BND)
+        projected = (block.cross_attn.project(x_BND, angles) for block in self.blocks)  # pyright: ignore
         return Condition(context=tuple(projected))
 
     def memories(self) -> tuple[HiddenStateCache, ...]:
@@ -179,33 +166,31 @@ class Transformer(nn.Module):
         memories: tuple[HiddenStateCache, ...] = (),
         positions_BM: Tensor | None = None,
     ) -> Tensor:
-        """Features (B, P, D). Tokens where ``mask_BN`` is True are replaced by their group's share of the learned mask
-        vector.
+        """Features (B, N, D). Tokens where ``mask_BN`` is True are replaced by the learned mask vector.
 
         With ``memories`` of a call before, features (B, M, D) of ``positions_BM`` only. What the other positions' keys
         and values are made of is remembered, plus what has changed in their own input: an approximation.
         """
-        x_BPGd = self._by_position(self.embed(self._codes(ids_BN)))
+        x_BND = self.embed(nn.functional.embedding(ids_BN, self.token_embedding))
         if mask_BN is not None:
-            mask_token_Gd = self.mask_token.to(x_BPGd.dtype).view(self.config.groups, -1)
-            x_BPGd = torch.where(self._by_position(mask_BN)[..., None], mask_token_Gd, x_BPGd)
-        x_BPD, angles = self._place(x_BPGd.flatten(2))
-        if cond.summand_BPD is not None:
-            x_BPD = x_BPD + cond.summand_BPD
+            x_BND = torch.where(mask_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
+        x_BND, angles = self._place(x_BND)
+        if cond.summand_BND is not None:
+            x_BND = x_BND + cond.summand_BND
         some, own_angles, blocks = None, angles, memories[1:]
         if memories:
-            before_BPD = memories[0].kept_BPD
-            memories[0].renew(x_BPD, None)
-            if positions_BM is not None and before_BPD is not None:
+            before_BND = memories[0].kept_BND
+            memories[0].renew(x_BND, None)
+            if positions_BM is not None and before_BND is not None:
                 for memory in blocks:
-                    memory.shift(x_BPD - before_BPD)
+                    memory.shift(x_BND - before_BND)
                 some = QuerySubset(positions_BM, angles)
-                x_BPD = x_BPD.gather(1, positions_BM[..., None].expand(-1, -1, x_BPD.shape[2]))
+                x_BND = x_BND.gather(1, positions_BM[..., None].expand(-1, -1, x_BND.shape[2]))
                 own_angles = None if angles is None else angles[positions_BM][:, None]
         for index, block in enumerate(self.blocks):
             context = cond.context[index] if cond.context else None
-            x_BPD = block(x_BPD, context, own_angles, some, blocks[index] if blocks else None)
-        return self.norm(x_BPD)
+            x_BND = block(x_BND, context, own_angles, some, blocks[index] if blocks else None)
+        return self.norm(x_BND)
 
 
 def _side(positions: int) -> int:

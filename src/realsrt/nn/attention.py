@@ -25,25 +25,25 @@ class HiddenStateCache:
     """What a self-attention layer was given at all positions in an earlier pass, to be brought up to date in part."""
 
     def __init__(self) -> None:
-        self.kept_BPD: Tensor | None = None
+        self.kept_BND: Tensor | None = None
 
     def renew(self, x_BMD: Tensor, positions_BM: Tensor | None) -> Tensor:
-        """``x`` is all there is, or, with ``positions``, takes these places; all positions (B, P, D)."""
-        if positions_BM is None or self.kept_BPD is None:
-            self.kept_BPD = x_BMD
+        """``x`` is all there is, or, with ``positions``, takes these places; all positions (B, N, D)."""
+        if positions_BM is None or self.kept_BND is None:
+            self.kept_BND = x_BMD
         else:
-            self.kept_BPD = self.kept_BPD.scatter(1, positions_BM[..., None].expand_as(x_BMD), x_BMD)
-        return self.kept_BPD
+            self.kept_BND = self.kept_BND.scatter(1, positions_BM[..., None].expand_as(x_BMD), x_BMD)
+        return self.kept_BND
 
-    def shift(self, change_BPD: Tensor) -> None:
+    def shift(self, change_BND: Tensor) -> None:
         """Add what has changed in the input of the first layer: it passes through every layer's residual."""
-        assert self.kept_BPD is not None
-        self.kept_BPD = self.kept_BPD + change_BPD
+        assert self.kept_BND is not None
+        self.kept_BND = self.kept_BND + change_BND
 
     def select(self, rows_R: Tensor) -> None:
         """Keep these windows of the batch only."""
-        assert self.kept_BPD is not None
-        self.kept_BPD = self.kept_BPD[rows_R]
+        assert self.kept_BND is not None
+        self.kept_BND = self.kept_BND[rows_R]
 
 
 class LayerNorm(nn.Module):

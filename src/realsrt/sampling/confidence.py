@@ -58,6 +58,11 @@ def confidence_decode(
     ``last_confidence=False`` saves the last call of ``score``. Rows for which ``should_stop(confidence) → (B,)`` holds
     are masked no more, and when that is all of them, the step is the last. Raises ValueError if ``num_steps`` is below
     1.
+
+    >>> predict = lambda ids, mask: torch.eye(4)[None]  # four tokens, four codes, each likeliest at its own place
+    >>> steps = confidence_decode(predict, lambda ids: -ids.float(), torch.full((1, 4), 4), num_steps=2)
+    >>> [(step.ids.tolist(), step.mask.tolist()) for step in steps]
+    [([[0, 1, 2, 3]], [[False, False, False, True]]), ([[0, 1, 2, 3]], [[False, False, False, False]])]
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, not {num_steps}")

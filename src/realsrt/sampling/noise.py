@@ -1,6 +1,6 @@
 """Gumbel noise: adding it to logits and taking the largest draws from their distribution.
 
-Shapes: B batch, h w token grid, G codes a position, N = h·w·G tokens (group fastest), V codes.
+Shapes: B batch, h w token grid, N = h·w tokens, V codes.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class PlacedNoise:
     nothing but seed, place and the number of the call. So windows that agree on their logits draw the same tokens."""
 
     def __init__(self, seed: Sequence[int], places: Sequence[tuple[int, int]], grid_hw: tuple[int, int]) -> None:
-        """`places`: row and column of each window's first token in the whole picture's grid, from 0."""
+        """`places`: row and column of each window's first token in the whole image's grid, from 0."""
         self._key = np.random.SeedSequence([number & (2**64 - 1) for number in seed]).generate_state(2, np.uint64)
         self._places, self._grid, self._calls = list(places), grid_hw, 0
 

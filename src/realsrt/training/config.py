@@ -67,13 +67,23 @@ class LossConfig:
     perceptual_taps: tuple[str, ...] = ("conv1", "fire3", "fire5")
     """Layers that the perceptual loss compares."""
     perceptual_shift: int = 7
-    """Both pictures lose up to so many rows and columns at random before the perceptual loss, so that its strides do
+    """Both images lose up to so many rows and columns at random before the perceptual loss, so that its strides do
     not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
+    perceptual_views: bool = False
+    """Both images are also mirrored, transposed, shrunk down to 0.6, made brighter or darker, and their channels
+    exchanged, at random, before the perceptual loss: what only one network likes from one angle wins nothing (E-LPIPS,
+    arXiv:1906.03973)."""
+    pixel_shrink: int = 1
+    """Side of the squares whose means the pixel loss of a badly degraded input compares: above 1 it keeps colours and
+    shapes there, and leaves texture to the other losses."""
     clean_share: float = 1.0
     """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
-    that for a badly degraded one; below 1, clean pictures stay close to their input."""
+    that for a badly degraded one; below 1, clean images stay close to their input."""
     clean_pixel: float = 1.0
     """Pixel weight for such an input, in multiples of that for a badly degraded one."""
+    ruined_from: float = 1.0
+    """From which severity on (0: no more lost than plain shrinking takes, 1: four times the squared error) an input
+    counts as badly degraded in the three above."""
     commitment: float = 0.25
     """Weight of the commitment of encoder outputs to their codes."""
     gan: float = 0.0
@@ -83,8 +93,8 @@ class LossConfig:
     gan_warmup: int = 0
     """For so many steps from there on the discriminator learns alone, while the model waits: a young discriminator adds
     grit."""
-    discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
-    """Network of the adversarial loss; sn: with spectral normalisation."""
+    discriminator: Literal["patch", "patch_sn", "unet", "features"] = "patch_sn"
+    """Network of the adversarial loss; sn: with spectral normalisation; features: on those of perceptual_file."""
     discriminator_width: int = 32
     """Channels of its first layer."""
     discriminator_lr: float = 4e-4
@@ -103,8 +113,9 @@ class StageConfig:
     that a critic meets predicted tokens only, as it does when it is used."""
     label_smoothing: float = 0.0
     """Of the generator's cross-entropy."""
-    critic_labels: Literal["predicted", "wrong"] = "predicted"
-    """What the critic tells from real tokens: all predicted ones, or the wrong ones."""
+    critic_labels: Literal["predicted", "wrong", "far"] = "predicted"
+    """What the critic tells from real tokens: all predicted ones, or the wrong ones; "far": how far from the target the
+    decoded image is at each token, a rank between 0 and 1, whatever its token."""
     critic_balance: bool = False
     """Weigh both classes equally: a confidence of one half then stands for the average token, however few are right."""
     critic_learns: Literal["all", "head"] = "all"

@@ -34,7 +34,7 @@ def seeded(*parts: int) -> torch.Generator:
     return torch.Generator().manual_seed(derive_seed(*parts))
 
 
-class Pictures:
+class ImageSet:
     """A set of RGB photographs in memory: ``crop(number, size)`` is a pure function of seed, lanes and number.
 
     Photographs are dealt to lanes in turn (to all lanes, where there are fewer photographs than lanes), and crop
@@ -52,14 +52,14 @@ class Pictures:
         lanes: int = 1,
         own: Sequence[int] | None = None,
     ) -> None:
-        """Read folders, tars and single files (:func:`entries`), in name order; smaller pictures are left out.
+        """Read folders, tars and single files (:func:`entries`), in name order; smaller images are left out.
 
         ``own``: the lanes that crops will be asked for; by default all. Headers are read of all files, pixels only
         where needed. Raises UsageError if a source is missing or nothing usable is found.
         """
         sources = [Path(source) for source in sources]
         if not sources:
-            raise UsageError("no training data: name folders, tars or pictures with --data")
+            raise UsageError("no training data: name folders, tars or images with --data")
         self.seed, self.lanes = seed, lanes
         usable = []
         for entry in entries(sources):
@@ -72,25 +72,25 @@ class Pictures:
         self.megapixels = sum(area for _, area in usable) / 1e6
         self.hands = min(lanes, self.count)
         self.held = {index % self.hands for index in (range(lanes) if own is None else own)}
-        self.pictures: list[Tensor] = []
+        self.images: list[Tensor] = []
         self._detail: list[np.ndarray] = []
         self._hand: dict[int, list[int]] = {hand: [] for hand in self.held}
         for index, (entry, _) in enumerate(usable):
             if index % self.hands in self.held:
-                self._hand[index % self.hands].append(len(self.pictures))
+                self._hand[index % self.hands].append(len(self.images))
                 pixels_CHW = entry.decode()
                 self._detail.append(detail_map(pixels_CHW))
-                self.pictures.append(torch.from_numpy(pixels_CHW).to(device))
+                self.images.append(torch.from_numpy(pixels_CHW).to(device))
         areas = {hand: np.array([self._area(i) for i in held], np.float64) for hand, held in self._hand.items()}
         self._cumulative = {hand: torch.from_numpy(area.cumsum() / area.sum()) for hand, area in areas.items()}
 
     def _area(self, index: int) -> int:
-        return self.pictures[index].shape[1] * self.pictures[index].shape[2]
+        return self.images[index].shape[1] * self.images[index].shape[2]
 
     def crop(self, number: int, size: int) -> Tensor:
         """Crop ``number``: (3, size, size) uint8, at a random place, flipped and turned at random.
 
-        A lane's pictures are drawn by area. A crop with next to no detail is drawn again, up to four times. All of
+        A lane's images are drawn by area. A crop with next to no detail is drawn again, up to four times. All of
         this is decided on the CPU: nothing waits for the device.
         """
         hand = number % self.lanes % self.hands
@@ -99,13 +99,13 @@ class Pictures:
         for _ in range(4):
             pick = torch.rand(1, generator=rng, dtype=torch.float64)
             index = held[min(int(torch.searchsorted(cumulative, pick)), len(held) - 1)]
-            picture = self.pictures[index]
-            top = int(torch.randint(picture.shape[1] - size + 1, (1,), generator=rng))
-            left = int(torch.randint(picture.shape[2] - size + 1, (1,), generator=rng))
+            image = self.images[index]
+            top = int(torch.randint(image.shape[1] - size + 1, (1,), generator=rng))
+            left = int(torch.randint(image.shape[2] - size + 1, (1,), generator=rng))
             if detail(self._detail[index], top, left, size) > LEAST_DETAIL:
                 break
         turn = int(torch.randint(8, (1,), generator=rng))
-        return orient(picture[:, top : top + size, left : left + size], turn).contiguous()
+        return orient(image[:, top : top + size, left : left + size], turn).contiguous()
 
     def crops(self, numbers: Sequence[int], size: int) -> Tensor:
         """Several crops, (n, 3, size, size) uint8."""
@@ -113,7 +113,7 @@ class Pictures:
 
 
 def orient(image_CHW: Tensor, turn: int) -> Tensor:
-    """One of the eight flips and quarter turns of a square picture (last two axes), by number 0…7."""
+    """One of the eight flips and quarter turns of a square image (last two axes), by number 0…7."""
     if turn & 4:
         image_CHW = image_CHW.transpose(-1, -2)
     dims = [d for bit, d in ((1, -1), (2, -2)) if turn & bit]

@@ -9,7 +9,7 @@ from torch import Tensor
 from realsrt.degradations import PROTOCOLS, degrade_seeded
 from realsrt.errors import UsageError
 from realsrt.training.config import TrainConfig, pair_source
-from realsrt.training.data import Pictures, seeded
+from realsrt.training.data import ImageSet, seeded
 from realsrt.training.pair_pool import PairPool, Pairs
 from realsrt.training.recorded import RecordedPairs
 from realsrt.training.teacher import Teacher
@@ -61,15 +61,15 @@ class PairMaker:
         check_degradation(config.degradation)
         self.config, self.scale = config, scale
         named = [pair_source(text) for text in config.pairs]
-        self.pictures = None
+        self.images = None
         if config.data or not named:
-            self.pictures = Pictures(
+            self.images = ImageSet(
                 config.data, min_side=config.tile, seed=config.seed, device=device, lanes=lanes, own=own
             )
         self.recorded = [
             RecordedPairs(path, scale=scale, tile=config.tile, device=device, lanes=lanes, own=own) for path, _ in named
         ]
-        weights = [config.data_weight if self.pictures else 0.0, *(weight for _, weight in named)]
+        weights = [config.data_weight if self.images else 0.0, *(weight for _, weight in named)]
         self._cumulative = np.cumsum(weights) / sum(weights)
         self._names = [path for path, _ in named]
         self.teacher = Teacher(config.teacher, scale=scale, device=device) if config.teacher else None
@@ -78,9 +78,9 @@ class PairMaker:
     def summary(self) -> list[str]:
         """What the pairs come from, a line a source."""
         lines, shares = [], np.diff(self._cumulative, prepend=0)
-        if self.pictures is not None:
-            held, count = len(self.pictures.pictures), self.pictures.count
-            lines.append(f"{count} photograph(s), {self.pictures.megapixels:.1f} MP")
+        if self.images is not None:
+            held, count = len(self.images.images), self.images.count
+            lines.append(f"{count} photograph(s), {self.images.megapixels:.1f} MP")
             lines[0] += f", {held} of them here" if held < count else ""
             lines[0] += f", {shares[0]:.0%} of the pairs" if self.recorded else ""
         for path, source, share in zip(self._names, self.recorded, shares[1:], strict=True):
@@ -100,9 +100,9 @@ class PairMaker:
         """Pairs by their numbers; degraded, and shown to the teacher, in one go."""
         config, tiles = self.config, {}
         fresh = [number for number in numbers if self.source(number) == 0]
-        if fresh and self.pictures is not None:
+        if fresh and self.images is not None:
             lq_nCHW, gt_nCHW = degraded_tiles(
-                self.pictures, fresh, config.tile, config.degradation, config.seed, self.scale
+                self.images, fresh, config.tile, config.degradation, config.seed, self.scale
             )
             tiles = {n: {"lq": lq, "gt": gt} for n, lq, gt in zip(fresh, lq_nCHW, gt_nCHW, strict=True)}
         for number in numbers:
@@ -129,10 +129,10 @@ def check_degradation(name: str) -> None:
 
 @torch.no_grad()
 def degraded_tiles(
-    pictures: Pictures, numbers: Sequence[int], tile: int, degradation: str, seed: int, scale: int
+    images: ImageSet, numbers: Sequence[int], tile: int, degradation: str, seed: int, scale: int
 ) -> tuple[Tensor, Tensor]:
     """Crops of photographs by number, degraded: (n,3,tile/s,tile/s) and (n,3,tile,tile), uint8."""
-    gt_nCHW = pictures.crops(numbers, tile)
+    gt_nCHW = images.crops(numbers, tile)
     seeds = [int(torch.randint(2**62, (1,), generator=seeded(seed, 5, number))) for number in numbers]
     lq_nCHW = degrade_seeded(gt_nCHW.float() / 255, seeds, PROTOCOLS[degradation], scale)
     return (lq_nCHW * 255).round().to(torch.uint8), gt_nCHW

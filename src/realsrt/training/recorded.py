@@ -96,7 +96,7 @@ def _shown(size: tuple[int, int]) -> str:
 class RecordedPairs:
     """Recorded pairs in memory: what ``tiles`` gives is a pure function of its random numbers, lanes and number.
 
-    As with :class:`~realsrt.training.data.Pictures`, pairs are dealt to lanes in turn, and a process decodes only what
+    As with :class:`~realsrt.training.data.ImageSet`, pairs are dealt to lanes in turn, and a process decodes only what
     its own lanes need.
     """
 

@@ -38,11 +38,13 @@ def _start_trunk(model: RealSRT, config: TrainConfig) -> None:
     """Give the trunk's ends the weights of published networks. Raises UsageError, CheckpointError."""
     if model.trunk is None:
         raise UsageError(f"preset {model.config.preset!r} has no trunk to start")
-    for end, path in zip((model.trunk.mild, model.trunk.strong), config.trunk, strict=True):
+    own, ends = model.trunk.config.network, {}
+    for end, path in zip(("mild", "strong"), config.trunk, strict=True):
         network = load_published(path)
-        if network.config != end.config:
-            raise UsageError(f"{path} holds {network.config}, but the trunk of {model.config.preset!r} is {end.config}")
-        end.load_state_dict(network.state_dict())
+        if network.config != own:
+            raise UsageError(f"{path} holds {network.config}, but the trunk of {model.config.preset!r} is {own}")
+        ends |= {f"{end}.{key}": value for key, value in network.state_dict().items()}
+    model.trunk.load_state_dict(ends, strict=False)
 
 
 def _rebuilt(config: TrainConfig, source: RealSRT) -> RealSRT:

@@ -17,7 +17,7 @@ TARS = (".tar", ".tar.gz", ".tgz")
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture file: a stretch of a file on disk, or, from a compressed tar, its content."""
+    """One image file: a stretch of a file on disk, or, from a compressed tar, its content."""
 
     name: str
     path: Path
@@ -26,7 +26,7 @@ class Entry:
     content: bytes | None = None
 
     def open(self) -> pyvips.Image:
-        """The picture with its header read, its pixels not yet. Raises UsageError."""
+        """The image with its header read, its pixels not yet. Raises UsageError."""
         try:
             return pyvips.Image.new_from_buffer(self.read(), "", fail_on="truncated")
         except pyvips.Error as error:
@@ -54,12 +54,12 @@ class Entry:
             return file.read(-1 if self.length is None else self.length)
 
     def _unusable(self, error: Exception) -> UsageError:
-        reason = (str(error).splitlines() or ["not a picture"])[0]
+        reason = (str(error).splitlines() or ["not an image"])[0]
         return UsageError(f"{self.name} can't be decoded ({reason}); remove it from the training data")
 
 
 def entries(sources: Iterable[Path]) -> Iterator[Entry]:
-    """Every picture file of the sources, those of a source in name order. ``a-{00..04}.tar`` and ``{a,b}.tar`` stand
+    """Every image file of the sources, those of a source in name order. ``a-{00..04}.tar`` and ``{a,b}.tar`` stand
     for several. Other members of a tar (.json, .txt, .cls …) and AppleDouble files (``._*``) are passed over.
 
     Raises UsageError for what is missing or can't be read.

@@ -19,7 +19,7 @@ from torch import Tensor
 from realsrt.batch.signals import stop_signals
 from realsrt.errors import UsageError
 from realsrt.io.files import file_sha256
-from realsrt.training.data import Pictures
+from realsrt.training.data import ImageSet
 from realsrt.training.pair_tar import PairTar
 from realsrt.training.pairs import check_degradation, degraded_tiles
 from realsrt.training.recorded import ROLES
@@ -68,11 +68,11 @@ def teach(config: TeachConfig, *, device: torch.device, say: Callable[[str], obj
     """
     _check(config)
     teacher = Teacher(config.teacher, scale=_SCALE, device=device)
-    pictures = Pictures(config.data, min_side=config.tile, seed=config.seed, device=device)
+    images = ImageSet(config.data, min_side=config.tile, seed=config.seed, device=device)
     file, numbers = config.file(), config.numbers()
-    with PairTar(file, _settings(config, pictures)) as tar, stop_signals() as stopped:
+    with PairTar(file, _settings(config, images)) as tar, stop_signals() as stopped:
         done = _done(tar, numbers)
-        say(f"{file}: {done} of {len(numbers)} pairs are there; {pictures.count} photographs, on {device}")
+        say(f"{file}: {done} of {len(numbers)} pairs are there; {images.count} photographs, on {device}")
         batch = _GPU_BATCH if device.type == "cuda" else 1
         began, shown, first = time.monotonic(), time.monotonic(), done
         while done < len(numbers):
@@ -80,7 +80,7 @@ def teach(config: TeachConfig, *, device: torch.device, say: Callable[[str], obj
                 say(f"{file}: stopped after {done} of {len(numbers)} pairs; the same command goes on")
                 raise SystemExit(128 + stopped[0])
             chosen = numbers[done : done + batch]
-            tar.add(_record(config, pictures, teacher, chosen))
+            tar.add(_record(config, images, teacher, chosen))
             done += len(chosen)
             now = time.monotonic()
             if now - shown > _EVERY:
@@ -105,12 +105,12 @@ def _check(config: TeachConfig) -> None:
         raise UsageError(f"--quality is from 1 to 100, not {config.quality}")
 
 
-def _settings(config: TeachConfig, pictures: Pictures) -> dict[str, Any]:
+def _settings(config: TeachConfig, images: ImageSet) -> dict[str, Any]:
     """What the pairs of a tar have in common. The photographs are known by a part of their pixels."""
     digest = hashlib.sha256()
-    for picture in pictures.pictures:
-        digest.update(str(tuple(picture.shape)).encode())
-        digest.update(picture[:, ::16, ::16].contiguous().cpu().numpy().tobytes())
+    for image in images.images:
+        digest.update(str(tuple(image.shape)).encode())
+        digest.update(image[:, ::16, ::16].contiguous().cpu().numpy().tobytes())
     return {
         "degradation": config.degradation,
         "photographs": digest.hexdigest(),
@@ -135,13 +135,12 @@ def _done(tar: PairTar, numbers: range) -> int:
     return min(count, len(numbers))
 
 
-def _record(config: TeachConfig, pictures: Pictures, teacher: Teacher, numbers: Sequence[int]) -> dict[str, bytes]:
+def _record(config: TeachConfig, images: ImageSet, teacher: Teacher, numbers: Sequence[int]) -> dict[str, bytes]:
     """The files of some pairs."""
-    lq_nCHW, gt_nCHW = degraded_tiles(pictures, numbers, config.tile, config.degradation, config.seed, _SCALE)
-    images = {"lq": lq_nCHW, "gt": gt_nCHW, "teacher": teacher(lq_nCHW)}
-    images = {role: image.cpu() for role, image in images.items()}
+    lq_nCHW, gt_nCHW = degraded_tiles(images, numbers, config.tile, config.degradation, config.seed, _SCALE)
+    made = {"lq": lq_nCHW.cpu(), "gt": gt_nCHW.cpu(), "teacher": teacher(lq_nCHW).cpu()}
     return {
-        name: _encoded(images[role][index], config.quality, png=role == "lq")
+        name: _encoded(made[role][index], config.quality, png=role == "lq")
         for index, number in enumerate(numbers)
         for role, name in _names(number).items()
     }

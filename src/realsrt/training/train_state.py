@@ -89,7 +89,7 @@ class TrainState:
         waits = self.waits
         factor = rate(self.config, learned_steps(self.config, self.step), progress)
         figures: dict[str, Any] = {"lr": set_rate(self._optimizer, self.config.lr * factor)}
-        pictures = []
+        images = []
         if self.config.stage == "tokenizer":
             self.model.tokenizer.quantizer.train(not waits)  # the codebook learns inside
         for index, part in enumerate(parts):
@@ -102,29 +102,29 @@ class TrainState:
                     self.accelerator.backward(outcome.loss / len(parts))
             _add(figures, {"loss": outcome.loss.detach()} | outcome.figures, len(parts))
             if outcome.pictures is not None:
-                pictures.append(tuple(picture.detach() for picture in outcome.pictures))
+                images.append(tuple(image.detach() for image in outcome.pictures))
         if not waits:
             figures["grad_norm"] = clip(self.accelerator, self._main, self.config.clip)
             self._optimizer.step()
             self._optimizer.zero_grad(set_to_none=True)
             self.ema.update(self.model)
-        if pictures and self._discriminator is not None and self._discriminator_optimizer is not None:
-            self._discriminate(pictures, figures, rate(self.config, self.step, progress))
+        if images and self._discriminator is not None and self._discriminator_optimizer is not None:
+            self._discriminate(images, figures, rate(self.config, self.step, progress))
         self.loss = figures["loss"]
         self.step += 1
         return figures
 
-    def _discriminate(self, pictures: list[tuple[Tensor, ...]], figures: dict[str, Any], factor: float) -> None:
+    def _discriminate(self, images: list[tuple[Tensor, ...]], figures: dict[str, Any], factor: float) -> None:
         network, optimizer = self._discriminator, self._discriminator_optimizer
         assert network is not None
         assert optimizer is not None
         set_rate(optimizer, self.config.discriminator_lr * factor)
-        for index, pair in enumerate(pictures):
-            with nullcontext() if index + 1 == len(pictures) else no_sync(network):
+        for index, pair in enumerate(images):
+            with nullcontext() if index + 1 == len(images) else no_sync(network):
                 with self.accelerator.autocast():
                     judged = network(*pair)
-                self.accelerator.backward(judged.loss / len(pictures))
-            _add(figures, judged.figures, len(pictures))
+                self.accelerator.backward(judged.loss / len(images))
+            _add(figures, judged.figures, len(images))
         figures["d_grad_norm"] = clip(self.accelerator, network, self.config.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

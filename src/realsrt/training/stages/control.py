@@ -88,13 +88,10 @@ class ControlMain(nn.Module):
         taught_B = self._draw(batch.seeds, self.config.teacher_share, salt=2)
         taught_B1 = to_device(taught_B, ids_BN.device)[:, None]
         ids_BN, mask_BN = torch.where(taught_B1, target_BN, ids_BN), mask_BN & ~taught_B1
-        groups, codes = model.config.generator.groups, model.config.generator.codes
-        tables_GVd = model.tokenizer.quantizer.weight.float().unflatten(0, (groups, codes + 1))[:, :codes]
-        share_BPGV = logits_BNV.softmax(-1).unflatten(1, (-1, groups))
-        expected_BPGd = torch.einsum("bpgv,gvd->bpgd", share_BPGV, tables_GVd)
-        expected_BPGd = (expected_BPGd - expected_BPGd.detach()) * mask_BN.unflatten(1, (-1, groups, 1))
+        expected_BND = logits_BNV.softmax(-1) @ model.tokenizer.quantizer.weight[:-1].float()
+        expected_BND = (expected_BND - expected_BND.detach()) * mask_BN[..., None]
         code_BDhw = model.tokenizer.quantizer.lookup(model.grid(ids_BN, guide))
-        code_BDhw = code_BDhw + expected_BPGd.flatten(2).transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
+        code_BDhw = code_BDhw + expected_BND.transpose(1, 2).unflatten(2, code_BDhw.shape[2:])
         return model.tokenizer.post(code_BDhw), token_loss, {"token_loss": token_loss.detach(), "accuracy": accuracy}
 
 

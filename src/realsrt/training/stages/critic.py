@@ -1,4 +1,4 @@
-"""Stage 3: the critic, telling predicted (or wrong) tokens from real ones."""
+"""Stage 3: the critic, telling predicted (or wrong, or far) tokens from real ones."""
 
 import random
 from collections.abc import Sequence
@@ -7,19 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.errors import UsageError
+from realsrt.losses import load_squeeze_features
 from realsrt.model import RealSRT
+from realsrt.models.features import SqueezeFeatures, squeeze_maps
+from realsrt.models.guide import Guide
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, mean_over_ranks
+from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, mean_over_ranks, target_of
 
 
 class CriticMain(nn.Module):
     """The generator fills masked positions, by argmax (paper) or at random temperatures; binary cross-entropy against
-    the mask (paper), or against which tokens differ from the target's ("wrong")."""
+    the mask (paper), against which tokens differ from the target's ("wrong"), or against how far from the target the
+    decoded image is there ("far"), as a rank among all places of the batch from 0, the closest, to 1."""
 
     def __init__(self, model: RealSRT, config: TrainConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
+        self._features: list[SqueezeFeatures] = []  # in a list: they are no part of what learns
+        if config.critic_labels == "far":
+            if config.perceptual_file is None:
+                raise UsageError("a critic of distances measures images by a feature file: give --perceptual-file")
+            self._features.append(load_squeeze_features(config.perceptual_file))
         head_only = config.critic_learns == "head"
         freeze_all_but(model, [model.critic])
         model.critic.backbone.requires_grad_(not head_only)
@@ -31,17 +41,31 @@ class CriticMain(nn.Module):
             logits = model.generator(ids_BN, model.condition(model.generator.backbone, guide), mask_BN)
             choice_BN = sample(logits, batch.seeds, self.config.critic_temperatures)
             filled_BN = torch.where(mask_BN, choice_BN, ids_BN)
-        fake_BN = mask_BN if self.config.critic_labels == "predicted" else filled_BN != ids_BN
+            if self.config.critic_labels == "far":
+                fake_BN = self._far(filled_BN, guide, target_of(batch, self.config))
+            else:
+                fake_BN = mask_BN if self.config.critic_labels == "predicted" else filled_BN != ids_BN
         cond = model.condition(model.critic.backbone, guide)
         disbelief_BN = -model.critic(filled_BN, cond).float()
         fake_share = mean_over_ranks(fake_BN.float().mean())
         weight_BN = None
         if self.config.critic_balance:
-            share_BN = torch.where(fake_BN, fake_share, 1 - fake_share)
+            share_BN = torch.where(fake_BN > 0.5, fake_share, 1 - fake_share)
             weight_BN = 0.5 / share_BN.clamp(min=1e-3)
         loss = F.binary_cross_entropy_with_logits(disbelief_BN, fake_BN.float(), weight_BN)
-        accuracy = ((disbelief_BN > 0) == fake_BN).float().mean()
+        accuracy = ((disbelief_BN > 0) == (fake_BN > 0.5)).float().mean()
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "fake": fake_share})
+
+    def _far(self, ids_BN: Tensor, guide: Guide, target_BCHW: Tensor) -> Tensor:
+        """The rank (B,N) of the squeeze distance at each token, among all of the batch."""
+        image = self.model.decode(ids_BN, guide).clamp(0, 1)
+        maps = squeeze_maps(self._features[0].to(image.device), image, target_BCHW)
+        distance_Bhw = sum(
+            (F.adaptive_avg_pool2d(m, self.model.grid(ids_BN, guide).shape[1:]) for m in maps),
+            torch.zeros(1, device=image.device),
+        )
+        rank = distance_Bhw.flatten().argsort(stable=True).argsort(stable=True) / max(1, distance_Bhw.numel() - 1)
+        return rank.unflatten(0, ids_BN.shape)
 
 
 @torch.no_grad()

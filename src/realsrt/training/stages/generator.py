@@ -19,7 +19,7 @@ from realsrt.training.stages.common import (
 
 
 class GeneratorMain(nn.Module):
-    """Predict the target's tokens under a random mask, given the degraded picture."""
+    """Predict the target's tokens under a random mask, given the degraded image."""
 
     def __init__(self, model: RealSRT, config: TrainConfig) -> None:
         super().__init__()
