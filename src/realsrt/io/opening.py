@@ -147,10 +147,13 @@ def _heic(path: Path) -> Opened:
             raise ImageError(f"{path}: {ADVICE['HEIC']}") from error
     try:
         decoder = importlib.import_module(heif_library()).open_heif(path, convert_hdr_to_8bit=False)
+        (width, height), mode = decoder.size, decoder.mode
+        if min(width, height) < 1:
+            raise ValueError(f"it is {width}x{height}")
     except Exception as error:  # it raises whatever damage leads to
         raise unreadable(path, error) from error
-    image = pyvips.Image.black(*decoder.size, bands=len(decoder.mode.partition(";")[0]))
-    image = image.cast("ushort" if ";16" in decoder.mode else "uchar")
+    image = pyvips.Image.black(width, height, bands=len(mode.partition(";")[0]))
+    image = image.cast("ushort" if ";16" in mode else "uchar")
     for name, value in decoder.info.items():
         if value and name in _FIELDS:
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)

@@ -21,6 +21,7 @@ _CARRIED = (
 TEXT = "png-comment-"
 _BLOB = pyvips.GValue.blob_type
 _THUMBNAIL_SIDE = 160
+_MAX_DENSITY = 1_000_000  # px/mm, libvips' limit
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404
 
@@ -104,10 +105,10 @@ def complete_tiff(file: BinaryIO, picture: Picture) -> None:
 def density(image: pyvips.Image) -> tuple[float, float]:
     """px/mm along x and y; from EXIF where the format itself (WebP, AVIF) says nothing of it."""
     if (image.xres, image.yres) != (1.0, 1.0):
-        return image.xres, image.yres
+        return (image.xres, image.yres) if max(image.xres, image.yres) < _MAX_DENSITY else (1.0, 1.0)
     per_mm = {"2": 1 / 25.4, "3": 0.1}.get(_exif(image, "ResolutionUnit")[:1], 0.0)
     found = [_ratio(_exif(image, name)) * per_mm for name in ("XResolution", "YResolution")]
-    return (found[0], found[1]) if min(found) > 0 else (1.0, 1.0)
+    return (found[0], found[1]) if min(found) > 0 and max(found) < _MAX_DENSITY else (1.0, 1.0)
 
 
 def _exif(image: pyvips.Image, tag: str) -> str:
