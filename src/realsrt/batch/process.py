@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from realsrt.batch.outputs import CONFIDENCE, Files, save
 from realsrt.batch.plan import FileJob
-from realsrt.batch.report import Record, mean_confidence
+from realsrt.batch.report import Record, mean_confidence, mean_steps
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import check_place
 from realsrt.io.metadata.provenance import Provenance, provenance
@@ -110,7 +110,7 @@ def save_image(
         out_height=out.image.height,
         seconds=round(seconds + time.perf_counter() - started, 3),
         confidence=mean_confidence(out.confidence),
-        steps=None if out.window_steps is None else round(float(out.window_steps.mean()), 3),
+        steps=None if out.window_steps is None else mean_steps(out.window_steps),
         notices=notices,
         **more,
     )

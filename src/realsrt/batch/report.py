@@ -104,6 +104,12 @@ def mean_confidence(confidence: "np.ndarray | None") -> float | None:
     return None if confidence is None else round(float(confidence.mean()), 4)
 
 
+def mean_steps(window_steps: "np.ndarray") -> float:
+    """The mean over windows, rounded; a whole number where all took as many."""
+    mean = round(float(window_steps.mean()), 3)
+    return int(mean) if mean.is_integer() else mean
+
+
 def one_line(text: str) -> str:
     """Without line breaks; bytes of file names that are no text are escaped."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
