@@ -15,7 +15,7 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
 from realsrt.io.formats import FORMATS, Format, check_output, output_format, supported_formats
-from realsrt.io.metadata import colour, heif, text
+from realsrt.io.metadata import colour, text
 from realsrt.io.metadata.fields import (
     attach,
     collect,
@@ -67,7 +67,20 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
     Raises ImageError, one line naming the file, for whatever cannot be read whole.
     """
     path = Path(path)
-    opened = open_image(path)
+    try:
+        return _read(open_image(path, strict=True), max_pixels)
+    except ImageError as error:
+        if not isinstance(error.__cause__, pyvips.Error):
+            raise
+        opened = open_image(path)
+        if opened.format != "JPEG":
+            raise
+    picture = _read(opened, max_pixels)  # as far as its decoder gets over what it warns of
+    return replace(picture, notices=(*picture.notices, f"{path}: has errors in its data; parts of it may look wrong"))
+
+
+def _read(opened: Opened, max_pixels: int) -> Picture:
+    path = opened.path
     _check_size(path, opened.image, max_pixels)
     image = opened.decoded()
     try:
@@ -117,13 +130,13 @@ def _fields(opened: Opened, image: pyvips.Image, notices: list[str]) -> dict[str
 
 def _said_of_colour(opened: Opened, gray: bool, notices: list[str]) -> dict[str, tuple[int, Any]]:
     """Fields for what a file without an ICC profile says of its colours."""
-    with opened.path.open("rb") as file:
-        if opened.format == "PNG":
+    if opened.boxes and opened.boxes.nclx:
+        signal = colour.of_code(*opened.boxes.nclx, gray=gray)
+    elif opened.format == "PNG":
+        with opened.path.open("rb") as file:
             signal = colour.of_png(file, gray=gray)
-        elif opened.format in ("AVIF", "HEIC") and (code := heif.read(file).nclx):
-            signal = colour.of_code(*code, gray=gray)
-        else:
-            return {}
+    else:
+        return {}
     notices += [signal.notice] if signal.notice else []
     said = {"icc-profile-data": signal.icc, "cicp": bytes(signal.code or ())}
     return {name: (pyvips.GValue.blob_type, data) for name, data in said.items() if data}
@@ -339,8 +352,13 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         wanted = np.uint8 if bits == 8 else np.uint16
         pixels = from_float(to_float(pixels), wanted) if pixels.dtype != wanted else pixels
     image, remarks = _vips(pixels), []
-    profile = bytes(picture.icc or b"")
-    kind = profile[16:20]
+    profile, kind = colour.sound(bytes(picture.icc or b"")), b""
+    if profile:
+        kind = profile[16:20]
+        fields["icc-profile-data"] = (pyvips.GValue.blob_type, profile)
+    elif picture.icc:
+        del fields["icc-profile-data"]
+        remarks.append("its ICC profile is damaged and left out")
     if picture.gray and kind == b"GRAY" and not format.gray:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
         image = image.icc_transform("srgb", embedded=True, depth=bits if image.format == "ushort" else 8)

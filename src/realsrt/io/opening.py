@@ -2,7 +2,7 @@
 
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,24 +33,32 @@ _UNSUPPORTED = (
 @dataclass(frozen=True)
 class Opened:
     """A file whose header has been read. `format` as in `formats.LOADERS`; `notices` on what is left out of it;
-    `texts`: of PNG, keywords and what they say; `decoder`: of pi_heif, for what libvips cannot decode."""
+    `texts`: of PNG, keywords and what they say; `boxes` of
+    AVIF and HEIC; `decoder`: of pi_heif, for what libvips cannot decode."""
 
     path: Path
     format: str
     image: pyvips.Image
     notices: tuple[str, ...] = ()
     texts: Sequence[tuple[str, str]] = ()
+    boxes: heif.Boxes | None = None
     decoder: Any = None
 
     def decoded(self) -> pyvips.Image:
         """The image whose pixels can be had, full at 65535 if it has more than 8 bit; where it is not libvips that
         decodes, they are now. Raises ImageError."""
         image = self._pixels()
-        if self.format not in ("AVIF", "HEIC") or image.format != "ushort":
+        if not self.boxes:
             return image
-        bits = self.decoder.info["bit_depth"] if self.decoder is not None else image.get("bits-per-sample")
-        full = 65536 - 2 ** (16 - int(str(bits)))  # libheif's numbers are moved up, with zeros behind
-        return (image * (65535 / full)).rint().cast("ushort").copy(interpretation=image.interpretation)
+        kind = image.interpretation
+        if image.format == "ushort":
+            bits = self.decoder.info["bit_depth"] if self.decoder is not None else image.get("bits-per-sample")
+            full = 65536 - 2 ** (16 - int(str(bits)))  # libheif's numbers are moved up, with zeros behind
+            image = (image * (65535 / full)).rint().cast("ushort")
+        if self.boxes.premultiplied and image.hasalpha():
+            top = 65535 if image.format == "ushort" else 255
+            image = image.unpremultiply(max_alpha=top).rint().cast("ushort" if top == 65535 else "uchar")
+        return image.copy(interpretation=kind)
 
     def _pixels(self) -> pyvips.Image:
         if self.decoder is None:
@@ -67,8 +75,11 @@ class Opened:
         return image
 
 
-def open_image(path: Path) -> Opened:
-    """The header only, by a loader of ours: others (SVG, PDF, text) never see the file. Raises ImageError."""
+def open_image(path: Path, *, strict: bool = False) -> Opened:
+    """The header only, by a loader of ours: others (SVG, PDF, text) never see the file. Raises ImageError.
+
+    `strict`: what libjpeg would only warn of is an error too.
+    """
     try:
         if path.is_dir():
             raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
@@ -85,17 +96,22 @@ def open_image(path: Path) -> Opened:
         if not pyvips.type_find("VipsForeign", LOADERS.get(format, "")):
             raise ImageError(f"{path}: {ADVICE[format]}") if format in ADVICE else unreadable(path, None)
         if format == "JPEG" and path.stat().st_size <= _WALKED:
-            return _jpeg(path)
+            return _jpeg(path, "warning" if strict else "error")
         if format == "PNG":
             return _png(path)
-        notices = _behind_heif(path) if format == "AVIF" else ()
-        return Opened(path, format, _load(LOADERS[format], _source(path)), notices)
+        boxes = _boxes(path) if format == "AVIF" else None
+        notices = _left_out(path, boxes.left_out) if boxes else ()
+        return Opened(path, format, _load(LOADERS[format], _source(path)), notices, boxes=boxes)
     except OSError as error:
         if isinstance(error, PermissionError):
             raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
         raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
     except pyvips.Error as error:
         raise unreadable(path, error) from error
+
+
+def _left_out(path: Path, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{path}: {_LEFT_OUT[name]}" for name in names)
 
 
 def _source(path: Path) -> pyvips.Source:
@@ -108,41 +124,48 @@ def _load(loader: str, source: pyvips.Source, fail_on: str = "error") -> pyvips.
     return image
 
 
-def _jpeg(path: Path) -> Opened:
+def _jpeg(path: Path, fail_on: str) -> Opened:
     """Also one that lacks only the marker of its end; of several pictures the first."""
     data = path.read_bytes()
     found = jpeg.walk(data)
-    notices = tuple(f"{path}: {_LEFT_OUT[name]}" for name in jpeg.left_out(data, found))
+    notices = _left_out(path, jpeg.left_out(data, found))
     if not found.only_end_missing:
-        return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path)), notices)
+        return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path), fail_on), notices)
     mended = data.removesuffix(b"\xff") + b"\xff\xd9"
     image = _load(LOADERS["JPEG"], pyvips.Source.new_from_memory(mended), "warning")
     return Opened(path, "JPEG", image, (*notices, f"{path}: its last bytes are missing; the picture is complete"))
 
 
 def _png(path: Path) -> Opened:
-    """libvips would inflate all text there is."""
+    """libvips would inflate all text there is; and does not look behind the pixels."""
     with path.open("rb") as file:
-        texts, complete = png.read(file)
-    if complete:
-        return Opened(path, "PNG", _load(LOADERS["PNG"], _source(path)), texts=texts)
-    told = f"{path}: only {len(texts)} of its text entries are kept; the others, or its XMP, are too many or too long"
-    source = pyvips.Source.new_from_memory(png.without_text(path.read_bytes()))
-    return Opened(path, "PNG", _load(LOADERS["PNG"], source), (told,), texts=texts)
+        found = png.read(file)
+    notices, source = (), None
+    if not found.complete:
+        kept = f"only {len(found.texts)} of its text entries are kept; the others, or its XMP, are too many or too long"
+        notices, source = (f"{path}: {kept}",), pyvips.Source.new_from_memory(png.without_text(path.read_bytes()))
+    image = _load(LOADERS["PNG"], source or _source(path))
+    late = {"exif-data": found.exif and b"Exif\0\0" + found.exif, "xmp-data": found.xmp}
+    for name, value in late.items():
+        if value and not image.get_typeof(name):
+            image.set_type(pyvips.GValue.blob_type, name, value)  # pyright: ignore[reportArgumentType]
+    return Opened(path, "PNG", image, notices, found.texts)
 
 
-def _behind_heif(path: Path) -> tuple[str, ...]:
+def _boxes(path: Path) -> heif.Boxes:
     with path.open("rb") as file:
-        return tuple(f"{path}: {_LEFT_OUT[name]}" for name in heif.read(file).left_out)
+        return heif.read(file)
 
 
 def _heic(path: Path) -> Opened:
     """By the Python package of libheif, else by libvips, if its libheif decodes HEVC; which only trying it tells."""
-    notices = _behind_heif(path)
+    boxes = _boxes(path)
+    notices = _left_out(path, boxes.left_out)
     if not heif_library():
         image = _load(LOADERS["HEIC"], _source(path))
         try:
-            return Opened(path, "HEIC", image.copy_memory() if image.width * image.height < _TRIED else image, notices)
+            image = image.copy_memory() if image.width * image.height < _TRIED else image
+            return Opened(path, "HEIC", image, notices, boxes=boxes)
         except pyvips.Error as error:
             raise ImageError(f"{path}: {ADVICE['HEIC']}") from error
     try:
@@ -158,7 +181,7 @@ def _heic(path: Path) -> Opened:
         if value and name in _FIELDS:
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
     image.remove("orientation")
-    return Opened(path, "HEIC", image, notices, decoder=decoder)
+    return Opened(path, "HEIC", image, notices, boxes=boxes, decoder=decoder)
 
 
 def unreadable(path: Path, error: Exception | None) -> ImageError:

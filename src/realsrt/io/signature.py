@@ -19,6 +19,7 @@ ADVICE = {
     "HEIC": "is a HEIC picture, which needs the extra heic: pip install 'realsrt[heic]'",
     "JPEG XL": "is a JPEG XL picture, which this installation's libvips cannot read; convert it to PNG first",
     "AVIF": "is an AVIF picture, which this installation's libvips cannot read; convert it to PNG first",
+    "CgBI": "is a PNG for iPhone apps (CgBI), not a standard one; convert it with pngcrush or sips first",
     "RAW": "is a camera's raw file; develop it first (darktable, RawTherapee, the camera's program) and give that as "
     "16-bit TIFF or as JPEG",
     "video": "is a video, not a picture; take pictures out of it first",
@@ -30,6 +31,8 @@ ADVICE = {
 
 def identify(head: bytes) -> str:
     """The format's name for a file's first HEAD bytes: one of `formats.LOADERS`, one of ADVICE, or "" if unknown."""
+    if head[12:16] == b"CgBI":
+        return "CgBI"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     if head[4:8] == b"ftyp":

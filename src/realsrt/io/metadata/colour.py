@@ -126,6 +126,21 @@ def stand_in(primaries: int) -> bytes:
     return profile(_PRIMARIES[primaries], _SRGB_CURVE, "")
 
 
+def sound(icc: bytes) -> bytes:
+    """An ICC profile of the length that it says, b"" if littlecms can make nothing of it."""
+    icc = icc[: int.from_bytes(icc[:4], "big")]
+    bands = {b"GRAY": 1, b"RGB ": 3, b"CMYK": 4}.get(icc[16:20])
+    if bands is None or len(icc) < int.from_bytes(icc[:4], "big") or icc[36:40] != b"acsp":
+        return b""
+    pixel = pyvips.Image.black(1, 1, bands=bands).copy(interpretation={1: "b-w", 3: "srgb", 4: "cmyk"}[bands])
+    pixel.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)  # pyright: ignore[reportArgumentType]
+    try:
+        pixel.icc_import(embedded=True).avg()
+    except pyvips.Error:
+        return b""
+    return icc
+
+
 def _to_pcs(primaries: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(matrix from linear RGB to XYZ relative to D50, the adaptation in it)"""
     white, *colours = (

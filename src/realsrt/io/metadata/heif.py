@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from realsrt.io.metadata.jpeg import GAIN_MAP, VIDEO
+from realsrt.io.metadata.jpeg import GAIN_MAP, PICTURES, VIDEO
 
 _MAX_META = 2**21  # bytes
 _MAX_BOXES = 1000
@@ -14,15 +14,16 @@ _MAX_BOXES = 1000
 @dataclass(frozen=True)
 class Boxes:
     """`nclx`: what the picture's own colour box says: primaries and transfer (ITU-T H.273), or None; `left_out` as
-    `jpeg.left_out`."""
+    `jpeg.left_out`; `premultiplied`: the colours, by alpha."""
 
     nclx: tuple[int, int] | None = None
+    premultiplied: bool = False
     left_out: tuple[str, ...] = ()
 
 
 def read(file: BinaryIO) -> Boxes:
     """Look through an open file; what cannot be understood is as if it were not there."""
-    video, meta = False, b""
+    kinds, meta = set(), b""
     place = 0
     for _ in range(_MAX_BOXES):
         file.seek(place)
@@ -30,15 +31,17 @@ def read(file: BinaryIO) -> Boxes:
         kind, body, size = _box(head)
         if not kind:
             break
-        video |= kind == b"mpvd"
-        if kind == b"meta" and size <= _MAX_META:
+        kinds.add(kind)
+        if kind == b"meta" and body + 4 <= size <= _MAX_META:
             file.seek(place + body + 4)
             meta = file.read(size - body - 4)
         if size == 0:
             break
         place += size
     gain_map = b"urn:com:apple:photo:2020:aux:hdrgainmap" in meta or b"tmap" in meta
-    return Boxes(_nclx(meta), ((GAIN_MAP,) if gain_map else ()) + ((VIDEO,) if video else ()))
+    there = {GAIN_MAP: gain_map, VIDEO: b"mpvd" in kinds, PICTURES: b"moov" in kinds}
+    references = dict(_inside(dict(_inside(meta)).get(b"iref", b"")[4:]))
+    return Boxes(_nclx(meta), b"prem" in references, tuple(name for name in there if there[name]))
 
 
 def _box(head: bytes) -> tuple[bytes, int, int]:

@@ -4,6 +4,7 @@ is not ASCII."""
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -12,27 +13,44 @@ _ENTRIES = 1000
 _SHORT = 64  # bytes
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP = b"XML:com.adobe.xmp\0\0"
-_ELSEWHERE = ("XML:com.adobe.xmp", "Raw profile type ")  # metadata that is carried as such
+_ELSEWHERE = "Raw profile type "  # metadata that is carried as such
 
 
-def read(file: BinaryIO) -> tuple[list[tuple[str, str]], bool]:
-    """Keywords and texts of an open PNG file, in order: tEXt, zTXt and iTXt; and whether they are all.
+@dataclass
+class Found:
+    """What a walk through a PNG file finds: `texts`, keywords and what they say, in order; whether they are `complete`;
+    the EXIF block and the XMP packet, which may lie behind the pixels, where libvips does not look."""
 
-    Damaged entries are left out. The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all, XMP
-    and the like, which are not given here, included.
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    complete: bool = True
+    exif: bytes = b""
+    xmp: bytes = b""
+
+
+def read(file: BinaryIO) -> Found:
+    """Look through an open PNG file; damaged entries are left out.
+
+    The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all.
     """
-    found, room = [], _MOST
+    found, room = Found(), _MOST
     for number, (kind, data) in enumerate(_chunks(file)):
         if len(data) > room or number == _ENTRIES:
-            return found, False
+            found.complete = False
+            break
+        if kind == b"eXIf":
+            found.exif, room = found.exif or data, room - len(data)
+            continue
         try:
             entry, size = _entry(kind, data, room)
         except OverflowError:
-            return found, False
+            found.complete = False
+            break
         room -= size
-        if entry and not entry[0].startswith(_ELSEWHERE):
-            found.append(entry)
-    return found, True
+        if entry and entry[0] == "XML:com.adobe.xmp":
+            found.xmp = found.xmp or entry[1].encode()
+        elif entry and not entry[0].startswith(_ELSEWHERE):
+            found.texts.append(entry)
+    return found
 
 
 def without_text(data: bytes) -> bytes:
@@ -101,7 +119,7 @@ def _packed(kind: bytes, data: bytes) -> bytes:
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Those that hold text."""
+    """Those that hold text, or EXIF."""
     file.seek(0)
     if file.read(8) != _SIGNATURE:
         return
@@ -109,7 +127,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         length, kind = struct.unpack(">I4s", head)
         if kind == b"IEND":
             return
-        if kind in _TEXTS:
+        if kind in (*_TEXTS, b"eXIf"):
             yield kind, file.read(min(length, _MOST + 1))
             file.seek(length + 4 - min(length, _MOST + 1), 1)
         else:
