@@ -4,37 +4,14 @@ import io
 import os
 import sys
 import threading
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from realsrt.cli import main
 from realsrt.inference import upscaler
-from realsrt.inference.adapters import Planes
-from realsrt.inference.result import Upscaled
 from realsrt.io import image as imageio
-
-
-class Quadrupled:
-    """Stands in for the model: repeats pixels."""
-
-    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
-    precision = "float32"
-
-    @classmethod
-    def from_pretrained(cls, name, **options):
-        return cls()
-
-    def upscale(self, image, options, *, on_progress, rows):
-        import torch
-
-        rows(0, Planes(torch.from_numpy(image.rgb_float().repeat(4, 0).repeat(4, 1)).permute(2, 0, 1)))
-        return Upscaled(
-            ids=None, step=1, num_steps=1, image=None, confidence=np.zeros((6, 5), np.float32), steps=(),
-            window_steps=np.array([1]),
-        )  # fmt: skip
+from support.fakes import Quadrupled
 
 
 def coded(format: str) -> bytes:
