@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
+from PIL import Image
 
 from realsrt.errors import ImageError
 from realsrt.io import formats
 from realsrt.io import image as imageio
 from realsrt.io.metadata import jpeg
+from realsrt.io.metadata.xmp import Resized
 from realsrt.io.picture import Picture
 from support.phones import GAIN_MAP, MOTION, ULTRA_HDR, VIDEO, coded, packet, pixels, with_mpf
 
@@ -267,3 +269,28 @@ def test_damaged_heic_is_refused(tmp_path):
         assert "\n" not in str(caught.value)
     with pytest.raises(ImageError, match="above the limit"):
         imageio.read(HEIC / "turned8.heic", max_pixels=100)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_the_subject_is_where_it_was(tmp_path, orientation, suffix):
+    """EXIF's SubjectArea: pixels of the picture as it lies in the file."""
+    block = Image.Exif()
+    block[0x010F], block[0x0112] = "Maker", orientation
+    block.get_ifd(0x8769).update({0x9214: (10, 3, 6, 4), 0xA214: (10, 3)})
+    array = np.zeros((24, 40, 3), np.uint8)
+    array[2:5, 9:12] = 255
+    (tmp_path / "in.jpg").write_bytes(coded(array=array, exif=block))
+    picture = imageio.read(tmp_path / "in.jpg")
+    larger = picture.with_pixels(picture.rgb_float().repeat(4, 0).repeat(4, 1))
+    imageio.write(tmp_path / f"out.{suffix}", larger)
+    with Image.open(tmp_path / f"out.{suffix}") as image:
+        found = image.getexif().get_ifd(0x8769)
+    x, y, width, height = found[0x9214]
+    assert (width, height) == ((24, 16) if orientation < 5 else (16, 24))
+    assert tuple(found[0xA214]) == (x, y)
+    assert larger.pixels[min(y, larger.height - 1), min(x, larger.width - 1)].min() > 128
+
+
+def test_a_subject_beyond_16_bit_is_left_out():
+    assert Resized(70_000, 10, (700, 10)).area([690, 5]) == []

@@ -170,7 +170,8 @@ def text(keyword: str) -> Callable[[Path, str], str]:
         path, notice = written(folder, suffix, Picture(pixels(), fields))
         data = content(path)
         places = {
-            "kept": f"{keyword}\0Some text".encode(), "in XMP": b">Some text<", "in EXIF": "Some text".encode("utf-16-be"),
+            "kept": f"{keyword}\0Some text".encode(), "in XMP": b">Some text<",
+            "in EXIF": "Some text".encode("utf-16-be"),
         }  # fmt: skip
         found = [place for place, there in places.items() if there in data]
         return f"{found[0] if found else 'left out'}{notice}"

@@ -8,7 +8,7 @@ mended. All reads are bounded, and counted before they are made: a damaged block
 import io
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
@@ -74,16 +74,26 @@ def read_iptc(file: BinaryIO) -> bytes | None:
     return found.value if found else None
 
 
-def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, height: int) -> None:
+def add(
+    file: BinaryIO,
+    exif: bytes | None,
+    iptc: bytes | None,
+    width: int,
+    height: int,
+    places: Mapping[int, Sequence[int]] | None = None,
+) -> None:
     """Add an EXIF block's tags and IPTC records to the open little-endian TIFF file (r+b): those that its first
     directory lacks.
 
-    PixelXDimension and PixelYDimension become `width` and `height`. The new directory is put at the end of the file.
+    PixelXDimension and PixelYDimension become `width` and `height`, tags of 16-bit numbers those in `places`. The new
+    directory is put at the end of the file.
     """
     entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(_PREFIX)))) if exif else {}
     if _EXIF in entries:
         size = {_WIDTH: _Entry(4, struct.pack("<I", width)), _HEIGHT: _Entry(4, struct.pack("<I", height))}
-        entries[_EXIF] = replace(entries[_EXIF], directory={**(entries[_EXIF].directory or {}), **size})
+        size |= {tag: _Entry(3, struct.pack(f"<{len(new)}H", *new)) for tag, new in (places or {}).items()}
+        inner = {tag: entry for tag, entry in {**(entries[_EXIF].directory or {}), **size}.items() if entry.value}
+        entries[_EXIF] = replace(entries[_EXIF], directory=inner)
     if iptc:
         entries[_IPTC] = _Entry(7, iptc)
     reader = _Reader(file)

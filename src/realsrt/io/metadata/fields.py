@@ -22,6 +22,7 @@ TEXT = "png-comment-"
 _BLOB = pyvips.GValue.blob_type
 _THUMBNAIL_SIDE = 160
 _MAX_DENSITY = 1_000_000  # px/mm, libvips' limit
+_SUBJECT = {"exif-ifd2-SubjectArea": 0x9214, "exif-ifd2-SubjectLocation": 0xA214}
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404
 
@@ -99,7 +100,10 @@ def complete_tiff(file: BinaryIO, picture: Picture) -> None:
     """Add to an open TIFF file (r+b) what libvips does not write into it."""
     iptc = picture.metadata.get("iptc-data")
     block = picture.exif
-    exif.add(file, bytes(block) if block else None, bytes(iptc[1]) if iptc else None, picture.width, picture.height)
+    places = {_SUBJECT[name]: numbers for name, numbers in subject(picture).items()}
+    exif.add(
+        file, bytes(block) if block else None, bytes(iptc[1]) if iptc else None, picture.width, picture.height, places
+    )  # fmt: skip
 
 
 def density(image: pyvips.Image) -> tuple[float, float]:
@@ -143,6 +147,12 @@ def attach(
     code = fields.pop("cicp", None)
     if code and format.name == "AVIF":  # see `complete_avif`
         fields["icc-profile-data"] = (_BLOB, colour.stand_in(code[1][0]))
+    for name, numbers in subject(picture).items():
+        text = " ".join(map(str, numbers))
+        if text:
+            fields[name] = (pyvips.GValue.gstr_type, f"{text} ({text}, Short, {len(numbers)} components)")
+        else:
+            del fields[name]
     if "jpeg-thumbnail-data" in fields:
         fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
         fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")
@@ -153,13 +163,28 @@ def attach(
     return image, tuple(notices)
 
 
+def subject(picture: Picture) -> dict[str, list[int]]:
+    """EXIF's places of the subject (SubjectArea, SubjectLocation: pixels of the picture before it was turned) in the
+    picture as it is now; none where they do not fit into 16 bit."""
+    size, found = _resized(picture), {}
+    for name in _SUBJECT:
+        match = re.match(r"\d{1,5}( \d{1,5}){1,3}(?= \()", str(picture.metadata.get(name, (0, ""))[1]))
+        if match and size.before:
+            found[name] = size.area([int(number) for number in match[0].split()])
+    return found
+
+
+def _resized(picture: Picture) -> xmp.Resized:
+    return xmp.Resized(picture.width, picture.height, picture.size_before, picture.orientation)
+
+
 def _packet(
     fields: dict[str, tuple[int, Any]], picture: Picture, format: Format, provenance: Provenance | None
 ) -> tuple[bytes | None, tuple[str, ...]]:
     """The XMP packet to write, and what to tell of it."""
     before = bytes(fields["xmp-data"][1]) if "xmp-data" in fields else None
     made = (provenance.software, provenance.parameters) if provenance else ("", "")
-    size = xmp.Resized(picture.width, picture.height, picture.size_before, picture.orientation)
+    size = _resized(picture)
     remarks: tuple[str, ...] = ()
     try:
         packet, remarks = xmp.updated(before, size, *made)

@@ -6,7 +6,7 @@ Group's image regions, and of what phones write: Motion Photo 1.0, Ultra HDR 1.1
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.dom import minidom
 from xml.parsers import expat
@@ -69,6 +69,17 @@ class Resized:
         """A length or place in pixels of the old picture in those of the new one, across or down."""
         old = self.before or (self.width, self.height)
         return value * (self.width / old[0] if across else self.height / old[1])
+
+    def area(self, numbers: Sequence[int]) -> list[int]:
+        """x, y and, if there are, a diameter or width and height, in pixels of the old picture before it was turned, in
+        those of the new one; none if one is above 16 bit."""
+        old = self.before or (self.width, self.height)
+        stored = old[::-1] if self.orientation >= 5 else old
+        x, y = self.upright(numbers[0] / stored[0], numbers[1] / stored[1])
+        sides = numbers[2:][::-1] if self.orientation >= 5 else numbers[2:]
+        new = [x * self.width, y * self.height]
+        new += [self.scaled(side, across=place == 0) for place, side in enumerate(sides)]
+        return [round(number) for number in new] if max(new) < 65_535.5 else []
 
     def upright(self, x: float, y: float) -> tuple[float, float]:
         """A place in the stored picture, both from 0 to 1, in the upright one."""
