@@ -14,10 +14,6 @@ NAMES = (
     ' xmlns:Item="http://ns.google.com/photos/1.0/container/item/"'
     ' xmlns:GPano="http://ns.google.com/photos/1.0/panorama/"'
 )
-DIRECTORY = (
-    '<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap"/></rdf:li>'
-    "</rdf:Seq></Container:Directory>"
-)
 
 
 def pixels(height: int = 24, width: int = 40) -> np.ndarray:
@@ -47,11 +43,26 @@ def with_mpf(first: bytes, second: bytes, kind: int = 0) -> bytes:
         body = b"MPF\0MM\0*\0\0\0\x08" + struct.pack(">H", 3) + tags + rows
         return b"\xff\xe2" + struct.pack(">H", len(body) + 2) + body
 
+    place = 2
+    while first[place + 1] in (0xE0, 0xE1):
+        place += 2 + int.from_bytes(first[place + 2 : place + 4], "big")
     total = len(first) + len(segment(0, 0))
-    return first[:2] + segment(total, total - 10) + first[2:] + second
+    return first[:place] + segment(total, total - place - 8) + first[place:] + second
 
 
-GAIN_MAP = coded(packet('hdrgm:Version="1.0" hdrgm:GainMapMax="2.3"'), pixels(12, 20))
+GAIN_MAP = coded(
+    packet(
+        'hdrgm:Version="1.0" hdrgm:GainMapMin="0" hdrgm:GainMapMax="2.3" hdrgm:Gamma="1" hdrgm:OffsetSDR="0.015625" '
+        'hdrgm:OffsetHDR="0.015625" hdrgm:HDRCapacityMin="0" hdrgm:HDRCapacityMax="2.3" '
+        'hdrgm:BaseRenditionIsHDR="False"'
+    ),
+    pixels(12, 20)[..., 0].copy(),
+)
+DIRECTORY = (
+    '<Container:Directory><rdf:Seq><rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="Primary" '
+    'Item:Mime="image/jpeg"/></rdf:li><rdf:li rdf:parseType="Resource"><Container:Item Item:Semantic="GainMap" '
+    f'Item:Mime="image/jpeg" Item:Length="{len(GAIN_MAP)}"/></rdf:li></rdf:Seq></Container:Directory>'
+)
 ULTRA_HDR = packet('hdrgm:Version="1.0" dc:format="image/jpeg"', DIRECTORY)
 MOTION = packet('GCamera:MotionPhoto="1" GCamera:MicroVideoOffset="4024" dc:format="image/jpeg"', DIRECTORY)
 VIDEO = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(500)

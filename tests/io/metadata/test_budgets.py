@@ -72,10 +72,11 @@ def jpeg_of(marker: int, body: bytes, count: int) -> bytes:
 
 def webp_of(kind: bytes, body: bytes) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(PIXELS).save(file, "WEBP", **{"exif" if kind == b"EXIF" else "xmp": b"<a/>"})
+    name = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc_profile"}[kind]
+    Image.fromarray(PIXELS).save(file, "WEBP", **{name: b"<a/>"})
     data = bytearray(file.getvalue())
-    del data[data.rindex(kind) :]
-    data += kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
+    place = data.rindex(kind)
+    data[place : place + 12] = kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
     data[4:8] = struct.pack("<I", len(data) - 8)
     return bytes(data)
 
@@ -105,12 +106,19 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "XMP of 30 MB of text": ("png", lambda: xmp_of(RDF + b">" + b"x" * 30_000_000 + b"</rdf:Description>" + END)),
     "XMP in WebP": ("webp", lambda: webp_of(b"XMP ", RDF + b">" + b"<a:b/>" * 600_000 + b"</rdf:Description>" + END)),
     "EXIF of 20 MB in WebP": ("webp", lambda: webp_of(b"EXIF", b"Exif\0\0II*\0\x08\0\0\0" + b"\xff" * 20_000_000)),
+    "ICC of 5 MB in WebP": ("webp", lambda: webp_of(b"ICCP", bytes(5_000_000))),
     "ICC that inflates": ("png", lambda: png_of((b"iCCP", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)))),
     "EXIF chunks": ("png", lambda: png_of(*((b"eXIf", b"II*\0\x08\0\0\0" + b"\xff" * 60_000),) * 100)),
     "JPEG of segments": ("jpg", lambda: jpeg_of(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + RDF + b"/>" + END, 20_000)),
     "JPEG of IPTC": ("jpg", lambda: jpeg_of(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000, 100)),
     "JPEG of pictures": ("jpg", lambda: jpeg_of(
         0xE2, b"MPF\0MM\0*\0\0\0\x08\0\1\xb0\2\0\7\xff\xff\xff\xff\0\0\0\0" * 2000, 200)),
+}  # fmt: skip
+
+SAID = {
+    "EXIF of many long values": "EXIF is left out", "EXIF of 20 MB in WebP": "EXIF of more than",
+    "EXIF pointers within one another": "EXIF is left out", "ICC of 5 MB in WebP": "icc-profile-data of more than",
+    "XMP of elements": "XMP is left out", "zTXt that inflates": "text entries are kept",
 }  # fmt: skip
 
 CHILD = """
@@ -140,3 +148,4 @@ def test_metadata_that_exhausts(tmp_path, attack):
     assert whole == "True"
     assert float(seconds) < SECONDS
     assert int(peak) < MEGABYTES
+    assert SAID.get(attack, "") in "|".join(notices)
