@@ -133,7 +133,7 @@ def training(watch: Watch, folder: Path, preset: str, work: Path, steps: int = 4
     save_model(model, init)
     config = make_config(
         "generator", data=(folder,), init=init, out=work / "train", max_steps=1, batch=4, crop=128, tile=128, pool=16,
-        profile_flops=False, warmup=1,
+        profile_flops=False, warmup=1, overwrite=True,
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()):
         train(config)

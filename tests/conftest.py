@@ -1,6 +1,8 @@
 """Tiny models compute with one thread, here and in processes that tests start: with more, a busy machine waits."""
 
 import os
+import shutil
+import subprocess
 import sys
 
 import pytest
@@ -14,3 +16,15 @@ def same_numbers_in_any_order():
     """Random numbers of a test do not depend on the tests before it."""
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 600 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here: needs root and tmpfs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -13,6 +13,7 @@ from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
 from realsrt.models.tokenizer import VQGANConfig
 from realsrt.models.transformer import TransformerConfig
 from realsrt.models.trunk import TrunkConfig
+from realsrt.sampling import SAMPLERS, SCHEDULES
 
 TokenizerConfig = VQGANConfig | ResidualTokenizerConfig
 ControlConfig = EncoderControlConfig | FeatureControlConfig
@@ -50,6 +51,15 @@ class ModelConfig:
     blend: Blend = "gaussian"
     refine: Refine = "dense"
     confidence_exit: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no model can be."""
+        for name, least, most in (("scale", 1, 16), ("num_steps", 1, 256), ("confidence_exit", 0, 1)):
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} must be from {least} to {most}, got {value}")
+        for name, known in (("sampler", SAMPLERS), ("schedule", SCHEDULES)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}, not one of {', '.join(sorted(known))}")
 
     @property
     def token_size(self) -> int:
@@ -102,6 +112,8 @@ def _build(cls: Any, data: Any, where: str) -> Any:
         return cls(**values)
     except TypeError as error:
         raise CheckpointError(f"{where} is incomplete: {error}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
@@ -110,14 +122,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             return None
         choices = {c.__name__: c for c in hint.__args__ if c is not type(None)}
         kind = value.get("kind") if isinstance(value, dict) else None
-        if len(choices) > 1 and kind not in choices:
+        if len(choices) > 1 and not (isinstance(kind, str) and kind in choices):
             raise CheckpointError(f"{where}.kind is {kind!r}, not one of {', '.join(sorted(choices))}")
         return _build(choices[kind] if len(choices) > 1 else next(iter(choices.values())), value, where)
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
     origin = typing.get_origin(hint)
     if origin is Literal:
-        if value not in typing.get_args(hint):
+        if isinstance(value, list | dict) or value not in typing.get_args(hint):
             raise CheckpointError(f"{where} is {value!r}, not one of {', '.join(map(str, typing.get_args(hint)))}")
         return value
     if origin is tuple:

@@ -1,5 +1,15 @@
 """Errors whose message is meant for a person: one line saying what, which file, and what to do."""
 
+import re
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_LONGEST = 300  # characters of what a weight file may have a say in
+
+
+def one_line(text: str) -> str:
+    """Without line breaks; what would steer a terminal, and bytes of file names that are no text, are escaped."""
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(text.split()))
+
 
 class RealSRTError(Exception):
     """Base of every error this package raises on purpose."""
@@ -10,7 +20,10 @@ class ImageError(RealSRTError):
 
 
 class CheckpointError(RealSRTError):
-    """A weight file is missing, damaged, unsafe or of another kind."""
+    """A weight file is missing, damaged, unsafe or of another kind. One line of at most 300 characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message[: 2 * _LONGEST])[:_LONGEST])
 
 
 class UsageError(RealSRTError):

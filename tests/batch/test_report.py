@@ -60,3 +60,17 @@ def test_a_report_on_a_full_disk_is_one_line():
 def test_a_count_is_no_float():
     assert json.dumps(mean_steps(np.array([8, 8]))) == "8"
     assert json.dumps(mean_steps(np.array([8, 5, 7]))) == "6.667"
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")])
+def test_a_stream_that_takes_no_more_ends_nothing(tmp_path, problem):
+    class Broken(io.StringIO):
+        def write(self, text):
+            raise problem
+
+    whole = io.StringIO()
+    with Report(tmp_path / "report", streams=[Broken(), whole]) as report:
+        for name in "ab":
+            report.add(Record(name, name, "done"))
+    assert str(problem.strerror) in report.mute
+    assert len(whole.getvalue().splitlines()) == len((tmp_path / "report").read_text().splitlines()) == 2

@@ -4,8 +4,9 @@ import os
 import pytest
 
 from realsrt.batch.plan import FileJob
-from realsrt.batch.resume import NAME, Manifest, remove_leftovers
+from realsrt.batch.resume import NAME, Manifest, listed_outputs, remove_leftovers
 from realsrt.errors import ImageError
+from realsrt.io.atomic import temporary_beside
 from realsrt.io.files import file_sha256
 
 SETTINGS = {"size": (3, 4), "steps": None}
@@ -123,9 +124,9 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
 
 def test_leftovers_of_a_killed_run_go_and_nothing_else(tmp_path):
     job = FileJob(tmp_path / "in.png", tmp_path / "a.png")
-    long = FileJob(tmp_path / "in.png", tmp_path / ("é" * 110 + ".png"))
+    long = FileJob(tmp_path / "in.png", tmp_path / ("é" * 120 + ".png"))
     gone = [".a.png.0123abcd.tmp", ".a_confidence.png.0123abcd.tmp", ".a_step2.png.0123abcd.tmp",
-            ".a_step2_confidence.png.01234567.tmp", "." + "é" * 100 + ".ffffffff.tmp"]  # fmt: skip
+            ".a_step2_confidence.png.01234567.tmp", temporary_beside(long.target).name]  # fmt: skip
     kept = ["a.png", ".b.png.0123abcd.tmp", ".a.png.tmp", "a.png.0123abcd.tmp", ".a.png.0123abcX.tmp", ".other"]
     for name in gone + kept:
         (tmp_path / name).touch()
@@ -133,3 +134,34 @@ def test_leftovers_of_a_killed_run_go_and_nothing_else(tmp_path):
     assert remove_leftovers([job, long], ["_confidence.png"]) == len(gone)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, ".a.png.01234567.tmp"])
     assert remove_leftovers([FileJob(job.source, tmp_path / "nowhere" / "a.png")]) == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a\0b", "\ud800", "x" * 5000, "../../etc/passwd"])
+def test_names_in_a_manifest_that_are_none_have_the_image_made_again(tmp_path, job, name):
+    digest = file_sha256(job.source)
+    line = {"target": "a.png", "input": digest, "settings": {"steps": 1}, "outputs": {name: None}}
+    job.target.parent.mkdir(exist_ok=True)
+    (job.target.parent / NAME).write_text(json.dumps(line) + "\n")
+    with Manifest(job.target.parent) as manifest:
+        assert "damaged or gone" in manifest.missing(job, digest, {"steps": 1})
+    listed_outputs(job.target.parent)
+
+
+def test_a_manifest_that_is_a_link_is_not_written_to(tmp_path):
+    (tmp_path / "out").mkdir()
+    for there in (True, False):
+        other = tmp_path / f"other{there}"
+        if there:
+            other.write_text("a line\nhalf a li")
+        (tmp_path / "out" / NAME).symlink_to(other)
+        with pytest.raises(ImageError, match="is a link"):
+            Manifest(tmp_path / "out")
+        assert other.read_text() == "a line\nhalf a li" if there else not other.exists()
+        (tmp_path / "out" / NAME).unlink()
+
+
+def test_what_is_no_line_of_ours_is_not_cut(tmp_path):
+    (tmp_path / NAME).write_text("a line\nhalf a li")
+    with Manifest(tmp_path):
+        pass
+    assert (tmp_path / NAME).read_text() == "a line\nhalf a li\n"

@@ -29,7 +29,7 @@ def message(path):
     with pytest.raises(CheckpointError) as caught:
         realsrt.load_model(path)
     assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) <= 300
     return str(caught.value)
 
 

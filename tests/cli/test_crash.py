@@ -92,18 +92,6 @@ def test_killed_at_twenty_random_moments(batch, tmp_path, capsys):
     assert half_done >= KILLS / 2  # the moments were within the batch
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 600 kB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no file system can be mounted here: needs root and tmpfs")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_disk_that_is_really_full(batch, tmp_path, small_disk):
     out = small_disk / "out"
     assert run_to_the_end(batch(tmp_path / "whole")) == ["done"] * 12

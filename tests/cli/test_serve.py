@@ -10,6 +10,8 @@ from realsrt.cli import main
     "argv, said",
     [
         (["--keep", "0"], "--keep must be above 0"),
+        (["--keep", "inf"], "--keep must be above 0 and at most 1,000,000"),
+        (["--keep", "nan"], "--keep must be above 0"),
         (["--max-queue", "-1"], "--max-queue must be above 0"),
         (["--port", "70000"], "--port goes from 0 to 65535"),
         (["--keys-file", "nowhere"], "the keys cannot be read"),

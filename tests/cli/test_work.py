@@ -43,6 +43,9 @@ class Fake:
     def from_pretrained(cls, name, **options):
         return cls()
 
+    def check(self, options):
+        """Everything is allowed."""
+
     def upscale(self, image, options, *, on_progress, rows=None):
         on_progress(0, 2)
         Fake.during(image)
@@ -300,6 +303,62 @@ def test_a_report_that_breaks_ends_the_batch(fake, tmp_path, capsys):
 def command(tmp_path, weights, out, *more):
     argv = [sys.executable, "-m", "realsrt", "upscale", str(tmp_path / "in"), "-o", str(out)]
     return [*argv, "--model-path", str(weights), "-g", "cpu", *more]
+
+
+@pytest.mark.parametrize("resume", [["--resume"], []])
+def test_what_an_earlier_run_wrote_into_the_inputs_folder_is_no_input(fake, tmp_path, capsys, resume):
+    six(tmp_path)
+    argv = ["upscale", "in", "-o", "in", "--suffix", "_x4", "--confidence", *resume]
+    for done in ("dddddd", "ssssss" if resume else "dddddd"):
+        assert main(argv) == 0
+        assert statuses([json.loads(line) for line in capsys.readouterr().out.splitlines()]) == done
+        assert len(list((tmp_path / "in").glob("*.png"))) == 18
+    assert main(["upscale", "in/a_x4.png", "-o", "in", "--suffix", "_x16"]) == 0  # named itself
+    assert (tmp_path / "in" / "a_x4_x16.png").exists()
+
+
+@pytest.mark.parametrize("resume", [["--resume"], []])
+def test_a_report_over_something_else_is_refused(fake, tmp_path, capsys, resume):
+    six(tmp_path)
+    (tmp_path / "notes.txt").write_text("a thesis, not ended")
+    (tmp_path / "link").symlink_to(tmp_path / "notes.txt")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "new.txt")
+    (tmp_path / "report").write_text('{"source": "x"}\n{"sour')
+    for name, said in (("notes.txt", "something else"), ("link", "is a link"), ("nowhere", "is a link")):
+        _, errors = run(capsys, "--report", name, *resume, status=1)
+        assert said in errors
+        assert errors.count("\n") == 1
+    assert (tmp_path / "notes.txt").read_text() == "a thesis, not ended"
+    assert not (tmp_path / "new.txt").exists()
+    run(capsys, "--report", "report", *resume)
+    assert len((tmp_path / "report").read_text().splitlines()) == 6 + len(resume)
+
+
+@pytest.mark.parametrize("argv", [["--tile", "17"], ["--steps", "0", "--confidence"], ["--steps", "1.5"]])
+def test_a_refused_run_leaves_nothing_behind(tiny, tmp_path, capsys, argv):
+    picture(tmp_path / "in" / "a.png")
+    (tmp_path / "report").write_text('{"source": "x"}\n')
+    model = ["--model-path", str(tiny), "-g", "cpu", "--report", str(tmp_path / "report")]
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out"), *model, *argv]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "report").read_text() == '{"source": "x"}\n'
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "字"])
+@pytest.mark.parametrize("argv", [["--confidence"], ["--save-steps"], []])
+def test_names_too_long_for_what_goes_beside_them_fail_before_computing(fake, tmp_path, capsys, letter, argv):
+    computed = []
+    fake.during = staticmethod(computed.append)
+    name = letter * (250 // len(letter.encode())) + ".png"
+    picture(tmp_path / "in" / "short.png").rename(tmp_path / "in" / name)
+    if not argv:  # any name is short enough for its own temporary file
+        assert statuses(run(capsys)[0]) == "d"
+        return
+    lines, errors = run(capsys, *argv, status=1)
+    assert statuses(lines) == "f"
+    assert "File name too long" in errors
+    assert not computed
 
 
 @pytest.fixture

@@ -275,7 +275,7 @@ def test_a_pickled_result_forgets_what_it_was_made_of():
         (True, "a region is a box"),
         ([[1, 2], [3]], "a region is a box"),
         (np.zeros((288, 360), np.uint8), "a region is a box"),
-        (np.ones((288, 361), bool), "the mask is 361x288, the picture 360x288"),
+        (np.ones((288, 361), bool), "the mask is 361x288, the image 360x288"),
         (np.zeros((288, 360), bool), "the mask is empty"),
         (0.0, "between 0 and 1"),
         (float("nan"), "between 0 and 1"),

@@ -4,6 +4,9 @@ import io
 import json
 import struct
 import tarfile
+import time
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +16,14 @@ from safetensors.torch import load_file, save_file
 import realsrt
 from realsrt import presets
 from realsrt.checkpoint import save_model
-from realsrt.checkpoint.weights import read_header
+from realsrt.checkpoint.published import load_published
+from realsrt.checkpoint.weights import FORMAT_VERSION, read_header
 from realsrt.cli import main
+from realsrt.config import QuantizerConfig, VQGANConfig, to_dict
 from realsrt.errors import CheckpointError
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +38,8 @@ def message(path) -> str:
         realsrt.load_model(path)
     found = str(caught.value)
     assert "\n" not in found
-    assert len(found) < 500
+    assert len(found) <= 300
+    assert found.isprintable()
     assert path.name in found
     return found
 
@@ -94,6 +101,16 @@ def with_header(weights, path, change):
         (None, "stride", 0),
         (None, "stride", -8),
         (None, "num_steps", 10**9),
+        (None, "window", 4096),
+        (None, "scale", 0),
+        (None, "confidence_exit", float("nan")),
+        (None, "sampler", "\x1b[31m" + "x" * 3_000_000),
+        (None, "schedule", "none"),
+        (None, "color_fix", ["adain"]),
+        (None, "blend", {"adain": 1}),
+        ("tokenizer", "kind", ["VQGANConfig"]),
+        ("tokenizer", "kind", {}),
+        ("tokenizer", "\x1b]0;title\x07" * 100_000, 1),
     ],
 )
 def test_models_larger_than_their_file_are_not_built(weights, tmp_path, part, name, value):
@@ -103,7 +120,62 @@ def test_models_larger_than_their_file_are_not_built(weights, tmp_path, part, na
             table = table[key]
         table[name] = value
 
-    assert name in message(with_header(weights, tmp_path / "evil.safetensors", change))
+    found = message(with_header(weights, tmp_path / "evil.safetensors", change))
+    assert name in found or len(name) > 300
+
+
+def test_a_header_larger_than_any(weights, tmp_path):
+    path = with_header(weights, tmp_path / "evil.safetensors", lambda header: header | {"more": "x" * 5_000_000})
+    assert "header of more than" in message(path)
+
+
+def test_more_parts_than_one_would_build(tmp_path):
+    """Each count is within what the file holds; together they are a million layers."""
+    config = replace(presets.tiny_paper(), tokenizer=VQGANConfig((16,) * 300, 300, QuantizerConfig(16, 16)))
+    header = {"format": FORMAT_VERSION, "preset": "x", "config": to_dict(config), "provenance": {}}
+    many = {f"t{number}": torch.zeros(1) for number in range(400)}
+    save_file(many, tmp_path / "evil.safetensors", {"realsrt": json.dumps(header)})
+    started = time.monotonic()
+    assert "can't be built" in message(tmp_path / "evil.safetensors")
+    assert time.monotonic() - started < 30
+
+
+NETWORK = SRVGGNetCompact(SRVGGConfig(4, 1))
+
+
+def inflating(path):
+    """An archive as torch writes it, but compressed."""
+    torch.save(
+        {"params": NETWORK.state_dict() | {"body.9.weight": torch.zeros(3_000_000)}}, path.with_name("plain.pth")
+    )
+    with zipfile.ZipFile(path.with_name("plain.pth")) as plain, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for entry in plain.infolist():
+            out.writestr(entry.filename, plain.read(entry))
+    assert path.stat().st_size < 100_000
+
+
+def holding(value):
+    return lambda path: torch.save({"params": NETWORK.state_dict() | {"body.0.weight": value}}, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (inflating, "is compressed"),
+        (holding(torch.zeros(1).expand(60_000, 3, 3, 3)), "more numbers than the file holds"),
+        (holding(torch.zeros(4, 3, 3, 3, device="meta")), ""),
+        (holding(torch.zeros(4, 3, 3, 3).to_sparse()), "more numbers than the file holds"),
+        (lambda path: torch.save({"params": {"\x1b[2J" * 100_000: torch.zeros(1)}}, path), ""),
+    ],
+)
+def test_pickles_that_exhaust(tmp_path, write, says):
+    path = tmp_path / "evil.pth"
+    write(path)
+    with pytest.raises(CheckpointError) as caught:
+        load_published(path)
+    assert says in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 300
 
 
 def test_a_header_nested_without_end(weights, tmp_path):

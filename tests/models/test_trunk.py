@@ -82,7 +82,7 @@ def test_a_given_strength_is_taken_and_its_shares_weighed():
     made = costs((0.0, 0.25), (1.0, 1.0))
     assert choose(made, 0.0) == pytest.approx((0.0, 0.25), abs=1e-3)
     assert choose(made, 0.5) == pytest.approx((0.5, 0.5), abs=1e-3)  # nothing is known: the mean of all
-    assert weigh_shares(made, 0.75) == pytest.approx(1.0, abs=0.01)  # half of what is known of 1
+    assert float(weigh_shares(made[None], 0.75)) == pytest.approx(1.0, abs=0.01)  # half of what is known of 1
 
 
 def test_pictures_of_a_batch_get_their_own_amounts(trunk):

@@ -1,6 +1,9 @@
 import base64
+import errno
 import json
+import sqlite3
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -8,11 +11,14 @@ import pytest
 from realsrt.cli import main
 from realsrt.errors import RealSRTError
 from realsrt.io import image as imageio
+from realsrt.io.formats import output_format, supported_formats
 from realsrt.io.picture import Picture
+from realsrt.server import maker, uploads, worker
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
 from support.phones import GAIN_MAP, ULTRA_HDR, coded, with_mpf
+from support.serving import problem
 
 ONE, TWO = "key-of-the-first-owner", "key-of-the-second-one"
 
@@ -21,15 +27,6 @@ def by_command(weights, source, target, *options):
     argv = ["upscale", str(source), "-o", str(target), "--model-path", str(weights), "-g", "cpu", "--confidence"]
     assert main([*argv, *options]) == 0
     return target.read_bytes(), target.with_name(f"{target.stem}_confidence.png").read_bytes()
-
-
-def problem(answer, status):
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == status
-    assert "\n" not in body["detail"]
-    return body["detail"]
 
 
 @pytest.mark.parametrize(
@@ -72,8 +69,8 @@ def test_a_form_is_as_good_as_a_body(opened, picture, weights, tmp_path):
     assert result.content == whole
     assert result.headers["content-type"] == "image/jpeg"
     assert (
-        'filename="b r.jpg"' in result.headers["content-disposition"]
-        or "b%20r.jpg" in result.headers["content-disposition"]
+        'filename="b r_x4.jpg"' in result.headers["content-disposition"]
+        or "b%20r_x4.jpg" in result.headers["content-disposition"]
     )
 
 
@@ -102,7 +99,7 @@ def test_events_tell_states_steps_and_progress(opened, picture, monkeypatch):
     assert states[0] == "queued"
     assert states[-1] == "done"
     previews = [data for kind, data in found if kind == "preview"]
-    assert [(data["step"], data["of"]) for data in previews] == [(1, 3), (2, 3), (3, 3)]
+    assert [(data["step"], data["of"]) for data in previews] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     jpeg = base64.b64decode(previews[0]["image"].removeprefix("data:image/jpeg;base64,"))
     assert jpeg[:3] == b"\xff\xd8\xff"
     assert found[-1][1]["progress"] == 1
@@ -325,3 +322,139 @@ def test_pictures_of_phones_are_taken(opened, picture, tmp_path):
     data = (tmp_path / "hole.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(data[:60] + b"x" * 8 + data[68:])
     problem(here.post(tmp_path / "cut.png", ext="jpg"), 422)
+
+
+def test_work_without_end_is_refused_before_it_is_accepted(opened, picture):
+    """By model and picture: a tile whose attention takes minutes, and more steps or parts than a job may have."""
+    here = opened(working=False, max_pixels=4_000_000)
+    flat = picture("flat.png", 1500, 1500)
+    assert "tile must be at most 256" in problem(here.post(flat, tile=512), 422)
+    assert "times the work" in problem(here.post(flat, tile=256), 422)
+    assert "times the work" in problem(here.post(flat, steps=64, stride=16), 422)
+    assert here.post(picture("small.png", 64, 64), tile=256).status_code == 202
+    parent = here.post(flat).json()["id"]
+    here.service.store._db.execute("UPDATE jobs SET state = 'done' WHERE id = ?", [parent])
+    edit = {"below": 0.5, "candidates": 16}
+    assert "times the work" in problem(here.http.post(f"/v1/jobs/{parent}/regenerate", json=edit), 422)
+
+
+def test_a_job_that_takes_too_long_fails(opened, picture):
+    here = opened(max_seconds=1e-4)
+    job = here.ended(here.post(picture("a.png", 200, 200), previews=False).json()["id"])
+    assert job["state"] == "failed"
+    assert "took longer than 0.0001 seconds" in job["error"]
+
+
+def test_a_full_disk_is_said_and_nothing_is_lost(opened, picture, monkeypatch):
+    monkeypatch.setattr(worker, "FULL_PAUSE", 0.3)
+    here = opened()
+    save, full = maker.save_image, [True]
+
+    def no_room(*args, **more):
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(*args, **more)
+
+    monkeypatch.setattr(maker, "save_image", no_room)
+    id = here.post(picture()).json()["id"]
+    until = time.monotonic() + 30
+    while not here.service.worker.full:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    answer = here.post(picture())
+    assert "disk is full" in problem(answer, 507)
+    assert int(answer.headers["retry-after"]) >= 1
+    assert "disk is full" in problem(here.http.get("/readyz"), 503)
+    assert here.http.get(f"/v1/jobs/{id}").json()["state"] in ("queued", "running")
+    full.clear()
+    assert here.ended(id)["state"] == "done"
+    assert here.service.store.get(id).attempts == 1
+
+
+def test_a_disk_that_fills_up_while_something_comes_in(opened, picture, monkeypatch):
+    here = opened(working=False)
+
+    def no_room(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(uploads, "_sync", no_room)
+    for answer in (here.post(picture()), here.http.post("/v1/jobs", files={"image": picture().read_bytes()})):
+        assert "disk is full" in problem(answer, 507)
+    monkeypatch.undo()
+
+    def no_page():
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(here.service.store, "_insert", lambda row: no_page())
+    problem(here.post(picture()), 507)
+    assert not list(here.service.store.incoming.iterdir())
+    assert not list((here.service.store.root / "jobs").iterdir())
+
+
+def test_a_job_is_not_stuck_after_its_end_could_not_be_noted(opened, picture):
+    here = opened()
+    end, calls = here.service.store.end, []
+
+    def broken(*args, **more):
+        calls.append(1)
+        if len(calls) == 1:
+            raise sqlite3.OperationalError("disk I/O error")
+        return end(*args, **more)
+
+    here.service.store.end = broken
+    assert here.ended(here.post(picture()).json()["id"])["state"] == "done"
+    assert len(calls) == 2
+
+
+def test_a_list_of_ones_own_jobs(opened, picture):
+    here = opened(working=False, keys=Keys({ONE: "one", TWO: "two"}))
+    first, second = {"X-API-Key": ONE}, {"X-API-Key": TWO}
+    data = picture().read_bytes()
+    ids = [here.http.post("/v1/jobs", content=data, headers=first).json()["id"] for _ in range(3)]
+    other = here.http.post("/v1/jobs", content=data, headers=second).json()["id"]
+    page = here.http.get("/v1/jobs?limit=2", headers=first).json()
+    assert [job["id"] for job in page["jobs"]] == [ids[2], ids[1]]
+    page = here.http.get("/v1/jobs", params={"limit": 2, "before": page["next"]}, headers=first).json()
+    assert [job["id"] for job in page["jobs"]] == [ids[0]]
+    assert "next" not in page
+    problem(here.http.get("/v1/jobs", params={"before": other}, headers=first), 404)
+    problem(here.http.get("/v1/jobs?limit=0", headers=first), 422)
+    problem(here.http.get("/v1/jobs"), 401)
+
+
+def test_health_checks_by_head_and_figures_by_methods_that_exist(opened):
+    here = opened()
+    for path in ("/healthz", "/readyz"):
+        answer = here.http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+    for number in range(5):
+        here.http.request(f"MADE-UP-{number}", "/healthz")
+    text = here.http.get("/metrics").text
+    assert "MADE-UP" not in text
+    assert 'method="other"' in text
+
+
+def test_near_misses_are_hinted_at(opened, picture):
+    here = opened(working=False)
+    assert problem(here.post(picture(), scale=2), 422) == "scale: there is no such option; did you mean outscale?"
+    form = {"colour_fix": "none"}
+    answer = here.http.post("/v1/jobs", data=form, files={"image": picture().read_bytes()})
+    assert "did you mean color_fix?" in problem(answer, 422)
+    assert problem(here.post(picture(), nothing=1), 422) == "nothing: there is no such option"
+
+
+def test_formats_offered_are_those_that_can_be_written(opened):
+    schema = opened().http.get("/openapi.json").json()
+    parameters = schema["paths"]["/v1/jobs"]["post"]["parameters"]
+    offered = next(entry["schema"]["enum"] for entry in parameters if entry["name"] == "ext")
+    assert set(offered) == {"auto", *(output_format(f"a.{ext}").suffixes[0][1:] for ext in offered if ext != "auto")}
+    assert len(offered) == 1 + len(supported_formats()["write"])
+
+
+@pytest.mark.parametrize("charset", ["punycode", "no-such", "utf-16", "idna", "zlib", "unicode_escape"])
+def test_a_form_in_an_odd_charset(opened, charset):
+    body = b'--x\r\nContent-Disposition: form-data; name="a\xff-\\ud800"; filename="\xff"\r\n\r\nb\r\n--x--\r\n'
+    kind = f"multipart/form-data; boundary=x; charset={charset}"
+    answer = opened(working=False).http.post("/v1/jobs", content=body, headers={"Content-Type": kind})
+    assert answer.status_code in (400, 422), answer.text
+    problem(answer, answer.status_code)

@@ -1,9 +1,13 @@
+import contextlib
+import os
+import sqlite3
 import time
 from dataclasses import replace
 
 import pytest
 
 from realsrt.errors import RealSRTError
+from realsrt.io.files import is_full
 from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.records import JobRecord
 from realsrt.server.store import MOST_ATTEMPTS, JobStore, QueueFull
@@ -73,10 +77,11 @@ def test_after_a_crash_running_jobs_wait_again_but_not_for_ever(store):
 
 def test_leftovers_go_at_the_start(store):
     add(store, "a")
-    (store.incoming / "half").write_bytes(b"x")
-    (store.root / "jobs" / "unknown").mkdir()
+    (store.incoming / ("0" * 24)).write_bytes(b"x")
+    (store.root / "jobs" / ("1" * 24)).mkdir()
+    (store.root / "jobs" / "of-somebody").mkdir()
     store.recover(1)
-    assert [path.name for path in (store.root / "jobs").iterdir()] == ["a"]
+    assert {path.name for path in (store.root / "jobs").iterdir()} == {"a", "of-somebody"}
     assert not list(store.incoming.iterdir())
 
 
@@ -102,3 +107,144 @@ def test_work_grows_with_pixels_steps_and_edits():
     one = record("a")
     assert replace(one, width=640).work > one.work
     assert replace(one, edits=(Regeneration(below=0.5),)).work == 2 * one.work
+
+
+_FIRST = """
+CREATE TABLE jobs (number INTEGER PRIMARY KEY AUTOINCREMENT, id, owner, name, state, options, suffix, width, height,
+  created, edits, parent, started, finished, expires, seconds, confidence, error, notices, attempts, alike TEXT);
+CREATE UNIQUE INDEX by_id ON jobs (id);
+CREATE INDEX by_state ON jobs (state, number);
+INSERT INTO jobs (id, owner, name, state, options, suffix, width, height, created, edits, notices, attempts)
+  VALUES ('0123456789abcdef01234567', 'me', 'a.png', 'queued', '{"fidelity":0.5}', '.png', 30, 20, 1.0, '[]', '[]', 0);
+"""
+
+
+def test_a_database_of_the_first_version_opens(tmp_path):
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as db:
+        db.executescript(_FIRST)
+    (tmp_path / "jobs" / "0123456789abcdef01234567").mkdir(parents=True)
+    for _ in range(2):
+        store = JobStore(tmp_path)
+        assert store.recover(1) == (1, 0)
+        assert store.get("0123456789abcdef01234567").options == JobOptions(fidelity=0.5)
+        store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "jobs.sqlite3")) as db:
+        assert db.execute("PRAGMA user_version").fetchone()[0] > 0
+        db.execute("PRAGMA user_version = 999")
+    with pytest.raises(RealSRTError, match="newer version of realsrt"):
+        JobStore(tmp_path)
+
+
+def lose_database(root):
+    for path in root.glob("jobs.sqlite3*"):
+        path.unlink()
+
+
+A, B = "a" * 24, "b" * 24
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_a_lost_database_loses_no_job(store, running):
+    """Removed under a running service, or while none runs: from what is known, or from the jobs' folders."""
+    add(store, A, options=JobOptions(fidelity=0.25), edits=(Regeneration(below=0.5),))
+    if running:
+        assert store.take()
+        lose_database(store.root)
+        add(store, B)
+        assert store.end(A, "done", 1)
+    else:
+        store._db.close()
+        store._alone.close()
+        lose_database(store.root)
+    store = JobStore(store.root) if not running else again(store)
+    assert store.recover(1) == (1, 0)
+    found = store.get(A)
+    assert found.state == ("done" if running else "queued")
+    assert (found.options, found.edits) == (JobOptions(fidelity=0.25), (Regeneration(below=0.5),))
+    assert store.input(A).read_bytes() == A.encode()
+    store.close()
+
+
+def test_only_its_own_user_may_read_what_it_keeps(tmp_path):
+    root = tmp_path / "data"
+    (root / "jobs").mkdir(parents=True)
+    (root / "incoming").mkdir()
+    store = JobStore(root)
+    add(store, A)
+    for path in (root / "jobs", root / "incoming", root / "jobs.sqlite3", root / "jobs.sqlite3-wal"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    store.close()
+
+
+def test_a_folder_of_something_else_is_refused_and_stays_as_it_is(tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / A).mkdir()
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / B).write_text("x")
+    (tmp_path / "thesis.txt").write_text("x")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(RealSRTError, match="holds other files, such as thesis"):
+        JobStore(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "damage", ["options = '{'", "options = '{\"older\": 1}'", "width = 'x'", "edits = NULL", "created = NULL"]
+)
+def test_a_row_that_cannot_be_read_harms_its_own_job_only(store, damage):
+    add(store, A)
+    add(store, B)
+    store._db.execute(f"UPDATE jobs SET {damage} WHERE id = ?", [A])
+    assert [job.id for job in store.ahead(B)] == [A]
+    assert [job.id for job in store.of_owner("me", 9)] == [B, A]
+    found = store.get(A)
+    assert found.state == "failed"
+    assert "cannot read" in found.error
+    assert store.get(B).state == "queued"
+
+
+def test_a_full_disk_in_the_middle_leaves_a_database_that_works(store):
+    add(store, A)
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError) as caught:  # noqa: PT012 - which one fails is SQLite's to say
+        for number in range(1000):
+            add(store, f"{number:024}", limit=9999)
+    assert is_full(caught.value)
+    store._db.execute("PRAGMA max_page_count = 100000")
+    add(store, B, limit=9999)
+    assert store.get(B).state == "queued"
+    assert len(list((store.root / "jobs").iterdir())) == store.count("queued")
+
+
+def test_what_is_acknowledged_is_on_the_disk(store, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.path.realpath(f"/proc/self/fd/{descriptor}")))
+    add(store, A)
+    assert str(store.folder(A)) in synced  # the names of the input and of job.json
+
+
+def test_pages_of_ones_own_jobs(store):
+    for number in range(5):
+        add(store, str(number) * 24)
+    store._db.execute("UPDATE jobs SET owner = 'you' WHERE id = ?", ["2" * 24])
+    first = [job.id[0] for job in store.of_owner("me", 2)]
+    assert first == ["4", "3"]
+    assert [job.id[0] for job in store.of_owner("me", 2, before="3" * 24)] == ["1", "0"]
+
+
+@pytest.mark.parametrize("hours", [25, -240])
+def test_a_clock_that_jumps_loses_and_stops_no_job(store, monkeypatch, hours):
+    for id in (A, B):
+        add(store, id)
+    store.take()
+    now = time.time() + hours * 3600
+    monkeypatch.setattr(time, "time", lambda: now)
+    store = again(store)
+    assert store.recover(24) == (2, 1)
+    assert store.expire(24) == 0
+    assert [job.id for job in (*store.take(), *store.take())] == [A, B]
+    assert store.end(A, "done", 24)
+    store.expire(24)
+    assert store.get(A).state == "done"
+    store.close()

@@ -106,7 +106,7 @@ def test_stopping_puts_the_current_job_back(opened, picture, monkeypatch):
     record = here.service.store.get(id)
     assert (record.state, record.attempts) == ("queued", 0)
     assert here.service.store.input(id).is_file()
-    assert not here.service.ready
+    assert here.service.unready
 
 
 def test_a_problem_of_the_store_does_not_end_the_worker(opened, picture):
@@ -115,7 +115,7 @@ def test_a_problem_of_the_store_does_not_end_the_worker(opened, picture):
 
     def broken(most=1):
         calls.append(1)
-        raise OSError(28, "No space left on device")
+        raise OSError(5, "Input/output error")
 
     here.service.store.take = broken
     here.service.worker.wake()
@@ -140,7 +140,7 @@ def test_unexpected_problems_are_named(opened, picture, monkeypatch, up):
 
 def test_previews_of_all_kinds():
     from realsrt.io.picture import Picture
-    from realsrt.server.preview import jpeg
+    from realsrt.io.preview import jpeg
 
     for shape, kind in [((3, 3, 1), np.uint8), ((900, 40, 4), np.uint16), ((40, 2000, 3), np.float32)]:
         assert jpeg(Picture.from_array(np.zeros(shape, kind)))[:2] == b"\xff\xd8"

@@ -93,6 +93,9 @@ class Quadrupled:
     def from_pretrained(cls, name, **options):
         return cls()
 
+    def check(self, options):
+        pass
+
     def upscale(self, image, options, *, on_progress, rows):
         alpha = image.alpha_float()
         rgb = torch.from_numpy(image.rgb_float().repeat(4, 0).repeat(4, 1)).permute(2, 0, 1)

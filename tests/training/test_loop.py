@@ -127,8 +127,24 @@ def test_a_finished_run_resumes_to_itself_and_a_longer_one_goes_on(config):
 
 def test_a_new_run_in_an_old_folder_starts_a_new_log(config):
     train(config("tokenizer", max_steps=4))
-    train(config("tokenizer", max_steps=2))
+    train(config("tokenizer", max_steps=2, overwrite=True))
     assert [line["step"] for line in log_of(config("tokenizer").out)] == [2]
+
+
+@pytest.mark.parametrize("gone", ["", "state.pt", "model.safetensors"])
+def test_a_run_is_not_destroyed_by_another(config, gone):
+    run = config("tokenizer", max_steps=1)
+    train(run)
+    (run.out / gone).unlink() if gone else None
+    before = {path: path.read_bytes() for path in run.out.iterdir() if path.is_file()}
+    with pytest.raises(UsageError, match=r"holds a run already .*--overwrite"):
+        train(run)
+    if gone == "state.pt":  # nothing to go on from, but weights that would be lost
+        with pytest.raises(UsageError, match=r"holds a run already .*--overwrite"):
+            train(replace(run, resume=True))
+    assert {path: path.read_bytes() for path in run.out.iterdir() if path.is_file()} == before
+    with pytest.raises(UsageError, match="not both"):
+        config("tokenizer", resume=True, overwrite=True)
 
 
 def test_the_chain_makes_a_model_that_knows_its_history(chain):
@@ -271,7 +287,7 @@ def test_the_log_says_how_fast(config):
     assert line["samples_per_second"] == pytest.approx(2 * line["steps_per_second"], rel=1e-3)
     assert line["tflops"] > 0
     assert 0 < line["share_of_peak"] < 1.5
-    train(replace(run, profile_flops=False))
+    train(replace(run, profile_flops=False, overwrite=True))
     (line,) = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
     assert "samples_per_second" in line
     assert "tflops" not in line
@@ -402,7 +418,7 @@ def test_a_damaged_state_is_a_checkpoint_error(finished, damage):
     with pytest.raises(CheckpointError) as caught:
         train(finished)
     assert "state.pt" in str(caught.value)
-    assert "--resume" in str(caught.value)
+    assert "--overwrite" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -97,7 +97,9 @@ def test_a_new_run_is_not_resumed_from_an_older_ones_later_checkpoint(bucket, ph
     url = f"s3://{name}/run"
     config = make_config("tokenizer", data=(photos,), out=url, **TINY)
     train(config)
-    train(replace(config, max_steps=2, seed=1))
+    with pytest.raises(UsageError, match="holds a run already"):
+        train(replace(config, max_steps=2, seed=1))
+    train(replace(config, max_steps=2, seed=1, overwrite=True))
     assert RunStorage(url).read("tokenizer")["step"] == 2
     assert len(fs.ls(f"{name}/run/checkpoints", refresh=True)) == 1
 
@@ -123,7 +125,7 @@ def test_an_upload_that_fails_is_told_and_tried_again(bucket, photos, tmp_path, 
 
     monkeypatch.setattr(RunStorage, "_upload", fails)
     with pytest.raises(CheckpointError, match=r"the network is down; the run is in .*run-"):
-        train(config)
+        train(replace(config, overwrite=True))
 
 
 def test_nothing_there_and_nothing_whole(bucket, photos):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from realsrt.batch.plan import FileJob
 from realsrt.errors import UsageError
-from realsrt.inference.options import UpscaleOptions
+from realsrt.inference.options import MAX_STEPS, UpscaleOptions
 from realsrt.io.files import MAX_PIXELS
 from realsrt.version import __version__
 
@@ -44,6 +44,13 @@ class Files:
     def settings(self) -> dict[str, Any]:
         """What of it decides about the files that are made."""
         return {field.name: getattr(self, field.name) for field in fields(Files) if field.name != "max_pixels"}
+
+
+def file_names(job: FileJob, files: Files) -> list[Path]:
+    """The longest names of what `save` writes: the target, its companions, and those of a step of three digits."""
+    marks = ["", f"_step{MAX_STEPS}"] if files.save_steps else [""]
+    endings = [job.target.suffix, CONFIDENCE] if files.confidence else [job.target.suffix]
+    return [job.beside(mark + ending) for mark in marks for ending in endings]
 
 
 def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:

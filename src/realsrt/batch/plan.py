@@ -3,7 +3,7 @@
 import glob
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,12 +32,14 @@ def plan_batch(
     ext: str = "auto",
     recursive: bool = False,
     companions: Sequence[str] = (),
+    made: Collection[str] = (),
 ) -> list[FileJob]:
     """Which file becomes which: inputs are files, folders and globs; output a file (for one file) or a folder.
 
     `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
     inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
-    are the endings of files written beside each target, which must not collide either.
+    are the endings of files written beside each target, which must not collide either. `made`: real paths of what
+    earlier runs into this output wrote, which is no input, unless it is the only one and named itself.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
     means_folder = os.fspath(output).endswith(os.sep)
@@ -48,6 +50,10 @@ def plan_batch(
     if {"/", os.sep} & set(suffix):
         raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
     found = list(_find([os.fspath(text) for text in inputs], output, recursive))
+    if made and not (len(found) == 1 and found[0][1] is None):
+        found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
+        if not found:
+            raise UsageError(f"all that was found is what an earlier run wrote into {output}: name one file to go on")
     if len(found) == 1 and found[0][1] is None and is_picture(output) and not output.is_dir():
         if ext != "auto" and output.suffix.lower() not in _same(ext):
             raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")

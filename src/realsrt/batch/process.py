@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from realsrt.batch.outputs import CONFIDENCE, Files, save
+from realsrt.batch.outputs import CONFIDENCE, Files, file_names, save
 from realsrt.batch.plan import FileJob
 from realsrt.batch.report import Record, mean_confidence, mean_steps
 from realsrt.inference.options import UpscaleOptions
-from realsrt.io.files import check_place
+from realsrt.io.files import check_name, check_place
 from realsrt.io.metadata.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def read_image(
     if files.confidence:
         imageio.check_output(target.with_name(target.stem + CONFIDENCE), width, height)
     if local:
+        for path in file_names(FileJob(source, Path(target)), files):
+            check_name(path)
         check_place(Path(target), width * height * picture.pixels.shape[2], picture.depth)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
     return picture
@@ -110,7 +112,7 @@ def save_image(
         out_height=out.image.height,
         seconds=round(seconds + time.perf_counter() - started, 3),
         confidence=mean_confidence(out.confidence),
-        steps=None if out.window_steps is None else mean_steps(out.window_steps),
+        steps=mean_steps(out.window_steps),
         notices=notices,
         **more,
     )

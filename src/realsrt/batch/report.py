@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import IO, TYPE_CHECKING, Self
 
-from realsrt.errors import ImageError, RealSRTError
+from realsrt.errors import ImageError, RealSRTError, one_line
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+_START = b'{"source": '
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Record:
     out_height: int | None = None
     seconds: float | None = None
     confidence: float | None = None
-    steps: float | None = None
+    steps: float | int | None = None
     model: str | None = None
     model_sha256: str | None = None
     notices: tuple[str, ...] = ()
@@ -50,28 +53,36 @@ class Record:
 class Report:
     """Writes one JSON line a picture, as it is done, to `streams` and to the file `path` (added to if `append`).
 
-    Half a line that a killed run left at the end of `path` is taken away first.
+    Half a line of ours that a killed run left at the end of `path` is taken away first.
     """
 
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, append: bool = False, streams: Sequence[IO[str]] = ()
     ) -> None:
-        """Raises ImageError if the file cannot be opened."""
+        """Raises ImageError if the file cannot be opened, or is no report."""
         self.records: list[Record] = []
+        self.mute = ""  # why a stream takes no more lines; the rest goes on
         self._streams = list(streams)
         self._path, self._file = path, None
         if path is not None:
+            require_ours(path, _START)
             try:
                 self._file = open(path, "a" if append else "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
-                cut_torn_line(path)
+                end_torn_line(path, _START)
             except OSError as error:
                 raise ImageError(f"{path}: the report cannot be written: {error.strerror}") from error
 
     def add(self, record: Record) -> None:
         """Raises ImageError if the file does not take it."""
         self.records.append(record)
-        for stream in self._streams:
-            print(record.line(getattr(stream, "encoding", None) or "utf-8"), file=stream, flush=True)
+        for stream in list(self._streams):
+            try:
+                print(record.line(getattr(stream, "encoding", None) or "utf-8"), file=stream, flush=True)
+            except (OSError, ValueError) as error:  # its reader has gone, its disk is full, it is closed
+                self._streams.remove(stream)
+                reason = getattr(error, "strerror", None) or error
+                self.mute = f"stdout took no more lines ({reason}); the images are as they should be"
+                abandon(stream)
         try:
             if self._file:
                 print(record.line(), file=self._file, flush=True)
@@ -90,13 +101,41 @@ class Report:
                 self._file.close()
 
 
-def cut_torn_line(path: str | os.PathLike[str]) -> None:
-    """Shorten a file of lines to its last whole one. Raises OSError. What is no regular file is left alone."""
+def abandon(stream: IO[str]) -> None:
+    """Let nothing that is written to a stream from now on, at the end of Python too, be an error."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def require_ours(path: str | os.PathLike[str], start: bytes = b"") -> None:
+    """Raise ImageError unless a file may be written to as one of lines that begin with `start`: it has such lines or
+    none, or is a pipe or a terminal. A link to a file is not followed, for whose it may be."""
+    linked = os.path.islink(path) and (os.path.isfile(path) or not os.path.exists(path))
+    if linked or os.path.isdir(path):
+        raise ImageError(f"{path}: is a {'link' if linked else 'folder'}; nothing is written there; give another name")
+    if os.path.isfile(path):
+        try:
+            with open(path, "rb") as file:
+                found = file.read(len(start))
+        except OSError as error:
+            raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+        if not start.startswith(found):
+            raise ImageError(f"{path}: is a file of something else; nothing is written there; give another name")
+
+
+def end_torn_line(path: str | os.PathLike[str], start: bytes) -> None:
+    """Take half a line at the end of a file away if it is of those that begin with `start`; end it if it is not.
+    Raises OSError. What is no regular file is left alone."""
     if not os.path.isfile(path):
         return
     with open(path, "r+b") as file:
         content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
+        whole = content.rfind(b"\n") + 1
+        torn = content[whole:]
+        if torn.startswith(start) or start.startswith(torn):
+            file.truncate(whole)
+        else:
+            file.write(b"\n")
 
 
 def mean_confidence(confidence: "np.ndarray | None") -> float | None:
@@ -104,15 +143,12 @@ def mean_confidence(confidence: "np.ndarray | None") -> float | None:
     return None if confidence is None else round(float(confidence.mean()), 4)
 
 
-def mean_steps(window_steps: "np.ndarray") -> float:
-    """The mean over windows, rounded; a whole number where all took as many."""
+def mean_steps(window_steps: "np.ndarray | None") -> float | int | None:
+    """The mean of the steps that windows took, as it is reported: a whole number where all took as many."""
+    if window_steps is None:
+        return None
     mean = round(float(window_steps.mean()), 3)
     return int(mean) if mean.is_integer() else mean
-
-
-def one_line(text: str) -> str:
-    """Without line breaks; bytes of file names that are no text are escaped."""
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
 
 
 def about(source: object, problem: BaseException) -> str:

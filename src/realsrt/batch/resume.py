@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from realsrt.batch.plan import FileJob
-from realsrt.batch.report import cut_torn_line
-from realsrt.errors import ImageError
-from realsrt.io.atomic import lock, share_lock
+from realsrt.batch.report import end_torn_line, require_ours
+from realsrt.errors import ImageError, one_line
+from realsrt.io.atomic import lock, share_lock, shortened
 from realsrt.io.files import file_sha256
 
 NAME = ".realsrt-manifest.jsonl"
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as imageio names them
+_START = b'{"target": '
 _STEP = re.compile(r"_step\d+(?=(_confidence)?\.[^.]*$)")
 
 
@@ -31,11 +32,12 @@ class Manifest:
         self.path = root / NAME
         try:
             root.mkdir(parents=True, exist_ok=True)
+            require_ours(self.path)
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed in __exit__
             held = lock(self._file.fileno())
             self.alone = bool(held)
             if self.alone:
-                cut_torn_line(self.path)
+                end_torn_line(self.path, _START)
             elif held is False:
                 share_lock(self._file.fileno())  # waits while another run tidies up
             self._entries = dict(_entries(self.path))
@@ -64,8 +66,8 @@ class Manifest:
             return "the output is not in the folder's manifest" if os.path.lexists(job.target) else "there is no output"
 
         def damaged(name: str, made: Any) -> str:
-            path = job.target.with_name(Path(name).name)  # never a path that the manifest might name elsewhere
-            return "" if _digest_or_none(path) == made else str(path)
+            path = job.target.parent / Path(name).name  # never a path that the manifest might name elsewhere
+            return "" if made and _digest_or_none(path) == made else one_line(str(path))
 
         return outdated(entry, digest, settings, damaged)
 
@@ -104,12 +106,23 @@ def outdated(
     return ""
 
 
+def listed_outputs(root: Path) -> set[str]:
+    """The real paths of all files that the manifest of an output folder lists."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for target, entry in _entries(root / NAME):
+            for name in entry["outputs"]:
+                with contextlib.suppress(ValueError):  # a name that can be none
+                    found.add(os.path.realpath((root / target).parent / Path(name).name))
+    return found
+
+
 def remove_leftovers(jobs: Sequence[FileJob], companions: Sequence[str] = ()) -> int:
     """Remove the temporary files that a killed run left beside these targets; returns how many. Only while no other run
     writes there."""
     expected: dict[Path, set[str]] = {}
     for job in jobs:
-        names = {path.name[:100] for path in (job.target, *map(job.beside, companions))}
+        names = {shortened(path.name) for path in (job.target, *map(job.beside, companions))}
         expected.setdefault(job.target.parent, set()).update(names)
     removed = 0
     for folder, names in expected.items():
@@ -125,7 +138,7 @@ def remove_leftovers(jobs: Sequence[FileJob], companions: Sequence[str] = ()) ->
 def _digest_or_none(path: Path) -> str | None:
     try:
         return file_sha256(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter: a name that can be none
         return None
 
 

@@ -115,7 +115,10 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
 
     Raises CheckpointError."""
     try:
+        _refuse_inflating(path)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except CheckpointError:
+        raise
     except Exception as error:  # torch raises nearly anything on damaged files
         reason = (str(error).splitlines() or ["it ends too early"])[0][:120]
         if isinstance(error, pickle.UnpicklingError):
@@ -129,4 +132,22 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
     params = found[0] if found else None
     if not isinstance(params, dict):
         raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?")
+    for name, value in params.items():
+        if isinstance(value, Tensor) and not _is_stored(value):
+            raise CheckpointError(f"{path}: {name!r} stands for more numbers than the file holds")
     return params
+
+
+def _refuse_inflating(path: Path) -> None:
+    """Raise CheckpointError for an archive that holds more than its own size: torch compresses nothing."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type for entry in entries) or sum(e.file_size for e in entries) > path.stat().st_size:
+            raise CheckpointError(f"{path} is compressed, as no checkpoint of torch is; download it again")
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    """Whether every number of a tensor is one of its own: not sparse, without data, or the same over and over."""
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()

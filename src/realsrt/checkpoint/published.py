@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, read_pickle
-from realsrt.checkpoint.weights import check_state
+from realsrt.checkpoint.weights import bounded_building, check_state
 from realsrt.errors import CheckpointError
 from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
@@ -29,8 +29,11 @@ def load_published(path: str | os.PathLike[str]) -> SRVGGNetCompact | RRDBNet:
     path = Path(path)
     state = _read(path)
     config = _config(state, str(path))
-    with torch.device("meta"):
-        network = config.build()
+    try:
+        with torch.device("meta"), bounded_building():
+            network = config.build()
+    except ValueError as error:
+        raise CheckpointError(f"{path} describes a network that can't be built: {error}") from None
     check_state(state, {key: tuple(value.shape) for key, value in network.state_dict().items()}, str(path))
     network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
     return network.eval().requires_grad_(False)

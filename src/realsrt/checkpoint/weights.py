@@ -5,7 +5,8 @@ The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``conf
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from realsrt.config import ModelConfig, from_dict, to_dict
 from realsrt.errors import CheckpointError
@@ -22,11 +24,19 @@ from realsrt.model import CheckpointInfo, RealSRT
 
 FORMAT_VERSION = 1
 _SIDES = ("window", "stride")
+_LARGEST_SIDE = 256  # of a window: attention's memory grows with its fourth power
+_MOST_PARAMETERS = 20_000  # tensors; the largest preset has about a thousand
+_LARGEST_TABLE = 4_000_000  # bytes of the list of tensors and the header
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """The ``realsrt`` header of a weight file. Raises CheckpointError."""
     try:
+        with path.open("rb") as file:
+            if _LARGEST_TABLE < int.from_bytes(file.read(8), "little") < path.stat().st_size:
+                raise CheckpointError(
+                    f"{path} has a header of more than {_LARGEST_TABLE:,} bytes: no model of ours has"
+                )
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
@@ -51,7 +61,10 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def load_file(path: Path, shown: str) -> RealSRT:
     header = read_header(path)
-    config = from_dict(header["config"])
+    try:
+        config = from_dict(header["config"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: its header's {error}") from None
     try:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
@@ -68,7 +81,7 @@ def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
         if isinstance(value, Mapping):
             _check_size(value, tensors, where)
             continue
-        limit = tensors if name.endswith(("depth", "blocks", "convs")) else 4096 if name in _SIDES else 65_536
+        limit = tensors if name.endswith(("depth", "blocks", "convs")) else _LARGEST_SIDE if name in _SIDES else 65_536
         sizes = [len(value), *value] if isinstance(value, list) else [value]
         least = 1 if name in _SIDES else -65_536
         if any(isinstance(size, int) and not least <= size <= limit for size in sizes):
@@ -79,13 +92,30 @@ def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: Checkpoin
     """A model of ``config`` holding exactly ``state`` (as float32). Raises CheckpointError naming the first key that
     is missing, unexpected or of the wrong shape."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), bounded_building():
             model = RealSRT(config, info)
     except Exception as error:  # whatever a nonsensical size leads to
         raise CheckpointError(f"{where} describes a model that can't be built: {one_line(error)}") from None
     check_state(state, {k: tuple(v.shape) for k, v in model.state_dict().items()}, where)
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
     return model.eval()
+
+
+@contextmanager
+def bounded_building() -> Iterator[None]:
+    """Inside, no more than 20,000 parameters are made, which take some seconds. Raises ValueError."""
+    left = [_MOST_PARAMETERS]
+
+    def counted(*_: object) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise ValueError(f"of more than {_MOST_PARAMETERS:,} tensors")
+
+    hook = register_module_parameter_registration_hook(counted)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def check_state(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
@@ -95,6 +125,8 @@ def check_state(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...
     if extra := [k for k in state if k not in shapes]:
         raise CheckpointError(f"{where} holds {extra[0]!r}, which this model does not have ({len(extra)} such keys)")
     for key, shape in shapes.items():
+        if state[key].layout != torch.strided or state[key].device.type != "cpu":
+            raise CheckpointError(f"{where}: {key!r} is a sparse or an empty tensor, plain numbers were expected")
         if tuple(state[key].shape) != shape:
             raise CheckpointError(f"{where}: {key!r} has shape {tuple(state[key].shape)}, {shape} was expected")
         if not state[key].is_floating_point():

@@ -6,17 +6,45 @@ Exit status: 0 all done, 1 something failed (each failure named on stderr), 2 us
 import os
 import sys
 from collections.abc import Sequence
+from types import NoneType
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, UnknownCommandError
+from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, UnknownCommandError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: threads that wait leave the CPU to others
 
 import realsrt
-from realsrt.batch.report import one_line
+from realsrt.batch.report import abandon
 from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, teach, tools, train, upscale, visualize, web
 from realsrt.cli.pipes import STDIN, STDOUT
 from realsrt.cli.show import error
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, one_line
+
+
+def _whole_numbers(arguments: ArgumentCollection) -> None:
+    """Refuse 1.5 where a count is meant: cyclopts would round it."""
+    for argument in arguments:
+        kinds = _leaves(argument.hint)
+        for token in argument.tokens if int in kinds and float not in kinds else ():
+            if "." in token.value:
+                raise UsageError(f"{token.keyword or argument.name} takes a whole number, not '{token.value}'")
+
+
+def _leaves(hint: Any) -> list[Any]:
+    """The types and values that a type hint allows: of Literal["auto"] | float | None, "auto" and float."""
+    inner = [leaf for kind in get_args(hint) if kind is not Ellipsis for leaf in _leaves(kind)]
+    return inner or ([] if hint is NoneType else [hint])
+
+
+def _coercion(problem: CoercionError) -> str:
+    """What an option takes, in plain words; "" for what has none."""
+    if problem.argument is None or problem.token is None:
+        return ""
+    words = {int: "a whole number", float: "a number", **{kind: "" for kind in (str, bool)}}
+    kinds = [kind if isinstance(kind, str) else words.get(kind, "") for kind in _leaves(problem.argument.hint)]
+    takes = " or ".join(dict.fromkeys(kinds))
+    name = problem.token.keyword or problem.argument.name
+    return f"{name} takes {takes}, not '{problem.token.value}'." if all(kinds) else ""
 
 
 def build_app(tokens: Sequence[str] = ()) -> App:
@@ -26,6 +54,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
         help="Real-world x4 super-resolution by confidence-based iterative generation.",
         version=realsrt.__version__,
         suppress_keyboard_interrupt=False,
+        group_parameters=Group("Parameters", validator=_whole_numbers),
     )
     app.command(upscale.upscale)
     app.command(regenerate.regenerate)
@@ -59,6 +88,21 @@ def spelled(tokens: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status. Errors meant for people are one line on stderr."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: no file that is opened later may take its place
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except OSError as problem:  # the reader of our stdout has gone, as in `realsrt ... | head`, or its disk is full
+        if not isinstance(problem, BrokenPipeError):
+            error(str(problem), problem)
+        abandon(sys.stdout)
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     tokens = spelled(sys.argv[1:] if argv is None else list(argv))
     try:
         app = build_app(tokens)
@@ -66,7 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status if isinstance(status, int) else 0
     except CycloptsError as problem:
         command = [] if isinstance(problem, UnknownCommandError) else tokens[:1]
-        told = one_line(str(problem)).replace("requires an argument", "is missing or has no value")
+        plain = _coercion(problem) if isinstance(problem, CoercionError) else ""
+        told = plain or one_line(str(problem)).replace("requires an argument", "is missing or has no value")
         error(f"{told} See {' '.join(['realsrt', *command, '--help'])}.")
         return 2
     except RealSRTError as problem:
@@ -75,6 +120,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         error("interrupted; finished pictures are whole, and --resume goes on from them")
         return 130
-    except BrokenPipeError:  # the reader of our stdout has gone, as in `realsrt ... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1

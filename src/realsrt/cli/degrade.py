@@ -53,7 +53,9 @@ def degrade(
                 record = Record(str(job.source), str(job.target), "failed", reason)
             report.add(record)
             screen.end(record)
-        return 1 if report.count("failed") else 0
+        if report.mute:
+            error(report.mute)
+        return 1 if report.count("failed") or report.mute else 0
 
 
 def _one(job: FileJob, config: "DegradationConfig | Mixture", name: str, seed: int, scale: int) -> Record:

@@ -48,6 +48,23 @@ class UpscaleArgs(UpscaleOptions):
         super().__post_init__()
         if self.size is not None and self.outscale != UpscaleOptions.outscale:
             raise UsageError("give --outscale or --resize, not both")
+        if idle := self.without_effect():
+            names = ", ".join("--" + name.replace("_", "-") for name in idle)
+            raise UsageError(f"0 steps give the base image, on which {names} would have no effect: leave that out")
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class SteppedArgs(UpscaleArgs):
+    """The options of upscaling where there must be steps."""
+
+    steps: Annotated[int | None, option("--steps", "--timesteps")] = None
+    """Generation steps, at least 1. The model's own if not given."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.steps == 0:
+            raise UsageError(NO_STEPS)
 
 
 @Parameter(name="*", negative=())

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.outputs import CONFIDENCE, save
 from realsrt.batch.plan import FileJob, plan_batch
-from realsrt.cli.options import ModelArgs, OutputArgs, UpscaleArgs, option
+from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @Parameter(name="*", negative=())
 @dataclass(frozen=True, kw_only=True)
-class _UpscaleArgs(UpscaleArgs):
+class _UpscaleArgs(SteppedArgs):
     seed: Annotated[int | None, Parameter(parse=False)] = None  # --seed is the region's
 
 

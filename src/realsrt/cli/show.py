@@ -1,23 +1,30 @@
 """What a person sees: errors and notes in one line on stderr, and the progress of a batch on a terminal."""
 
+import contextlib
 import os
 import sys
 import traceback
 from types import TracebackType
 from typing import Any, Self
 
-from realsrt.batch.report import Record, one_line
+from realsrt.batch.report import Record
+from realsrt.errors import one_line
 
 
 def error(message: str, problem: BaseException | None = None) -> None:
     """One line on stderr; with REALSRT_DEBUG set, the traceback of `problem` or the error being handled as well."""
     if os.environ.get("REALSRT_DEBUG"):
         traceback.print_exception(problem or sys.exception())
-    print(f"realsrt: error: {one_line(message)}", file=sys.stderr, flush=True)
+    _say("error", message)
 
 
 def note(message: str) -> None:
-    print(f"realsrt: note: {one_line(message)}", file=sys.stderr, flush=True)
+    _say("note", message)
+
+
+def _say(kind: str, message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody listens
+        print(f"realsrt: {kind}: {one_line(message)}", file=sys.stderr, flush=True)
 
 
 class Screen:

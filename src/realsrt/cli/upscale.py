@@ -9,7 +9,7 @@ from typing import Annotated
 from realsrt.batch.outputs import CONFIDENCE, settings_of
 from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.batch.report import Report
-from realsrt.batch.resume import Manifest, remove_leftovers
+from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, option
 from realsrt.cli.pipes import Pipes
@@ -54,20 +54,24 @@ def upscale(
         if pipes.to_pipe and (files.confidence or files.save_steps or resume or shard is not None):
             raise UsageError("a pipe takes one picture alone: no --confidence, --save-steps, --resume or --shard")
         output = pipes.output
-        jobs = plan_batch(pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions)
+        made = listed_outputs(Path(output))
+        jobs = plan_batch(
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made
+        )  # fmt: skip
         _check_formats(jobs)
         jobs = jobs if shard is None else take_shard(jobs, output, shard)
         options = replace(options, confidence=files.confidence or report is not None)
+        if (files.confidence or files.save_steps) and options.steps == 0:
+            raise UsageError(NO_STEPS)
         streams = [] if sys.stdout.isatty() or pipes.to_pipe else [sys.stdout]
+        up = model.load(compile=compile) if jobs else None
+        if up:
+            up.check(options)  # what is refused leaves no folder and no report behind
         written = stack.enter_context(Report(report, append=resume, streams=streams))
-        manifest = _manifest(stack, jobs, Path(output), companions, resume)
-        if not jobs:
+        if not up:
             note(f"no picture falls to shard {shard}")
             return 0
-        up = model.load(compile=compile)
-        steps = up.model.config.num_steps if options.steps is None else options.steps
-        if (files.confidence or files.save_steps) and not steps:
-            raise UsageError(NO_STEPS)
+        manifest = _manifest(stack, jobs, Path(output), companions, resume)
         settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
@@ -80,8 +84,6 @@ def _manifest(
     stack: ExitStack, jobs: list[FileJob], output: Path, companions: list[str], resume: bool
 ) -> Manifest | None:
     """The output folder's manifest, in the folder tidied up. A single output file has one only with --resume."""
-    if not jobs:  # of a small batch a shard may have none
-        return None
     single = len(jobs) == 1 and jobs[0].target == output
     if single and not resume:
         remove_leftovers(jobs, companions)
@@ -102,7 +104,9 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
         error(f"{stopped}; {counts}; the same command with --resume goes on")
     elif failed and total > 1:
         note(f"{done} done, {skipped} skipped, {failed} failed")
-    return 128 + signals[0] if signals and stopped else 1 if failed or stopped else 0
+    if report.mute:
+        error(report.mute)
+    return 128 + signals[0] if signals and stopped else 1 if failed or stopped or report.mute else 0
 
 
 def _check_formats(jobs: list[FileJob]) -> None:

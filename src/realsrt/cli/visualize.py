@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import NO_STEPS, ModelArgs, UpscaleArgs, option
+from realsrt.cli.options import ModelArgs, SteppedArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.io.files import MAX_PIXELS
@@ -22,7 +22,7 @@ def visualize(
         list[str] | None,
         option(help="X0,Y0,X1,Y1 in output pixels, the place shown enlarged, one a picture; the least confident."),
     ] = None,
-    options: UpscaleArgs = UpscaleArgs(),  # noqa: B008 - frozen
+    options: SteppedArgs = SteppedArgs(),  # noqa: B008 - frozen
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = MAX_PIXELS,
     quality: Annotated[int, option(help="1 to 100, for JPEG.")] = 90,
@@ -46,8 +46,6 @@ def visualize(
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
-    if options.steps == 0:
-        raise UsageError(NO_STEPS)
     render.check()
     up, strips = model.load(), []
     with Screen(len(sources)) as screen:

@@ -12,9 +12,14 @@ except ImportError:  # not on Windows
     fcntl = None
 
 
+def shortened(name: str) -> str:
+    """As much of a file's name as leaves room for more: 100 bytes."""
+    return os.fsencode(name)[:100].decode("utf-8", "ignore")
+
+
 def temporary_beside(path: Path) -> Path:
     """A new name for what becomes `path`, or helps to make it; `batch.resume.remove_leftovers` knows such names."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".{shortened(path.name)}.{secrets.token_hex(4)}.tmp")
 
 
 @contextlib.contextmanager

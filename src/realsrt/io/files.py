@@ -11,15 +11,30 @@ from realsrt.errors import ImageError
 
 MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
 FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_TEXTS = (*map(os.strerror, FULL), "database or disk is full")  # the last is SQLite's
 # The least part of its uncompressed size that a picture of a photograph takes, by suffix: only what surely does not
 # fit is refused.
 _LEAST = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
 _LEAST_LOSSY = 0.01
 
 
+class NoRoomError(ImageError):
+    """A file surely does not fit on the disk."""
+
+
+def check_name(path: Path) -> None:
+    """Raise ImageError if the file system can hold no file of this name."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be written: {error.strerror}; use another name or folder") from error
+
+
 def check_place(target: Path, samples: int, depth: int) -> None:
-    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or there is surely no
-    room for a picture of so many samples of `depth` bits."""
+    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or, as
+    NoRoomError, there is surely no room for a picture of so many samples of `depth` bits."""
     folder = next(folder for folder in target.absolute().parents if folder.exists())
     if target.is_dir():
         raise ImageError(f"{target}: there is a folder of this name; remove it or use --suffix")
@@ -28,7 +43,7 @@ def check_place(target: Path, samples: int, depth: int) -> None:
     need = int(samples * depth / 8 * _LEAST.get(target.suffix.lower(), _LEAST_LOSSY))
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise ImageError(
+        raise NoRoomError(
             f"{target}: needs at least {_size(need)}, and {_size(free)} are free; make room or choose another folder"
         )
 
@@ -40,7 +55,7 @@ def _size(count: int) -> str:
 def is_full(problem: BaseException) -> bool:
     """Whether an error, or what caused it, says that the disk or the quota is used up."""
     return any(
-        getattr(error, "errno", None) in FULL or any(os.strerror(number) in str(error) for number in FULL)
+        getattr(error, "errno", None) in FULL or any(text in str(error) for text in _FULL_TEXTS)
         for error in _chain(problem)
     )
 

@@ -94,16 +94,16 @@ def choose(costs_K: Tensor, denoise: float | None = None) -> Amounts:
     """The amounts that an image's costs speak for; of strength ``denoise``, if given."""
     if denoise is None:
         denoise = STRENGTHS[int(costs_K.unflatten(0, (len(STRENGTHS), len(SHARES))).amin(1).argmin())]
-    return Amounts(denoise, weigh_shares(costs_K, denoise))
+    return Amounts(denoise, float(weigh_shares(costs_K.detach()[None], denoise)))
 
 
-def weigh_shares(costs_K: Tensor, denoise: float) -> float:
-    """The share at a strength: the mean of all shares, weighed by how little they cost."""
-    costs = costs_K.float().cpu().unflatten(0, (len(STRENGTHS), len(SHARES)))
+def weigh_shares(costs_BK: Tensor, denoise: float) -> Tensor:
+    """The share of each image (B,) at a strength: the mean of all shares, weighed by how little they cost."""
+    costs = costs_BK.float().unflatten(1, (len(STRENGTHS), len(SHARES)))
     at = denoise * (len(STRENGTHS) - 1)
     low = min(int(at), len(STRENGTHS) - 2)
-    weights = (-torch.lerp(costs[low], costs[low + 1], at - low) / SHARPNESS).softmax(0)
-    return float((weights * torch.tensor(SHARES)).sum())
+    weights_BS = (-torch.lerp(costs[:, low], costs[:, low + 1], at - low) / SHARPNESS).softmax(1)
+    return (weights_BS * torch.tensor(SHARES, device=costs.device)).sum(1)
 
 
 class Trunk(nn.Module):
@@ -159,18 +159,24 @@ class Trunk(nn.Module):
     def forward(self, lq_BCHW: Tensor, denoise: float | None = None) -> tuple[Tensor, Tensor]:
         """Features (B,F,H,W) and base images (B,3,sH,sW), not clamped, of images (B,3,H,W) in [0,1]; each gets its
         own amounts, or all the strength ``denoise``."""
-        amounts = [choose(costs_K, denoise) for costs_K in self.costs(lq_BCHW).cpu()]
+        costs_BK = self.costs(lq_BCHW)
+        if denoise is not None:
+            return self._at(denoise, lq_BCHW, costs_BK)
+        strengths = [choose(costs_K).denoise for costs_K in costs_BK.cpu()]
         (height, width), scale = lq_BCHW.shape[-2:], self.config.network.scale
         features = lq_BCHW.new_empty(len(lq_BCHW), self.config.features, height, width)
         base = lq_BCHW.new_empty(len(lq_BCHW), 3, height * scale, width * scale)
-        for strength in sorted({own.denoise for own in amounts}):
-            some = [index for index, own in enumerate(amounts) if own.denoise == strength]
-            network, lq = self.network(strength), lq_BCHW[some]
-            found = network.features(lq)
-            shares = lq.new_tensor([amounts[index].share for index in some])[:, None, None, None]
-            image = mix(upscale_bicubic(lq, scale), network.picture(found, lq), shares)
-            features[some], base[some] = found.to(features.dtype), image.to(base.dtype)
+        for strength in sorted(set(strengths)):
+            some = [index for index, own in enumerate(strengths) if own == strength]
+            found = self._at(strength, lq_BCHW[some], costs_BK[some])
+            features[some], base[some] = (part.to(features.dtype) for part in found)
         return features, base
+
+    def _at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
+        network, scale = self.network(denoise), self.config.network.scale
+        features = network.features(lq_BCHW)
+        share_B111 = weigh_shares(costs_BK, denoise)[:, None, None, None]
+        return features, mix(upscale_bicubic(lq_BCHW, scale), network.picture(features, lq_BCHW), share_B111)
 
 
 def mix(plain: Tensor, restored: Tensor, share: Tensor | float) -> Tensor:

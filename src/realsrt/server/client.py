@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import ImageError, RealSRTError, UsageError
 from realsrt.io.atomic import write_whole
 
 FINAL = ("done", "failed", "cancelled", "expired")
@@ -34,8 +34,12 @@ class Client:
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 60.0) -> None:
         """`timeout`: seconds without a byte before a request is given up."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            right = False
+        if not right:
             raise UsageError(f"{url}: is not the address of a service; write http://HOST:PORT")
         self._parts, self._timeout = parts, timeout
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -45,7 +49,8 @@ class Client:
     ) -> Path:
         """Send a picture, wait, and save the result as `target` (NAME_x4.EXT beside the picture if not said).
 
-        Options are those of `submit`; `ext`, if not given, is the target's. Raises ServiceError.
+        Options are those of `submit`; `ext`, if not given, is the target's. Raises ServiceError, and ImageError for a
+        file that cannot be read or written.
         """
         if target and Path(target).suffix:
             ending = Path(target).suffix[1:].lower()
@@ -54,15 +59,18 @@ class Client:
         job = self.wait(id)
         path = Path(picture)
         saved = Path(target) if target else path.with_name(f"{path.stem}_x4.{job['format']}")
-        write_whole(saved, self.result(id))
+        with _named(saved):
+            write_whole(saved, self.result(id))
         return saved
 
     def submit(self, picture: str | os.PathLike[str] | bytes, *, patient: bool = True, **options: Any) -> str:
         """Send a file or the bytes of one; returns the job's id. Options by the names of `realsrt upscale`.
 
-        If the queue is full, tries again as told (not if `patient` is False). Raises ServiceError.
+        If the queue or the disk is full, tries again as told (not if `patient` is False). Raises ServiceError, and
+        ImageError for a file that cannot be read.
         """
-        body = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        with _named(picture):
+            body = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
         named = {} if isinstance(picture, bytes) else {"filename": Path(picture).name}
         given = {**named, **{name: value for name, value in options.items() if value is not None}}
         query = urlencode(
@@ -72,7 +80,7 @@ class Client:
             try:
                 return self._json("POST", f"/v1/jobs?{query}", body, "application/octet-stream")["id"]
             except ServiceError as error:
-                if error.status != 429 or not patient or tries + 1 == _MOST_TRIES:
+                if error.status not in (429, 507) or not patient or tries + 1 == _MOST_TRIES:
                     raise
                 time.sleep(error.retry_after or 1.0)
         raise AssertionError
@@ -93,18 +101,20 @@ class Client:
 
     def events(self, id: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """(kind, data) until the job has ended: state, progress, preview. Connects again if the stream breaks off."""
-        broken = 0
+        broken, last = 0, None
         while True:
             try:
                 with self._open("GET", f"/v1/jobs/{id}/events") as answer:
                     for kind, data in _parsed(answer):
-                        broken = 0
+                        broken, last = 0 if (kind, data) != last else broken, (kind, data)
                         yield kind, data
-                        if kind == "state" and data["state"] in FINAL:
+                        if kind == "state" and data.get("state") in FINAL:
                             return
-            except (OSError, http.client.HTTPException) as error:
-                if broken >= 5:
-                    raise ServiceError(f"the connection to {self._parts.netloc} is lost: {error}") from error
+                problem = "it ends too early"
+            except (OSError, ValueError, AttributeError, http.client.HTTPException) as error:
+                problem = str(error) or type(error).__name__
+            if broken >= 5:
+                raise ServiceError(f"the connection to {self._parts.netloc} is lost: {problem}")
             broken += 1
             time.sleep(min(5.0, 0.2 * 2**broken))
 
@@ -130,7 +140,13 @@ class Client:
         return self._json("GET", "/v1/models")
 
     def _json(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> dict[str, Any]:
-        return json.loads(self._bytes(method, path, body, kind))
+        try:
+            answer = json.loads(self._bytes(method, path, body, kind))
+            if isinstance(answer, dict):
+                return answer
+        except ValueError:
+            pass
+        raise ServiceError(f"{self._parts.netloc} does not answer as this service does")
 
     def _bytes(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> bytes:
         try:
@@ -175,6 +191,15 @@ class _Answer:
             detail = f"{self.status} {self._response.reason}"
         after = self._response.headers.get("Retry-After", "")
         return ServiceError(str(detail), self.status, float(after) if after.isdecimal() else None)
+
+
+@contextlib.contextmanager
+def _named(path: object) -> Iterator[None]:
+    """What the file system says of a path becomes an ImageError."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror or error}") from error
 
 
 def _parsed(stream: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:

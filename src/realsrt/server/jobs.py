@@ -10,12 +10,12 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from realsrt.server.events import events
 from realsrt.server.guard import SUBMIT
-from realsrt.server.options import JobOptions, Regeneration, Submission
+from realsrt.server.options import Choice, JobOptions, Regeneration, Submission
 from realsrt.server.problems import documented, refuse
 from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
 from realsrt.server.uploads import receive
-from realsrt.server.views import Accepted, JobView, view
+from realsrt.server.views import Accepted, JobList, JobView, view
 
 MEDIA = {
     "png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "tif": "image/tiff", "avif": "image/avif",
@@ -39,7 +39,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
 
     @app.post(
         SUBMIT, status_code=202, tags=["jobs"], openapi_extra={"requestBody": _request_body()},
-        responses=documented(400, *refused, 408, 413, 415, 422, 429),
+        responses=documented(400, *refused, 408, 413, 415, 422, 429, 507),
     )  # fmt: skip
     async def submit(
         request: Request,
@@ -54,6 +54,19 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         record = await run_in_threadpool(service.submit, upload, whose)
         response.headers["Location"] = f"{SUBMIT}/{record.id}"
         return Accepted(id=record.id, state=record.state)
+
+    @app.get(SUBMIT, response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    def jobs(
+        whose: Annotated[str, Depends(owner)],
+        limit: Annotated[int, Query(ge=1, le=100, description="Jobs at most.")] = 20,
+        before: Annotated[str | None, Query(max_length=64, description="Older ones than this job.")] = None,
+    ) -> JobList:
+        """One's own jobs, newest first; `next` is the `before` of the next page, if there may be one."""
+        if before is not None:
+            service.job(before, whose)
+        found = service.store.of_owner(whose, limit, before)
+        views = [view(record, service.store, service.live) for record in found]
+        return JobList(jobs=views, next=found[-1].id if len(found) == limit else None)
 
     @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def job(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
@@ -89,7 +102,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         record = service.job(id, whose)
         service.need_done(record)
         suffix = record.suffix[1:]
-        return _file(service.store.result(record), MEDIA[suffix], _download(record, record.suffix))
+        return _file(service.store.result(record), MEDIA[suffix], download_name(record))
 
     @app.get(
         SUBMIT + "/{id}/confidence", response_class=FileResponse, tags=["jobs"],
@@ -102,7 +115,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         """How sure the model is, as a gray picture of the result's size; brighter = surer."""
         record = service.job(id, whose)
         service.need_done(record)
-        return _file(service.store.confidence(id), "image/png", _download(record, "_confidence.png"))
+        return _file(service.store.confidence(id), "image/png", download_name(record, "_confidence.png"))
 
     @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
@@ -110,8 +123,30 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         return view(service.cancel(service.job(id, whose)), service.store, service.live)
 
     @app.post(
-        SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
+        SUBMIT + "/{id}/upscale", status_code=202, tags=["jobs"],
         responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
+    )  # fmt: skip
+    def upscale(id: str, options: JobOptions, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
+        """The input of a finished job with other options, as a new job. Another format, quality or strength of a result
+        that is still in memory is only written; then, and where the pixels' options stay, so does what was
+        regenerated."""
+        record = service.upscale(service.job(id, whose), options)
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
+
+    @app.post(
+        SUBMIT + "/{id}/pick", status_code=202, tags=["jobs"],
+        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
+    )  # fmt: skip
+    def pick(id: str, choice: Choice, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
+        """Another candidate of the last regeneration, 1 = the most confident. A new job."""
+        record = service.pick(service.job(id, whose), choice.candidate)
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
+
+    @app.post(
+        SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
+        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429, 507),
     )  # fmt: skip
     def regenerate(id: str, edit: Regeneration, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
         """A part of a result anew: inside a box, or where the confidence is low. All else stays. A new job."""
@@ -126,9 +161,11 @@ def _file(path: Path, media: str, name: str) -> FileResponse:
     return FileResponse(path, media_type=media, filename=name, headers={"Cache-Control": "private, max-age=3600"})
 
 
-def _download(record: JobRecord, ending: str) -> str:
+def download_name(record: JobRecord, ending: str | None = None) -> str:
+    """What a result is called: `photo_x4.jpg`."""
     stem = record.name.rpartition(".")[0] or record.name
-    return stem + ending
+    size = record.options.resize or f"x{record.options.upscaling.outscale:g}"
+    return f"{stem}_{size}{ending or record.suffix}"
 
 
 def _request_body() -> dict[str, Any]:

@@ -1,95 +1,227 @@
-"""One job, from its input file to the files of its result: the same bytes that `realsrt upscale` writes."""
+"""Jobs, from their input files to the files of their results: the same bytes that `realsrt upscale` writes."""
 
 import contextlib
+import logging
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.plan import FileJob
 from realsrt.batch.process import provenance_of, read_image, save_image, upscale_rows
-from realsrt.batch.report import Record
+from realsrt.batch.report import Record, mean_confidence
+from realsrt.batch.resume import remove_leftovers
+from realsrt.config import ModelConfig
 from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
+from realsrt.io import preview
+from realsrt.io.files import NoRoomError, is_full
 from realsrt.io.picture import Picture
-from realsrt.server.options import Regeneration
+from realsrt.model import CheckpointInfo
+from realsrt.server.live import Preview
+from realsrt.server.logs import say
 from realsrt.server.records import JobRecord
+from realsrt.server.results import Results, write_candidates, write_step
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 
-Progress = Callable[[float], None]
-Show = Callable[[Upscaled], None]
+
+@dataclass(frozen=True)
+class Task:
+    """A job and its files."""
+
+    job: JobRecord
+    source: Path
+    target: Path
 
 
-class Maker:
-    """Reads, computes and writes jobs, one at a time; on a GPU also several that ask for the same."""
+@dataclass(frozen=True)
+class Progress:
+    """The share of a job that is done, 0 to 1."""
 
-    def __init__(self, up: Upscaler, max_pixels: int) -> None:
-        self.up, self._max_pixels = up, max_pixels
+    id: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Step:
+    """The image after a step."""
+
+    id: str
+    preview: Preview
+
+
+@dataclass(frozen=True)
+class Made:
+    """A job is done, in so many seconds."""
+
+    id: str
+    record: Record
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job is not, for a `reason` of one line. `full`: for want of room on the disk. `trace`: of what was not
+    expected."""
+
+    id: str
+    reason: str
+    full: bool
+    trace: str
+
+
+Event = Progress | Step | Made | Failed
+Tell = Callable[[Event], None]
+Check = Callable[[], None]
+
+
+class Dropped(Exception):
+    """What is computed is not wanted any more."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model without having it."""
+
+    info: CheckpointInfo
+    config: ModelConfig
+
+
+class Computes(Protocol):
+    """What computes tasks: here, or in a process of its own."""
 
     @property
     def together(self) -> bool:
-        """Whether pictures share batches: where there are batches."""
+        """Whether tasks that ask for the same are best given together."""
+        ...
+
+    def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
+        """Compute tasks that ask for the same. `tell` hears what happens, `check` is called now and then; what they
+        raise ends it."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Maker:
+    """Computes in this process; nothing can end it between two calls of `check`."""
+
+    def __init__(self, up: Upscaler, max_pixels: int) -> None:
+        self.up, self._max_pixels = up, max_pixels
+        self._results = Results(up)
+
+    @property
+    def together(self) -> bool:
+        """Whether images share batches: where there are batches."""
         return self.up.device.type != "cpu" and hasattr(self.up, "upscale_many")
 
-    def read(self, record: JobRecord, source: Path, target: Path) -> Picture:
-        """The input, if its result can be written. Raises ImageError."""
-        return read_image(source, target, record.options.upscaling, record.options.files(self._max_pixels))
+    def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
+        for task in tasks:  # of an attempt that was ended
+            remove_leftovers([FileJob(task.target, task.target)], [CONFIDENCE])
+        for task in self._together(tasks, tell, check) if len(tasks) > 1 else tasks:
+            self._alone(task, tell, check)
 
-    def make(self, record: JobRecord, source: Path, target: Path, progress: Progress, show: Show | None) -> Record:
-        """Everything. `progress` hears the share done, 0 to 1, and may raise to end it; `show` sees every step."""
-        picture = self.read(record, source, target)
-        with contextlib.ExitStack() as stack:
-            return self._write(record, target, picture, self._compute(record, target, picture, progress, show, stack))
+    def close(self) -> None:
+        pass
 
-    def make_many(
-        self, records: Sequence[JobRecord], pictures: Sequence[Picture], targets: Sequence[Path]
-    ) -> Iterator[Record]:
-        """Jobs that ask for the same, in order, each written before the next comes."""
+    def _alone(self, task: Task, tell: Tell, check: Check) -> None:
+        started, id = time.monotonic(), task.job.id
+
+        def progress(share: float) -> None:
+            if share < 1:
+                check()
+            tell(Progress(id, share))
+
+        def show(out: Upscaled) -> None:
+            mean = mean_confidence(out.confidence)
+            tell(Step(id, Preview(out.step, out.num_steps, preview.jpeg(out.image), mean)))
+
+        try:
+            picture = self._read(task)
+            with contextlib.ExitStack() as stack:
+                shown = show if task.job.options.previews else None
+                record = self._write(task, picture, self._compute(task, picture, progress, shown, stack))
+        except Dropped:
+            raise
+        except Exception as problem:
+            tell(_failed(task, problem))
+        else:
+            tell(Made(id, record, time.monotonic() - started))
+
+    def _together(self, tasks: Sequence[Task], tell: Tell, check: Check) -> list[Task]:
+        """In shared batches; after what goes wrong with one, returns those that are left."""
+        say("jobs.together", count=len(tasks), ids=[task.job.id for task in tasks])
+        ready: list[tuple[Task, Picture]] = []
+        for task in tasks:
+            try:
+                ready.append((task, self._read(task)))
+            except Exception as problem:
+                tell(_failed(task, problem))
+        if not ready:
+            return []
         up: Any = self.up
-        results = up.upscale_many(iter(pictures), records[0].options.upscaling)
-        for record, picture, target, out in zip(records, pictures, targets, results, strict=True):
-            yield self._write(record, target, picture, out)
+        started = time.monotonic()
+        results: Iterator[Upscaled] = up.upscale_many(iter([p for _, p in ready]), tasks[0].job.options.upscaling)
+        for done, (task, picture) in enumerate(ready):
+            if done:
+                check()
+            try:
+                record = self._write(task, picture, next(results))
+            except Exception as problem:
+                left = [task for task, _ in ready[done:]]
+                say("jobs.apart", logging.WARNING, problem, error=_line(problem), left=len(left))
+                return left
+            tell(Made(task.job.id, record, (time.monotonic() - started) / (done + 1)))
+        return []
+
+    def _read(self, task: Task) -> Picture:
+        """The input, if its result can be written. Raises ImageError."""
+        options = task.job.options
+        return read_image(task.source, task.target, options.upscaling, options.files(self._max_pixels))
 
     def _compute(
-        self, record: JobRecord, target: Path, picture: Picture, progress: Progress, show: Show | None,
-        stack: contextlib.ExitStack,
+        self, task: Task, picture: Picture, progress: Callable[[float], None],
+        show: Callable[[Upscaled], None] | None, stack: contextlib.ExitStack,
     ) -> Upscaled:  # fmt: skip
-        options, rounds = record.options.upscaling, 1 + len(record.edits)
+        folder = task.target.parent
 
-        def share(round: int) -> Callable[[int, int], None]:
-            return lambda done, total: progress((round + done / total) / rounds)
-
-        if record.edits:
-            return self._regenerate(self.up.upscale(picture, options, on_progress=share(0)), record.edits, share)
-        if show and picture.width * picture.height <= PREVIEW_PIXELS:
-            out = None
-            for out in self.up.stream(picture, options, on_progress=share(0)):
+        def shown(out: Upscaled) -> None:
+            write_step(folder, out)
+            if show:
                 show(out)
-            assert out is not None
+
+        if task.job.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
+            out = self._results.make(task.job, picture, task.source, progress, shown if show else None)
+            write_candidates(folder, out)
             return out
-        out, store = upscale_rows(self.up, picture, options, target, share(0))
+        count = lambda done, total: progress(done / total)  # noqa: E731
+        out, store = upscale_rows(self.up, picture, task.job.options.upscaling, task.target, count)
         stack.callback(store.close)
         return out
 
-    def _regenerate(
-        self, out: Upscaled, edits: Sequence[Regeneration], share: Callable[[int], Callable[[int, int], None]]
-    ) -> Upscaled:
-        regenerate = getattr(self.up, "regenerate", None)
-        if regenerate is None:
-            raise RealSRTError("this version of realsrt cannot generate parts anew; update it")
-        for number, edit in enumerate(edits, 1):
-            out = regenerate(
-                out, edit.region, temperature=edit.temperature, top_k=edit.top_k, seed=edit.seed,
-                candidates=edit.candidates, on_progress=share(number),
-            )  # fmt: skip
-        return out
-
-    def _write(self, record: JobRecord, target: Path, picture: Picture, out: Upscaled) -> Record:
-        options, files = record.options.upscaling, record.options.files(self._max_pixels)
-        edits = [edit.model_dump(exclude_none=True) for edit in record.edits]
+    def _write(self, task: Task, picture: Picture, out: Upscaled) -> Record:
+        options, files = task.job.options.upscaling, task.job.options.files(self._max_pixels)
+        edits = [edit.noted for edit in task.job.edits]
         noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)
         size = picture.width, picture.height
-        made, _ = save_image(FileJob(target, target), out, files, noted, size=size, seconds=0.0)
-        return replace(made, notices=(*picture.notices, *made.notices))
+        made, _ = save_image(FileJob(task.target, task.target), out, files, noted, size=size, seconds=0.0)
+        idle = [f"{name} has no effect at 0 steps" for name in options.without_effect()]
+        return replace(made, notices=(*picture.notices, *made.notices, *idle))
+
+
+def _failed(task: Task, problem: Exception) -> Failed:
+    trace = "" if isinstance(problem, RealSRTError) else "".join(traceback.format_exception(problem))
+    return Failed(task.job.id, _line(problem), is_full(problem) or isinstance(problem, NoRoomError), trace)
+
+
+def _line(problem: BaseException) -> str:
+    """One line on what went wrong, whatever was raised."""
+    text = " ".join(str(problem).split())
+    if isinstance(problem, MemoryError):
+        return "there is not enough memory for this picture; send a smaller one"
+    return text if isinstance(problem, RealSRTError) else f"unexpected {type(problem).__name__}: {text}"

@@ -1,6 +1,7 @@
 """Figures for Prometheus."""
 
 from collections.abc import Callable
+from http import HTTPMethod
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -33,7 +34,8 @@ class Metrics:
             self._seconds.observe(seconds)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """`route` is the pattern, not the path, so that there are few of them."""
+        """`route` is the pattern, not the path, and `method` one of HTTP's own, so that there are few of them."""
+        method = method if method in set(HTTPMethod) else "other"
         self._requests.labels(method, route, str(status)).inc()
         self._took.labels(route).observe(seconds)
 

@@ -1,6 +1,8 @@
 """Errors as problem details (RFC 9457): JSON with one clear line."""
 
+import sqlite3
 from collections.abc import Mapping
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
@@ -11,9 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from realsrt.errors import one_line
+from realsrt.io.files import is_full
 from realsrt.server.logs import say
+from realsrt.server.options import OPTIONS
 
 MEDIA = "application/problem+json"
+RETRY_FULL = {"Retry-After": "60"}
 
 
 class Problem(BaseModel):
@@ -35,7 +41,7 @@ def refuse(status: int, detail: str, headers: Mapping[str, str] | None = None) -
 
 def response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     title = HTTPStatus(status).phrase
-    body = Problem(title=title, status=status, detail=" ".join(detail.split())).model_dump()
+    body = Problem(title=title, status=status, detail=one_line(detail)).model_dump()
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
 
 
@@ -44,6 +50,9 @@ def first_of(errors: Any) -> str:
     found = list(errors)
     where = ".".join(str(part) for part in found[0]["loc"] if part not in ("query", "body", "path", "header"))
     said = str(found[0]["msg"]).removeprefix("Value error, ")
+    if found[0]["type"] == "extra_forbidden":
+        near = get_close_matches(where.rpartition(".")[2], OPTIONS, 1)
+        said = f"there is no such option{f'; did you mean {near[0]}?' if near else ''}"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{where}: {said}{more}" if where else f"{said}{more}"
 
@@ -81,7 +90,12 @@ def install(app: FastAPI) -> None:
     async def _validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return response(422, first_of(error.errors()))
 
+    @app.exception_handler(OSError)
+    @app.exception_handler(sqlite3.Error)
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+        if is_full(error):
+            say("request.full", 40, path=request.url.path, error=str(error))
+            return response(507, "the service's disk is full; try again later", RETRY_FULL)
         say("request.problem", 40, error, path=request.url.path)
         return response(500, "something unexpected went wrong; the service's log says what")

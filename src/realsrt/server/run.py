@@ -3,13 +3,14 @@
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
-from realsrt.inference.upscaler import Upscaler
 from realsrt.server.app import create_app
 from realsrt.server.logs import say, to_stderr
+from realsrt.server.process import ProcessMaker
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
 
@@ -22,6 +23,7 @@ class _Server(uvicorn.Server):
     service: Service
 
     loop: asyncio.AbstractEventLoop | None = None
+    listening: Callable[[str], None] = staticmethod(lambda url: None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
@@ -29,7 +31,9 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             for bound in server.sockets:
                 host, port = bound.getsockname()[:2]
-                say("service.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+                url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                say("service.listening", url=url)
+                self.listening(url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not uvicorn's own, which raises the signal once more at the end: whoever is asked to stop, and does, is
@@ -40,18 +44,24 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(settings: ServerSettings) -> int:
-    """Load the model, listen, and return the exit status once stopped. Raises RealSRTError if it cannot start."""
+def serve(settings: ServerSettings, listening: Callable[[str], None] | None = None) -> int:
+    """Load the model, listen, and return the exit status once stopped. `listening` is told the address. Raises
+    RealSRTError if it cannot start."""
     to_stderr(settings.log_level)
     if not settings.keys and not settings.local:
         say("service.open", 30, detail=f"anyone who reaches {settings.host} may use the service; see --keys-file")
-    up = Upscaler.from_pretrained(settings.model, device=settings.device, precision=settings.precision)
-    service = Service(settings, up)
+    maker = ProcessMaker(settings)
+    try:
+        service = Service(settings, maker)
+    except BaseException:
+        maker.close()
+        raise
     config = uvicorn.Config(
         create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False,
         timeout_graceful_shutdown=_PATIENCE, server_header=False,
     )  # fmt: skip
     server = _Server(config)
     server.service = service
+    server.listening = listening or server.listening
     server.run()
     return 0 if server.started else 1

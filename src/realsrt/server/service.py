@@ -2,40 +2,50 @@
 
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
-from realsrt.inference.request import make_request
+from realsrt.imaging import tiling
+from realsrt.inference.regions import CELL
+from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
 from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Maker
 from realsrt.server.metrics import Metrics
-from realsrt.server.options import Regeneration
-from realsrt.server.problems import refuse
+from realsrt.server.options import JobOptions, Regeneration
+from realsrt.server.problems import RETRY_FULL, refuse
+from realsrt.server.process import ProcessMaker
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore, QueueFull
 from realsrt.server.uploads import Upload
+from realsrt.server.visitors import VISITOR
 from realsrt.server.worker import Worker
 from realsrt.version import __version__
 
 _ENLARGED = 16  # pixels of a result for each that an input may have: x4
 _OVERLAP = 4  # strides to a window, at most: less takes needlessly many windows
+_LARGEST = 4  # times the model's own window, at most: attention's time grows with its fourth power
+_WORK = 2  # times the work of the largest input at the model's own options, at most
+_LEAST_WORK = 1000  # windows times steps that are always allowed
 
 
 class Service:
-    """Made of settings and a loaded model. `start` and `stop` once each."""
+    """Made of settings and what computes. `start` and `stop` once each."""
 
-    def __init__(self, settings: ServerSettings, up: Upscaler) -> None:
-        """Raises RealSRTError if the data folder cannot be used."""
+    def __init__(self, settings: ServerSettings, up: Upscaler | ProcessMaker) -> None:
+        """An Upscaler computes in this process, and cannot be ended in the middle of a window or of writing a file.
+        Raises RealSRTError if the data folder cannot be used."""
         self.settings, self.up, self.live = settings, up, Live()
         self.store = JobStore(settings.data)
         self.metrics = Metrics(lambda: self.store.count("queued"), lambda: self.store.count("running"))
-        self.worker = Worker(Maker(up, settings.max_pixels), self.store, self.live, self.metrics, settings.keep)
+        self._maker = up if isinstance(up, ProcessMaker) else Maker(up, settings.max_pixels)
+        self.worker = Worker(self._maker, self.store, self.live, self.metrics, settings)
         self.stopping = False
 
     def start(self) -> None:
@@ -55,12 +65,16 @@ class Service:
         self.will_stop()
         self.worker.stop()
         self.worker.join()
+        self._maker.close()
         self.store.close()
         say("service.stopped")
 
     @property
-    def ready(self) -> bool:
-        return self.worker.is_alive() and not self.stopping
+    def unready(self) -> str:
+        """Why no job can be computed now, or ""."""
+        if self.stopping or not self.worker.is_alive():
+            return "the service is stopping, or its worker has ended"
+        return "the service's disk is full; jobs wait for room" if self.worker.full else ""
 
     def job(self, id: str, owner: str) -> JobRecord:
         """Raises a 404 for what is not there or another's."""
@@ -70,7 +84,9 @@ class Service:
         return record
 
     def check_room(self) -> None:
-        """Raises a 429 if no further job can wait."""
+        """Raises a 429 if no further job can wait, a 507 if the disk is full."""
+        if self.worker.full:
+            raise refuse(507, "the service's disk is full; try again later", RETRY_FULL)
         if self.store.count("queued") >= self.settings.max_queue:
             raise self._full()
 
@@ -90,16 +106,44 @@ class Service:
             upload.path.unlink(missing_ok=True)
 
     def regenerate(self, parent: JobRecord, edit: Regeneration) -> JobRecord:
-        """A new job that makes a finished one's result again, and then a part of it anew. Raises refusals."""
+        """A new job: a finished one's result with a part of it generated anew. Raises refusals."""
         self.need_done(parent)
         width, height = parent.out_size
-        if edit.box and not (edit.box[2] <= width and edit.box[3] <= height):
-            raise refuse(422, f"box: reaches outside the result of {width}x{height} pixels")
+        cell = CELL - 1 if edit.cells else 0  # those at the border may reach beyond it
+        if edit.bounds and not (edit.bounds[2] <= width + cell and edit.bounds[3] <= height + cell):
+            raise refuse(
+                422, f"{'cells' if edit.cells else 'box'}: reaches outside the result of {width}x{height} pixels"
+            )
+        return self._follow(parent, parent.options, (*parent.edits, edit))
+
+    def pick(self, parent: JobRecord, candidate: int) -> JobRecord:
+        """A new job: another candidate of what a finished one has regenerated last. Raises refusals."""
+        self.need_done(parent)
+        if not parent.edits or candidate > parent.edits[-1].candidates:
+            raise refuse(422, "candidate: there is no such candidate")
+        last = parent.edits[-1].model_copy(update={"pick": candidate})
+        return self._follow(parent, parent.options, (*parent.edits[:-1], last))
+
+    def upscale(self, parent: JobRecord, options: JobOptions) -> JobRecord:
+        """A new job: the input of a finished one with other options. Raises refusals."""
+        self.need_done(parent)
+        same = replace(options.upscaling, strength=1.0) == replace(parent.options.upscaling, strength=1.0)
+        return self._follow(parent, options, parent.edits if same else ())
+
+    def _follow(self, parent: JobRecord, options: JobOptions, edits: tuple[Regeneration, ...]) -> JobRecord:
+        source = self.store.input(parent.id)
+        try:
+            header = imageio.header(source, max_pixels=2**62)
+        except ImageError:
+            raise refuse(410, "the files of this job have been removed") from None
+        suffix = options.suffix(header.format)
         record = JobRecord(
-            secrets.token_hex(12), parent.owner, parent.name, "queued", parent.options, parent.suffix, parent.width,
-            parent.height, time.time(), (*parent.edits, edit), parent.id,
+            secrets.token_hex(12), parent.owner, parent.name, "queued", options, suffix, parent.width, parent.height,
+            time.time(), edits, parent.id,
         )  # fmt: skip
-        self._add(record, self.store.input(parent.id), link=True)
+        self.check_room()
+        self._check(record, header.has_alpha)
+        self._add(record, source, link=True)
         return record
 
     def need_done(self, record: JobRecord) -> None:
@@ -124,6 +168,8 @@ class Service:
         return self.store.get(record.id) or record
 
     def _add(self, record: JobRecord, source: Path, *, link: bool = False) -> None:
+        if record.owner.startswith(VISITOR):
+            self._check_visitor(record.owner)
         try:
             self.store.add(record, source, limit=self.settings.max_queue, link=link)
         except QueueFull:
@@ -135,6 +181,16 @@ class Service:
         )
         self.worker.wake()
 
+    def _check_visitor(self, owner: str) -> None:
+        """Raises a 429 for who has the half of the queue, or has as much here as a visitor may."""
+        waiting, held = self.store.count("queued", owner), self.store.count("done", owner)
+        if waiting >= max(1, self.settings.max_queue // 2):
+            raise refuse(429, f"{waiting} of your pictures are waiting already; try again later", {"Retry-After": "5"})
+        if waiting + held >= self.settings.visitor_jobs:
+            raise refuse(
+                429, f"you have {held} results here, as many as a visitor may; remove some", {"Retry-After": "60"}
+            )
+
     def _full(self) -> Exception:
         running = self.store.ahead()[:1]
         wait = self.live.estimate(running[0].work) if running else None
@@ -144,15 +200,7 @@ class Service:
 
     def _check(self, record: JobRecord, has_alpha: bool) -> None:
         """Whether the model, the format and this service's limits allow it."""
-        options, config = record.options, self.up.model.config
-        asked = options.upscaling
-        try:
-            tiles = make_request(np.zeros((8, 8, 3), np.uint8), asked, config).tiles
-        except UsageError as error:
-            raise refuse(422, str(error)) from None
-        if asked.stride is not None and tiles.stride * _OVERLAP < tiles.window:
-            least = -(-tiles.window // _OVERLAP)
-            raise refuse(422, f"stride must be at least {least}, a quarter of the tile, got {asked.stride}")
+        self._check_work(record)
         width, height = record.out_size
         limit = self.settings.max_pixels * _ENLARGED
         if width * height > limit:
@@ -161,6 +209,35 @@ class Service:
             imageio.check_output(Path(f"result{record.suffix}"), width, height, has_alpha)
         except ImageError as error:
             raise refuse(422, str(error)) from None
+
+    def _check_work(self, record: JobRecord) -> None:
+        """Raises a 422 for what would not be done in any reasonable time."""
+        asked, config = record.options.upscaling, self.up.model.config
+        try:
+            request = make_request(np.zeros((8, 8, 3), np.uint8), asked, config)
+        except UsageError as error:
+            raise refuse(422, str(error)) from None
+        tiles = request.tiles
+        if asked.stride is not None and tiles.stride * _OVERLAP < tiles.window:
+            least = -(-tiles.window // _OVERLAP)
+            raise refuse(422, f"stride must be at least {least}, a quarter of the tile, got {asked.stride}")
+        if tiles.window > (largest := _LARGEST * config.window):
+            raise refuse(422, f"tile must be at most {largest} for this model, got {tiles.window}")
+        side = round(self.settings.max_pixels**0.5)
+        usual = len(tiling.plan(side, side, config.window, config.stride)) * max(1, config.num_steps)
+        rounds = 1 + sum(edit.candidates for edit in record.edits)
+        work = rounds * _window_steps(request, record.height, record.width) * (tiles.window / config.window) ** 4
+        if work > (allowed := max(_LEAST_WORK, _WORK * usual)):
+            raise refuse(
+                422,
+                f"this is {work / allowed:,.1f} times the work that a job may be; take a smaller picture, "
+                "fewer steps or candidates, a smaller tile or a larger stride",
+            )
+
+
+def _window_steps(request: UpscaleRequest, height: int, width: int) -> int:
+    tiles = tiling.plan(height, width, request.tiles.window, request.tiles.stride)
+    return len(tiles) * max(1, request.settings.num_steps)
 
 
 def _needs_alpha(upload: Upload, suffix: str) -> bool:

@@ -1,12 +1,13 @@
 """Receiving a picture: never more bytes or pixels than allowed, and nothing decoded."""
 
 import asyncio
+import os
 import re
 import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -88,6 +89,7 @@ async def _body(request: Request, path: Path, allowed: int, max_bytes: int) -> s
             if size > allowed:
                 raise _too_large(max_bytes)
             await run_in_threadpool(file.write, chunk)
+        await run_in_threadpool(_sync, file)
     if not size:
         raise refuse(
             422, "there is no picture in the request; send its bytes as the body, or as the field image of a form"
@@ -101,8 +103,8 @@ async def _form(
     counted = Request(request.scope, limited(request.receive, allowed, _too_large(max_bytes)))
     try:
         form = await counted.form(max_files=1, max_fields=64, max_part_size=8192)
-    except MultiPartException as error:
-        raise refuse(400, f"the form cannot be read: {error.message}") from None
+    except (MultiPartException, LookupError, UnicodeError) as error:  # the last two: of a charset that is no such thing
+        raise refuse(400, f"the form cannot be read: {getattr(error, 'message', error)}") from None
     try:
         image = form.get("image")
         if not isinstance(image, UploadFile):
@@ -118,9 +120,16 @@ async def _form(
             raise refuse(422, "image: the file is empty")
         with path.open("xb") as file:
             await run_in_threadpool(shutil.copyfileobj, image.file, file, 2**20)
+            await run_in_threadpool(_sync, file)
         return options, image.filename or ""
     finally:
         await form.close()
+
+
+def _sync(file: IO[bytes]) -> None:
+    """What is acknowledged is on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _too_large(max_bytes: int) -> Exception:

@@ -46,6 +46,13 @@ class JobView(BaseModel):
     notices: list[str] = Field(default_factory=list)
 
 
+class JobList(BaseModel):
+    """Jobs, newest first. `next`: for `before`, to have older ones."""
+
+    jobs: list[JobView]
+    next: str | None = None
+
+
 def view(record: JobRecord, store: JobStore, live: Live) -> JobView:
     share, ahead, eta = 1.0 if record.state in ("done", "expired") else 0.0, None, None
     if record.state == "running":

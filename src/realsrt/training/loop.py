@@ -31,6 +31,9 @@ def train(config: TrainConfig) -> Path:
     storage = RunStorage(config.out)
     state_file = storage.folder / "state.pt"
     saved = storage.read(config.stage) if config.resume else None
+    if saved is None and not config.overwrite and (there := storage.holds_run()):
+        resume = "" if config.resume else "--resume goes on with it, "
+        raise UsageError(f"{config.out} holds a run already ({there}): {resume}--overwrite starts anew in its place")
     begins = config.stage == "tokenizer" or config.trunk
     if config.resume and saved is None and config.init is None and not begins:
         raise UsageError(f"nothing to resume in {config.out} ({state_file.name} is missing); give --init")

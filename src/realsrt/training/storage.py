@@ -57,8 +57,14 @@ class RunStorage:
                 self._fetch_log()
                 return saved
         if found:
-            raise CheckpointError(f"{self.url} holds no complete checkpoint; start again without --resume")
+            raise CheckpointError(f"{self.url} holds no complete checkpoint; start again with --overwrite")
         return None
+
+    def holds_run(self) -> str:
+        """What there is of a run that a new one would destroy, or "". Raises UsageError."""
+        if self.url:
+            return next((_name(step) for step in self._checkpoints()), "")
+        return next((name for name in _PARTS if (self.folder / name).exists()), "")
 
     def publish(self, step: int, *, final: bool, say: Callable[[str], object]) -> None:
         """Upload what was just saved, the mark last; then only this checkpoint and this run's one before it are kept.

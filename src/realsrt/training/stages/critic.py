@@ -59,10 +59,10 @@ class CriticMain(nn.Module):
     def _far(self, ids_BN: Tensor, guide: Guide, target_BCHW: Tensor) -> Tensor:
         """The rank (B,N) of the squeeze distance at each token, among all of the batch."""
         image = self.model.decode(ids_BN, guide).clamp(0, 1)
+        height, width = self.model.grid(ids_BN, guide).shape[1:]
         maps = squeeze_maps(self._features[0].to(image.device), image, target_BCHW)
         distance_Bhw = sum(
-            (F.adaptive_avg_pool2d(m, self.model.grid(ids_BN, guide).shape[1:]) for m in maps),
-            torch.zeros(1, device=image.device),
+            (F.adaptive_avg_pool2d(m, (height, width)) for m in maps), torch.zeros(1, device=image.device)
         )
         rank = distance_Bhw.flatten().argsort(stable=True).argsort(stable=True) / max(1, distance_Bhw.numel() - 1)
         return rank.unflatten(0, ids_BN.shape)

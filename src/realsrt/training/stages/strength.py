@@ -23,7 +23,7 @@ from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_
 
 DECIBEL = 0.05
 """What a decibel of squared error costs, in squeeze distance."""
-LEAN = 0.35
+LEAN = 0.3
 """What the whole way from the mild to the strong end is worth beyond squeeze distance, which hardly sees noise that was
 left in. Both are chosen by a network that has no part in the costs: docs/experiments.md."""
 _LEAST_ERROR = 2e-4

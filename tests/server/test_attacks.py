@@ -1,0 +1,157 @@
+"""Attacks on a real server: jobs without end, kill -9, a full disk, a lost database. Nothing acknowledged is lost."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
+from realsrt.server.client import ServiceError
+from support.serving import Running
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SOON = 10.0  # seconds within which cancelling and stopping take effect
+
+
+def image(path, height=24, width=30, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    imageio.write(path, Picture.from_array(pixels))
+    return path
+
+
+@pytest.fixture
+def small(tmp_path):
+    return image(tmp_path / "small.png")
+
+
+def until(true, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def computing(server):
+    """The id of the process that computes."""
+    return server.told("process.started")[-1]["pid"]
+
+
+def endless(server, tmp_path):
+    """A job that writes an AVIF of 14 megapixels when this returns: nothing in Python can interrupt that."""
+    client = server.client()
+    source = image(tmp_path / "large.png", 900, 900)
+    id = client.submit(source, ext="avif", steps=0, quality=100, previews=False)
+    until(lambda: client.job(id)["progress"] == 1)
+    return id
+
+
+def test_cancelling_what_cannot_be_interrupted(tmp_path, weights, small):
+    with Running(tmp_path / "data", "--model-path", str(weights)) as server:
+        client, id = server.client(), endless(server, tmp_path)
+        first, started = computing(server), time.monotonic()
+        assert client.cancel(id)["state"] == "cancelled"
+        assert client.wait(client.submit(small))["state"] == "done"
+        assert time.monotonic() - started < 2 * SOON  # with the start of another process
+        assert computing(server) != first
+        assert not (tmp_path / "data" / "jobs" / id).exists()
+        assert server.end() == 0
+
+
+def test_stopping_what_cannot_be_interrupted(tmp_path, weights):
+    with Running(tmp_path / "data", "--model-path", str(weights)) as server:
+        id, started = endless(server, tmp_path), time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - started < SOON
+        assert [line["id"] for line in server.told("job.requeued")] == [id]
+
+
+def test_the_computing_process_ends_with_the_service_and_may_die_alone(tmp_path, weights, small):
+    with Running(tmp_path / "data", "--model-path", str(weights)) as server:
+        client = server.client()
+        os.kill(computing(server), signal.SIGKILL)  # while it waits
+        assert client.wait(client.submit(small))["state"] == "done"
+        id = endless(server, tmp_path)
+        for deaths in range(1, 4):
+            os.kill(computing(server), signal.SIGKILL)
+            if deaths < 3:
+                until(lambda began=deaths + 2: len(server.told("job.started")) == began)
+        with pytest.raises(ServiceError, match="ended the process"):
+            client.wait(id)
+        assert client.wait(client.submit(small))["state"] == "done"
+        left = computing(server)
+        endless(server, tmp_path)
+        server.end(signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{left}").exists(), SOON)
+
+
+def test_ten_kills_under_load_and_a_lost_database(tmp_path, weights, small):
+    data, asked = tmp_path / "data", []
+    options = ("--model-path", str(weights), "--max-queue", "1000")
+    for kill in range(10):
+        with Running(data, *options) as server:
+            client = server.client()
+            for number in range(8):
+                asked.append(client.submit(small, steps=1 + number % 3, previews=bool(number % 2)))
+                if kill % 3 == 1 and number == 4:
+                    for path in data.glob("jobs.sqlite3*"):
+                        path.unlink()
+            time.sleep(0.1 * kill)
+            server.end(signal.SIGKILL)
+            if kill % 3 == 2:
+                for path in data.glob("jobs.sqlite3*"):
+                    path.unlink()
+    with Running(data, *options) as server:
+        client = server.client()
+        assert len(asked) == 80
+        assert {client.wait(id)["state"] for id in asked} == {"done"}
+        assert server.end() == 0
+
+
+def test_a_disk_that_is_full_in_the_middle(small_disk, tmp_path, weights):
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    with Running(small_disk / "data", "--model-path", str(weights)) as server:
+        client = server.client()
+        source = image(tmp_path / "a.png", 300, 300)
+        waiting = [client.submit(source, ext="png", steps=0, previews=False) for _ in range(6)]
+        (small_disk / "stuff").write_bytes(bytes(52_000_000))
+        until(lambda: _status(client, "/readyz") == 503)
+        with pytest.raises(ServiceError, match="disk is full") as caught:
+            client.submit(source)
+        assert caught.value.status == 507
+        assert caught.value.retry_after
+        time.sleep(3)
+        assert {client.job(id)["state"] for id in waiting} <= {"queued", "running", "done"}
+        (small_disk / "stuff").unlink()
+        assert {client.wait(id)["state"] for id in waiting} == {"done"}
+        until(lambda: _status(client, "/readyz") == 200)
+        assert server.end() == 0
+    with closing(sqlite3.connect(small_disk / "data" / "jobs.sqlite3")) as db:
+        assert db.execute("SELECT count(*) FROM jobs WHERE state = 'done'").fetchone()[0] == len(waiting)
+
+
+def _status(client, path):
+    try:
+        client._bytes("GET", path)
+    except ServiceError as error:
+        return error.status
+    return 200
+
+
+def test_what_would_compute_for_minutes_is_refused(tmp_path, weights):
+    """A flat image of 16 megapixels has a few hundred bytes."""
+    flat = tmp_path / "flat.png"
+    imageio.write(flat, Picture.from_array(np.zeros((4000, 4000, 1), np.uint8)))
+    with Running(tmp_path / "data", "--model-path", str(weights)) as server:
+        client = server.client()
+        for options in ({"tile": 512}, {"tile": 256}, {"steps": 64}, {"stride": 16, "steps": 8}):
+            with pytest.raises(ServiceError) as caught:
+                client.submit(flat, **options)
+            assert caught.value.status == 422, options
+        assert server.end() == 0
