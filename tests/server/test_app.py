@@ -141,6 +141,7 @@ def test_limits_and_what_is_no_picture(opened, picture, tmp_path):
     small = picture("small.png", 8, 8)
     assert problem(here.post(small, steps=-1), 422).startswith("steps: ")
     assert problem(here.post(small, stepz=1), 422).startswith("stepz: ")
+    assert "denoise is auto" in problem(here.post(small, denoise="nan"), 422)
     assert "multiple of" in problem(here.post(small, tile=17), 422)
     assert "quarter of the tile" in problem(here.post(small, stride=2), 422)
     assert "not both" in problem(here.post(small, resize="9x9", outscale=2), 422)

@@ -57,13 +57,13 @@ class Service:
         )  # fmt: skip
 
     def will_stop(self) -> None:
-        """Event streams end, so that connections do."""
+        """Event streams end, so that connections do; the current job has some seconds from now on."""
         self.stopping = True
+        self.worker.stop()
         self.live.wake_all()
 
     def stop(self) -> None:
         self.will_stop()
-        self.worker.stop()
         self.worker.join()
         self._maker.close()
         self.store.close()
@@ -74,7 +74,7 @@ class Service:
         """Why no job can be computed now, or ""."""
         if self.stopping or not self.worker.is_alive():
             return "the service is stopping, or its worker has ended"
-        return "the service's disk is full; jobs wait for room" if self.worker.full else ""
+        return "the service's disk is full; jobs wait for room" if self.worker.full else self.worker.trouble
 
     def job(self, id: str, owner: str) -> JobRecord:
         """Raises a 404 for what is not there or another's."""
