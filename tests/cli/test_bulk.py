@@ -48,6 +48,6 @@ def test_no_core_computes_twice():
     assert shares({"CPU": 2}, None, None, None, "auto", 5).batch == 1
     for wanted in ({"actors": 3, "threads": 1}, {"actors": 1, "threads": 4}):
         with pytest.raises(UsageError, match="there are 2 CPUs"):
-            shares({"CPU": 2}, batch=None, device="cpu", pictures=9, **wanted)
+            shares({"CPU": 2}, batch=None, device="cpu", images=9, **wanted)
     with pytest.raises(UsageError, match="Ray knows of 0"):
         shares({"CPU": 2}, None, None, None, "cuda", 9)

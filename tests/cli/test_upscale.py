@@ -106,14 +106,14 @@ def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     picture(tmp_path / "a.png")
     argv = "upscale -i a.png --output out.tif --model_path w.pth -r 50x60 -t 96 --stride 32 --timesteps 3"
     argv += " --max_minibatch 2 -g cpu --fp32 --fidelity 0.5 --color_fix none --seed 7 --save_steps --confidence"
-    argv += " --refine sparse --confidence_exit 0.75 --denoise 0.5 --compile"
+    argv += " --refine sparse --confidence_exit 0.75 --denoise 0.5 --strength 0.75 --compile"
     assert main(argv.split()) == 0
     assert fake.asked == {
         "name": "w.pth", "device": "cpu", "precision": "fp32", "compile": True, "size": (50, 60), "outscale": 4.0,
         "tile": 96,
         "stride": 32, "steps": 3, "max_minibatch": 2, "fidelity": 0.5, "color_fix": "none", "seed": 7,
         "keep_steps": True, "confidence": True, "alpha": "lanczos", "refine": "sparse",
-        "confidence_exit": 0.75, "denoise": 0.5,
+        "confidence_exit": 0.75, "denoise": 0.5, "strength": 0.75,
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.png", "out.tif", "out_confidence.png", "out_step1.tif", "out_step1_confidence.png", "out_step2.tif",

@@ -15,6 +15,7 @@ from realsrt.server import maker, uploads, worker
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
+from support.serving import problem
 
 ONE, TWO = "key-of-the-first-owner", "key-of-the-second-one"
 
@@ -23,15 +24,6 @@ def by_command(weights, source, target, *options):
     argv = ["upscale", str(source), "-o", str(target), "--model-path", str(weights), "-g", "cpu", "--confidence"]
     assert main([*argv, *options]) == 0
     return target.read_bytes(), target.with_name(f"{target.stem}_confidence.png").read_bytes()
-
-
-def problem(answer, status):
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == status
-    assert "\n" not in body["detail"]
-    return body["detail"]
 
 
 @pytest.mark.parametrize(
@@ -74,8 +66,8 @@ def test_a_form_is_as_good_as_a_body(opened, picture, weights, tmp_path):
     assert result.content == whole
     assert result.headers["content-type"] == "image/jpeg"
     assert (
-        'filename="b r.jpg"' in result.headers["content-disposition"]
-        or "b%20r.jpg" in result.headers["content-disposition"]
+        'filename="b r_x4.jpg"' in result.headers["content-disposition"]
+        or "b%20r_x4.jpg" in result.headers["content-disposition"]
     )
 
 
@@ -104,7 +96,7 @@ def test_events_tell_states_steps_and_progress(opened, picture, monkeypatch):
     assert states[0] == "queued"
     assert states[-1] == "done"
     previews = [data for kind, data in found if kind == "preview"]
-    assert [(data["step"], data["of"]) for data in previews] == [(1, 3), (2, 3), (3, 3)]
+    assert [(data["step"], data["of"]) for data in previews] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     jpeg = base64.b64decode(previews[0]["image"].removeprefix("data:image/jpeg;base64,"))
     assert jpeg[:3] == b"\xff\xd8\xff"
     assert found[-1][1]["progress"] == 1

@@ -140,7 +140,7 @@ def test_unexpected_problems_are_named(opened, picture, monkeypatch, up):
 
 def test_previews_of_all_kinds():
     from realsrt.io.picture import Picture
-    from realsrt.server.preview import jpeg
+    from realsrt.io.preview import jpeg
 
     for shape, kind in [((3, 3, 1), np.uint8), ((900, 40, 4), np.uint16), ((40, 2000, 3), np.float32)]:
         assert jpeg(Picture.from_array(np.zeros(shape, kind)))[:2] == b"\xff\xd8"

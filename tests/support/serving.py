@@ -17,7 +17,8 @@ class Running:
     def __init__(self, data: Path, *more: str, script: Path | None = None, **environment: str) -> None:
         """`script`: runs the command in place of the package itself."""
         command = [str(script)] if script else ["-m", "realsrt"]
-        argv = [sys.executable, *command, "serve", "--data", str(data), "--port", "0", "-g", "cpu", *more]
+        port = () if "--port" in more else ("--port", "0")
+        argv = [sys.executable, *command, "serve", "--data", str(data), *port, "-g", "cpu", *more]
         self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
         self.log: list[dict] = []
         self._listening = threading.Event()
@@ -52,3 +53,13 @@ class Running:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.end(signal.SIGKILL)
+
+
+def problem(answer, status):
+    """The one line of an answer that must be a refusal of this status."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert "\n" not in body["detail"]
+    return body["detail"]

@@ -25,6 +25,11 @@ def serve(
     cors_origin: Annotated[
         list[str] | None, option(help="Pages of this origin may use the service; may be given several times.")
     ] = None,
+    page: Annotated[bool, option(help="Show the page at /; visitors without a key see their own images only.")] = False,
+    host_name: Annotated[
+        list[str] | None, option(help="A name of this service, besides IP addresses; may be given several times.")
+    ] = None,
+    visitor_jobs: Annotated[int, option(help="Results that a visitor without a key may have at a time.")] = 500,
     log_level: Annotated[Literal["debug", "info", "warning", "error"], option(help="Log lines from here on.")] = (
         "info"
     ),
@@ -34,25 +39,28 @@ def serve(
     Logs are JSON lines on stderr. SIGTERM: the current job is finished if that takes no more than 5 seconds, else it
     waits for the next start, as do those in the queue.
     """
-    run, settings, load_keys = _server()
+    run, settings, load_keys = server()
     return run(
         settings(
             data=data, model=model.weights, device=model.device, precision=model.chosen_precision,
             threads=model.threads, host=host, port=port, max_queue=max_queue, max_bytes=max_bytes,
             max_pixels=max_pixels, max_seconds=max_seconds, keep=keep, keys=load_keys(keys_file),
-            cors_origins=tuple(cors_origin or ()), log_level=log_level,
+            cors_origins=tuple(cors_origin or ()), log_level=log_level, page=page, hosts=tuple(host_name or ()),
+            visitor_jobs=visitor_jobs,
         )
     )  # fmt: skip
 
 
-def _server() -> Any:
+def server(extra: str = "serve") -> Any:
     """The parts of the server. Raises UsageError without the extra."""
-    if not (find_spec("python_multipart") or find_spec("multipart")):  # Starlette asks for it once a form comes
-        raise UsageError("the service needs python-multipart: in the source folder, pip install '.[serve]'")
+    missing = "" if find_spec("python_multipart") or find_spec("multipart") else "python-multipart"  # asked for late
     try:
         from realsrt.server.keys import load_keys
         from realsrt.server.run import serve as run
         from realsrt.server.settings import ServerSettings
     except ModuleNotFoundError as problem:
-        raise UsageError(f"the service needs {problem.name}: in the source folder, pip install '.[serve]'") from problem
+        missing = problem.name or "more"
+    if missing:
+        raise UsageError(f"{'the page' if extra == 'web' else 'the service'} needs {missing}: in the source folder, "
+                         f"pip install '.[{extra}]'")  # fmt: skip
     return run, ServerSettings, load_keys

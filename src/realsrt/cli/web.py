@@ -1,10 +1,16 @@
-"""`realsrt web`: the page, on this machine."""
+"""`realsrt web`: the page, for one person on this machine."""
 
+import contextlib
+import os
+import sys
+import tempfile
+import webbrowser
+from pathlib import Path
 from typing import Annotated
 
 from realsrt.cli.options import ModelArgs, option
+from realsrt.cli.serve import server
 from realsrt.cli.show import note
-from realsrt.errors import UsageError
 
 
 def web(
@@ -12,33 +18,36 @@ def web(
     host: Annotated[str, option(help="The address to listen on; 0.0.0.0 lets the whole network in.")] = "127.0.0.1",
     port: Annotated[int, option(help="The port; 0 takes any free one.")] = 7860,
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
+    data: Annotated[
+        Path | None, option(help="A folder that keeps what was made; else all is removed at the end.")
+    ] = None,
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 100_000_000,
+    no_browser: Annotated[bool, option(help="Do not open a browser.")] = False,
 ) -> int:
-    """Show a page where pictures are dropped, upscaled, compared, redone in part and taken home.
+    """Show a page where images are dropped, upscaled, compared, regenerated in part and downloaded.
 
-    It needs no network, and asks for none. One picture is computed at a time; others wait. Ctrl-C ends it, and removes
-    every file that was made.
+    It is the service of `realsrt serve --page` for one person; it asks no other machine for anything. Ctrl-C ends it,
+    and removes every file that was made.
     """
-    if not 0 <= port <= 65535:
-        raise UsageError(f"--port goes from 0 to 65535, got {port}")
-    if max_pixels < 1:
-        raise UsageError(f"--max-pixels must be at least 1, got {max_pixels}")
-    try:
-        import gradio  # noqa: F401
-    except ModuleNotFoundError as problem:
-        raise UsageError(f"the page needs {problem.name}: in the source folder, pip install '.[web]'") from problem
-    from realsrt.inference.threads import use_threads
-    from realsrt.server.settings import LOCAL
-    from realsrt.web.app import serve
-    from realsrt.web.engine import Engine
+    run, settings, _ = server("web")
 
-    use_threads(model.threads)
-    engine = Engine(model.weights, device=model.device, precision=model.chosen_precision, max_pixels=max_pixels)
+    def listening(url: str) -> None:
+        print(f"RealSRT: {url}/", flush=True)
+        if not no_browser and sys.stdout.isatty() and _has_screen():
+            webbrowser.open(url)
 
-    def told(url: str) -> None:
-        if host not in LOCAL:
+    with contextlib.ExitStack() as stack:
+        folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="realsrt-web-")))
+        chosen = settings(
+            data=folder, model=model.weights, device=model.device, precision=model.chosen_precision,
+            threads=model.threads, host=host, port=port, max_queue=10_000, visitor_jobs=10_000, max_bytes=2_000_000_000,
+            max_pixels=max_pixels, max_seconds=1_000_000, keep=720, log_level="error", page=True,
+        )  # fmt: skip
+        if not chosen.local:
             note(f"listening on {host}: whoever reaches this machine can use the page")
-        print(f"RealSRT: {url}", flush=True)
+        return run(chosen, listening)
 
-    serve(engine, host, port, told)
-    return 0
+
+def _has_screen() -> bool:
+    """Whether a browser that opens would be seen; on Linux one for terminals may be all there is."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

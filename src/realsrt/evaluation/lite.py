@@ -66,9 +66,15 @@ def lite_distance(features: LiteFeatures, x_BCHW: Tensor, y_BCHW: Tensor) -> Ten
     learned weights.
     """
     distance_B = x_BCHW.new_zeros(x_BCHW.shape[0])
-    for fx_BCHW, fy_BCHW in zip(features(x_BCHW), features(y_BCHW), strict=True):
-        distance_B = distance_B + (_unit(fx_BCHW) - _unit(fy_BCHW)).square().sum(1).mean((1, 2))
+    for distance_BHW in lite_maps(features, x_BCHW, y_BCHW):
+        distance_B = distance_B + distance_BHW.mean((1, 2))
     return distance_B
+
+
+def lite_maps(features: LiteFeatures, x_BCHW: Tensor, y_BCHW: Tensor) -> list[Tensor]:
+    """What :func:`lite_distance` averages: for every tap the distance at each of its positions, (B,H,W)."""
+    pairs = zip(features(x_BCHW), features(y_BCHW), strict=True)
+    return [(_unit(fx_BCHW) - _unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
 
 
 def _unit(f_BCHW: Tensor) -> Tensor:

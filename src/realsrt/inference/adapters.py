@@ -14,7 +14,7 @@ from torch import Tensor
 
 from realsrt.errors import ImageError
 from realsrt.imaging.color import luma
-from realsrt.io.picture import TOLERATED
+from realsrt.io.picture import TOLERATED, Picture
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,21 @@ def _from_pil(image: Any) -> tuple[list[Planes], Restore]:
         return out
 
     return planes, pack
+
+
+def to_picture(image: Any) -> Picture:
+    """An image of any kind that `to_planes` takes, but a path, as a Picture with the same numbers.
+
+    Raises ImageError for a batch of several.
+    """
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, Tensor):
+        if len(image) != 1:
+            raise ImageError(f"this is a batch of {len(image)} images; take them one by one")
+        array = to_hwc(image[0].detach().cpu())
+        return Picture.from_array(array.clip(0, 1) if array.dtype.kind == "f" else array)
+    return Picture.from_array(np.asarray(image))
 
 
 def pasted(image: Any, crop: Any, where: tuple[slice, slice], mask_hw: Tensor) -> Any:

@@ -45,6 +45,8 @@ class UpscaleOptions:
     """Windows computed at a time on a GPU."""
     fidelity: float = 1.0
     """How closely to follow the input, 0 to 1 (1: the paper's)."""
+    strength: float = 1.0
+    """How much of the result shows over the plain enlargement of the input, 0 to 1."""
     color_fix: ColorFix | None = None
     """How the colours of the input are kept; the model's own if not given."""
     seed: int | None = None
@@ -59,6 +61,7 @@ class UpscaleOptions:
             ("tile", self.tile or None),
             ("outscale", float(self.outscale)),
             ("fidelity", float(self.fidelity)),
+            ("strength", float(self.strength)),
         ):
             object.__setattr__(self, name, value)  # the same option, however it is written, is the same to the byte
         if not (math.isfinite(self.outscale) and self.outscale > 0):
@@ -76,7 +79,7 @@ class UpscaleOptions:
         number = isinstance(self.denoise, int | float) and not isinstance(self.denoise, bool)
         if self.denoise != "auto" and not (number and 0 <= self.denoise <= 1):
             raise UsageError(f"denoise is auto, or goes from 0 to 1; got {self.denoise}")
-        for name in ("fidelity", "confidence_exit"):
+        for name in ("fidelity", "strength", "confidence_exit"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise UsageError(f"{name} goes from 0 to 1, got {value}")

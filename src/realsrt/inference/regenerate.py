@@ -28,6 +28,7 @@ from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.result import Upscaled
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.runner import Runner, Windows
+from realsrt.inference.strength import PlainEnlargement
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,9 @@ class RegionTask:
             raise UsageError(f"the result's image is {old.hw[1]}x{old.hw[0]} now, not as upscale gave it")
         new, (top, left) = self._made(image)
         new = new[:, y.start - top : y.stop - top, x.start - left : x.stop - left].clamp(0, 1)
+        if job.strength < 1:
+            plain = PlainEnlargement(self._source, job.out_hw).rows(y.start, y.stop)
+            new = torch.lerp(plain[:, :, x], new.clamp(0, 1), job.strength)
         before = old.pick(torch.arange(y.start, y.stop), torch.arange(x.start, x.stop))
         alpha = None if old.alpha is None else old.alpha[:, y, x]
         crop = job.pack([adapters.Planes(torch.lerp(before, new, self._weight), alpha)])

@@ -30,6 +30,7 @@ class UpscaleRequest:
     scale: int
     cell: int
     out_hw: tuple[int, int]
+    strength: float = 1.0
 
     @property
     def streams(self) -> bool:
@@ -89,4 +90,5 @@ def make_request(image: Any, options: UpscaleOptions, config: ModelConfig) -> Up
         scale=config.scale,
         cell=config.cell,
         out_hw=(out_height, out_width),
+        strength=options.strength,
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from realsrt.config import ModelConfig
+from realsrt.inference.adapters import to_picture
 from realsrt.inference.request import UpscaleRequest
+
+_SCREEN = 1600  # pixels a side, at most, of what a notebook shows
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Origin:
         return type(None), ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Upscaled:
     """What comes out for one input.
 
@@ -46,3 +50,42 @@ class Upscaled:
     score: float | None = None
     temperature: float | None = None
     candidates: tuple[Upscaled, ...] = field(default=(), repr=False)
+
+    def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> tuple[str, ...]:
+        """Write the image in the format of the suffix, with the metadata that it has.
+
+        Args:
+            path: Where to.
+            quality: 1 to 100, for the lossy formats.
+
+        Returns:
+            Notices of one line each on what the format could not hold.
+
+        Raises:
+            ImageError: It cannot be written, or there are several: a tensor of a batch.
+            UsageError: For another quality.
+        """
+        from realsrt.io import image as imageio
+
+        return imageio.write(path, to_picture(self.image), quality=quality)
+
+    def __repr__(self) -> str:
+        shape = getattr(self.image, "shape", None)
+        size = (
+            "x".join(map(str, shape))
+            if shape
+            else ""
+            if self.image is None
+            else f"{self.image.width}x{self.image.height}"
+        )
+        kind = "rows given away" if self.image is None else f"{type(self.image).__name__} {size}"
+        sure = "" if self.confidence is None else f", confidence {float(self.confidence.mean()):.2f}"
+        return f"Upscaled({kind}, step {self.step} of {self.num_steps}{sure})"
+
+    def _repr_png_(self) -> bytes | None:
+        """For notebooks: the image, within 1600x1600 pixels; nothing for a batch of several."""
+        if self.image is None or (getattr(self.image, "ndim", 0) == 4 and len(self.image) > 1):
+            return None
+        from realsrt.io import preview
+
+        return preview.png(to_picture(self.image), _SCREEN)

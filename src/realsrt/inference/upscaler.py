@@ -24,6 +24,7 @@ from realsrt.inference.regenerate import Sampling, regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
 from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
+from realsrt.inference.strength import Weakening
 from realsrt.model import RealSRT
 from realsrt.models.compiled import compile_for_inference
 
@@ -128,6 +129,8 @@ class Upscaler:
         count = _Counter(on_progress, job.window_steps)
         if rows and (keep_steps or job.batched):
             raise UsageError("rows are of one image after the last step: not with keep_steps, not for tensors")
+        if rows and job.strength < 1:
+            rows = _weakened(job, rows)
         into = rows if rows and job.streams else None
         images = [self._run(job, own, count, every_step=keep_steps, rows=into) for own in job.inputs]
         if rows:
@@ -185,12 +188,20 @@ class Upscaler:
             return error
 
     def stream(
-        self, image: Any, options: UpscaleOptions | None = None, *, on_progress: Progress | None = None, **changes: Any
+        self,
+        image: Any,
+        options: UpscaleOptions | None = None,
+        *,
+        on_progress: Progress | None = None,
+        base: bool = False,
+        **changes: Any,
     ) -> Iterator[Upscaled]:
         """The whole image after each step. All windows are in batch at once: memory grows with the image.
 
         Args:
             image, options, on_progress: As in `upscale`.
+            base: Begin with the base image (step 0, without confidence), which is there long before the first step,
+                where the model has one.
 
         Returns:
             A result a step; the last equals what `upscale` gives for the same options.
@@ -206,7 +217,7 @@ class Upscaler:
         """
         options = UpscaleOptions.of(options, changes)
         job = make_request(image, options, self.model.config)
-        return self._steps(job, _Counter(on_progress, job.window_steps))
+        return self._steps(job, _Counter(on_progress, job.window_steps), base=base)
 
     def regenerate(
         self,
@@ -280,13 +291,15 @@ class Upscaler:
                 count(batch.advance(decode=False))
             yield from count(batch.advance())
 
-    def _steps(self, job: UpscaleRequest, count: _Counter) -> Iterator[Upscaled]:
+    def _steps(self, job: UpscaleRequest, count: _Counter, *, base: bool = False) -> Iterator[Upscaled]:
         """Step after step through all batches, so that a step's image is whole before the next begins."""
         origin, total = Origin(job, self.model.config), job.settings.num_steps
         views = [[self._runner.view(source, job.tiles, job.settings) for source in own.sources] for own in job.inputs]
-        if not total:
-            bases = [with_alpha(*(assemble_base(job, view, count.more) for view in own)) for own in views]
+        if not total or (base and self.model.trunk is not None):
+            tell = count.silent if total else count.more
+            bases = [with_alpha(*(assemble_base(job, view, tell) for view in own)) for own in views]
             yield _pack(job, origin, bases)
+        if not total:
             return
         batches = [[(view.source, list(self._batches(job, view))) for view in own] for own in views]
 
@@ -312,8 +325,9 @@ def _pack(job: UpscaleRequest, origin: Origin, images: list[Assembled]) -> Upsca
         found = [array for array in arrays if array is not None]
         return None if not found else np.stack(found) if job.batched else found[0]
 
+    whole = job.pack([image.planes for image in images if image.planes is not None])
     return Upscaled(
-        image=job.pack([image.planes for image in images if image.planes is not None]),
+        image=Weakening(job).image(whole) if job.strength < 1 else whole,
         confidence=stacked([image.confidence for image in images]),
         ids=stacked([image.ids for image in images]),
         step=images[0].step,
@@ -321,6 +335,11 @@ def _pack(job: UpscaleRequest, origin: Origin, images: list[Assembled]) -> Upsca
         window_steps=stacked([image.window_steps for image in images]),
         origin=origin,
     )
+
+
+def _weakened(job: UpscaleRequest, rows: Rows) -> Rows:
+    weakening = Weakening(job)
+    return lambda first, planes: rows(first, weakening.rows(first, planes))
 
 
 class _Counter:
@@ -334,6 +353,11 @@ class _Counter:
     def __call__(self, results: list[WindowResult]) -> list[WindowResult]:
         self.more(len(results))
         return results
+
+    def silent(self, done: int) -> None:
+        """What is done besides the steps counts for nothing, but the caller is asked whether to go on."""
+        if self._call:
+            self._call(self._done, self._total)
 
     def more(self, done: int) -> None:
         """So many more windows, or strips of a base image, are done."""

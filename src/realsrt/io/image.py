@@ -246,7 +246,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def write(
     path: str | os.PathLike[str],
-    picture: Picture,
+    picture: Picture | np.ndarray,
     *,
     quality: int | None = None,
     strip: bool = False,
@@ -254,11 +254,13 @@ def write(
 ) -> tuple[str, ...]:
     """Write a picture in the format of the suffix; the file is either whole or absent. Returns notices.
 
+    `picture` may be an array, as `Picture.from_array` takes it.
     `quality` 1…100 is for the lossy formats. `strip` leaves out all metadata but the ICC profile and the density, the
     `provenance` too, which else goes into the XMP.
     Raises ImageError if the format cannot hold it or the disk does not take it, UsageError for another quality.
     """
     path = Path(path)
+    picture = picture if isinstance(picture, Picture) else Picture.from_array(picture)
     format = output_format(path)
     notices = check_output(path, picture.width, picture.height, picture.has_alpha, picture.depth)
     options = {**format.options, "keep": _kept(format, picture) if strip else "all"}

@@ -4,16 +4,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from realsrt.server import problems
 from realsrt.server.guard import Guard
+from realsrt.server.hosts import Hosts
 from realsrt.server.jobs import add_routes
+from realsrt.server.page import add_page, warm_up
 from realsrt.server.problems import documented, refuse
 from realsrt.server.service import Service
 from realsrt.server.views import Health, Model, Models
+from realsrt.server.visitors import COOKIE, Visitors
 from realsrt.version import __version__
 
 ABOUT = """Pictures in, better pictures out. A picture is sent to `POST /v1/jobs`; its job is then asked for, listened
@@ -26,44 +29,59 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        if visitors:
+            warm_up(service)
         try:
             yield
         finally:
             service.stop()
 
+    settings = service.settings
+    visitors = Visitors(settings.data / "visitors.key", settings.keep) if settings.page else None
     app = FastAPI(
         title="RealSRT", version=__version__, description=ABOUT, lifespan=lifespan, redirect_slashes=False,
         docs_url=None, redoc_url=None,  # FastAPI's pages fetch their scripts from elsewhere
     )  # fmt: skip
     problems.install(app)
-    owner = _owner(service)
+    visitors = (
+        Visitors(service.settings.data / "visitors.key", service.settings.keep) if service.settings.page else None
+    )
+    owner = _owner(service, visitors)
     add_routes(app, service, owner)
+    if visitors:
+        add_page(app, service, owner, visitors)
     _add_others(app, service, owner)
     if service.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(service.settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Content-Type"], expose_headers=["Location", "Retry-After"],
         )  # fmt: skip
+    if service.settings.page or not service.settings.keys:
+        app.add_middleware(Hosts, allowed=service.settings.hosts)
     app.add_middleware(Guard, metrics=service.metrics, origins=service.settings.cors_origins)
     _describe_problems(app)
     return app
 
 
-def _owner(service: Service) -> Callable[..., str]:
+def _owner(service: Service, visitors: Visitors | None) -> Callable[..., str]:
     """A dependency that says whose request it is, or refuses it."""
     keys = service.settings.keys
-    if not keys:
+    if not keys and not visitors:
         return lambda: ""
     bearer, header = HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False)
 
     def owner(
         authorization: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
         key: Annotated[str | None, Depends(header)],
+        request: Request,
     ) -> str:
-        found = keys.owner(authorization.credentials if authorization else key)
+        if visitors and not (authorization or key) and (visitor := visitors.owner(request.cookies.get(COOKIE))):
+            return visitor
+        found = keys.owner(authorization.credentials if authorization else key) if keys else None
         if found is None:
             said = "wrong" if authorization or key else "missing"
             detail = f"the API key is {said}; send it as Authorization: Bearer KEY, or as X-API-Key"
+            detail = detail if keys else "open the page at / first: visitors are known by its cookie"
             raise refuse(401, detail, {"WWW-Authenticate": "Bearer"})
         return found
 

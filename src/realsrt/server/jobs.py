@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from realsrt.server.events import events
 from realsrt.server.guard import SUBMIT
-from realsrt.server.options import JobOptions, Regeneration, Submission
+from realsrt.server.options import Choice, JobOptions, Regeneration, Submission
 from realsrt.server.problems import documented, refuse
 from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
@@ -102,7 +102,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         record = service.job(id, whose)
         service.need_done(record)
         suffix = record.suffix[1:]
-        return _file(service.store.result(record), MEDIA[suffix], _download(record, record.suffix))
+        return _file(service.store.result(record), MEDIA[suffix], download_name(record))
 
     @app.get(
         SUBMIT + "/{id}/confidence", response_class=FileResponse, tags=["jobs"],
@@ -115,12 +115,34 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         """How sure the model is, as a gray picture of the result's size; brighter = surer."""
         record = service.job(id, whose)
         service.need_done(record)
-        return _file(service.store.confidence(id), "image/png", _download(record, "_confidence.png"))
+        return _file(service.store.confidence(id), "image/png", download_name(record, "_confidence.png"))
 
     @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """Cancel a job that has not ended; remove the files of one that has."""
         return view(service.cancel(service.job(id, whose)), service.store, service.live)
+
+    @app.post(
+        SUBMIT + "/{id}/upscale", status_code=202, tags=["jobs"],
+        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
+    )  # fmt: skip
+    def upscale(id: str, options: JobOptions, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
+        """The input of a finished job with other options, as a new job. Another format, quality or strength of a result
+        that is still in memory is only written; then, and where the pixels' options stay, so does what was
+        regenerated."""
+        record = service.upscale(service.job(id, whose), options)
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
+
+    @app.post(
+        SUBMIT + "/{id}/pick", status_code=202, tags=["jobs"],
+        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
+    )  # fmt: skip
+    def pick(id: str, choice: Choice, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
+        """Another candidate of the last regeneration, 1 = the most confident. A new job."""
+        record = service.pick(service.job(id, whose), choice.candidate)
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
 
     @app.post(
         SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
@@ -139,9 +161,11 @@ def _file(path: Path, media: str, name: str) -> FileResponse:
     return FileResponse(path, media_type=media, filename=name, headers={"Cache-Control": "private, max-age=3600"})
 
 
-def _download(record: JobRecord, ending: str) -> str:
+def download_name(record: JobRecord, ending: str | None = None) -> str:
+    """What a result is called: `photo_x4.jpg`."""
     stem = record.name.rpartition(".")[0] or record.name
-    return stem + ending
+    size = record.options.resize or f"x{record.options.upscaling.outscale:g}"
+    return f"{stem}_{size}{ending or record.suffix}"
 
 
 def _request_body() -> dict[str, Any]:

@@ -18,14 +18,14 @@ from realsrt.config import ModelConfig
 from realsrt.errors import RealSRTError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
+from realsrt.io import preview
 from realsrt.io.files import NoRoomError, is_full
 from realsrt.io.picture import Picture
 from realsrt.model import CheckpointInfo
-from realsrt.server import preview
 from realsrt.server.live import Preview
 from realsrt.server.logs import say
-from realsrt.server.options import Regeneration
 from realsrt.server.records import JobRecord
+from realsrt.server.results import Results, write_candidates, write_step
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 
@@ -113,6 +113,7 @@ class Maker:
 
     def __init__(self, up: Upscaler, max_pixels: int) -> None:
         self.up, self._max_pixels = up, max_pixels
+        self._results = Results(up)
 
     @property
     def together(self) -> bool:
@@ -187,40 +188,25 @@ class Maker:
         self, task: Task, picture: Picture, progress: Callable[[float], None],
         show: Callable[[Upscaled], None] | None, stack: contextlib.ExitStack,
     ) -> Upscaled:  # fmt: skip
-        options, edits = task.job.options.upscaling, task.job.edits
-        rounds = 1 + len(edits)
+        folder = task.target.parent
 
-        def share(round: int) -> Callable[[int, int], None]:
-            return lambda done, total: progress((round + done / total) / rounds)
-
-        if edits:
-            return self._regenerate(self.up.upscale(picture, options, on_progress=share(0)), edits, share)
-        if show and picture.width * picture.height <= PREVIEW_PIXELS:
-            out = None
-            for out in self.up.stream(picture, options, on_progress=share(0)):
+        def shown(out: Upscaled) -> None:
+            write_step(folder, out)
+            if show:
                 show(out)
-            assert out is not None
-            return out
-        out, store = upscale_rows(self.up, picture, options, task.target, share(0))
-        stack.callback(store.close)
-        return out
 
-    def _regenerate(
-        self, out: Upscaled, edits: Sequence[Regeneration], share: Callable[[int], Callable[[int, int], None]]
-    ) -> Upscaled:
-        regenerate = getattr(self.up, "regenerate", None)
-        if regenerate is None:
-            raise RealSRTError("this version of realsrt cannot generate parts anew; update it")
-        for number, edit in enumerate(edits, 1):
-            out = regenerate(
-                out, edit.region, temperature=edit.temperature, top_k=edit.top_k, seed=edit.seed,
-                candidates=edit.candidates, on_progress=share(number),
-            )  # fmt: skip
+        if task.job.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
+            out = self._results.make(task.job, picture, task.source, progress, shown if show else None)
+            write_candidates(folder, out)
+            return out
+        count = lambda done, total: progress(done / total)  # noqa: E731
+        out, store = upscale_rows(self.up, picture, task.job.options.upscaling, task.target, count)
+        stack.callback(store.close)
         return out
 
     def _write(self, task: Task, picture: Picture, out: Upscaled) -> Record:
         options, files = task.job.options.upscaling, task.job.options.files(self._max_pixels)
-        edits = [edit.model_dump(exclude_none=True) for edit in task.job.edits]
+        edits = [edit.noted for edit in task.job.edits]
         noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)
         size = picture.width, picture.height
         made, _ = save_image(FileJob(task.target, task.target), out, files, noted, size=size, seconds=0.0)

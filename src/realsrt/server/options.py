@@ -9,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 from realsrt.batch.outputs import Files
 from realsrt.errors import UsageError
 from realsrt.inference.options import UpscaleOptions
+from realsrt.inference.regenerate import Sampling
 from realsrt.io.formats import FORMATS, supported_formats
+from realsrt.server.cells import MOST_RUNS, Run, bounds, check_runs, pixel_mask
 
-_SUFFIXES = {format.name: format.suffixes[0] for format in FORMATS if format.name in supported_formats()["write"]}
+SUFFIXES = {format.name: format.suffixes[0] for format in FORMATS if format.name in supported_formats()["write"]}
 
 
 # Bounds that keep a job finite; an option without any has those of `UpscaleOptions`.
@@ -22,6 +24,7 @@ _LIMITS: dict[str, dict[str, Any]] = {
     "steps": {"ge": 0, "le": 64},
     "confidence_exit": {"ge": 0, "le": 1},
     "fidelity": {"ge": 0, "le": 1},
+    "strength": {"ge": 0, "le": 1},
     "seed": {"ge": 0, "lt": 2**63},
 }
 _OWN = ("size", "max_minibatch", "confidence")  # not asked for, or otherwise
@@ -50,7 +53,7 @@ class JobOptions(_Shared):
         Field(pattern=r"^[1-9][0-9]{0,5}x[1-9][0-9]{0,5}$", description="Final size WxH, not with outscale."),
     ] = None
     ext: Annotated[
-        Literal["auto", *(suffix[1:] for suffix in _SUFFIXES.values())],  # pyright: ignore[reportInvalidTypeForm]
+        Literal["auto", *(suffix[1:] for suffix in SUFFIXES.values())],  # pyright: ignore[reportInvalidTypeForm]
         Field(description="Format of the result; auto: the input's, where it can be written."),
     ] = "auto"
     quality: Annotated[int | None, Field(ge=1, le=100, description="For JPEG, WebP and AVIF.")] = None
@@ -85,7 +88,7 @@ class JobOptions(_Shared):
 
     def suffix(self, input_format: str) -> str:
         """Of the result's file, for an input of this format (as imageio.header names it)."""
-        return _SUFFIXES.get(input_format, ".png") if self.ext == "auto" else f".{self.ext}"
+        return SUFFIXES.get(input_format, ".png") if self.ext == "auto" else f".{self.ext}"
 
 
 class Submission(JobOptions):
@@ -99,7 +102,7 @@ class Submission(JobOptions):
 
 
 class Regeneration(BaseModel):
-    """A part of a result to be generated anew: inside `box`, or where the confidence is below `below`."""
+    """A part of a result to be generated anew: inside `box`, in `cells`, or where the confidence is below `below`."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -111,31 +114,73 @@ class Regeneration(BaseModel):
         list[int] | None,
         Field(min_length=4, max_length=4, description="x0, y0, x1, y1 in pixels of the result; x1, y1 outside."),
     ] = None
+    cells: Annotated[
+        list[Run] | None,
+        Field(min_length=1, max_length=MOST_RUNS, description="Runs of cells of 8x8 pixels of the result: row, first "
+              "column, column after the last."),
+    ] = None  # fmt: skip
     below: Annotated[float | None, Field(gt=0, lt=1, description="Confidence below which to generate anew.")] = None
     temperature: Annotated[
         float, Field(ge=0, le=10, description="0: the likeliest tokens; more: more varied ones.")
     ] = 1.0
+    max_temperature: Annotated[
+        float | None, Field(gt=0, le=10, description="The candidates' temperatures rise from `temperature` to this.")
+    ] = None
     top_k: Annotated[int | None, Field(ge=1, le=65_536, description="Draw among the likeliest k tokens only.")] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Another seed, another picture.")] = 0
-    candidates: Annotated[int, Field(ge=1, le=16, description="Draw so many; the most confident stays.")] = 1
+    candidates: Annotated[
+        int, Field(ge=1, le=16, description="Draw so many; the most confident stays, unless another is picked.")
+    ] = 1
+    pick: Annotated[int, Field(ge=1, le=16, description="Which candidate stays, 1 = the most confident.")] = 1
 
     @model_validator(mode="after")
     def _one_region(self) -> "Regeneration":
-        if (self.box is None) == (self.below is None):
-            raise ValueError("give box or below, one of them")
+        if sum(region is not None for region in (self.box, self.cells, self.below)) != 1:
+            raise ValueError("give box, cells or below, one of them")
         if self.box is not None:
             x0, y0, x1, y1 = self.box
             if not (0 <= x0 < x1 <= 1_000_000 and 0 <= y0 < y1 <= 1_000_000):
                 raise ValueError("box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, none below 0")
+        check_runs(self.cells or ())
+        if self.pick > self.candidates:
+            raise ValueError("pick is one of the candidates")
+        try:
+            Sampling(self.temperature, self.top_k, self.seed, self.candidates, self.max_temperature)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
         return self
 
-    @property
-    def region(self) -> tuple[int, int, int, int] | float:
-        """As `Upscaler.regenerate` takes it."""
+    def region(self, width: int, height: int) -> Any:
+        """As `Upscaler.regenerate` takes it, for a result of this size."""
+        if self.cells is not None:
+            return pixel_mask(self.cells, width, height)
         if self.box is None:
-            return self.below or 0.0
+            return self.below
         x0, y0, x1, y1 = self.box
         return x0, y0, x1, y1
+
+    @property
+    def bounds(self) -> tuple[int, int, int, int] | None:
+        """The box around the region in output pixels, if it is known beforehand."""
+        if self.cells is not None:
+            return bounds(self.cells)
+        return None if self.box is None else (self.box[0], self.box[1], self.box[2], self.box[3])
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """For the provenance in a file: of painted cells the box around them and how many they are."""
+        said = self.model_dump(exclude_none=True, exclude={"cells"} | ({"pick"} if self.candidates == 1 else set()))
+        if self.cells is not None:
+            said |= {"box": list(bounds(self.cells)), "cells": sum(stop - first for _, first, stop in self.cells)}
+        return said
+
+
+class Choice(BaseModel):
+    """One of the candidates of a regeneration."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    candidate: Annotated[int, Field(ge=1, le=16, description="1 = the most confident.")]
 
 
 OPTIONS = (*Submission.model_fields, *Regeneration.model_fields)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -25,6 +26,7 @@ class _Server(uvicorn.Server):
     service: Service
 
     loop: asyncio.AbstractEventLoop | None = None
+    listening: Callable[[str], None] = staticmethod(lambda url: None)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.loop = asyncio.get_running_loop()
@@ -32,7 +34,9 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             for bound in server.sockets:
                 host, port = bound.getsockname()[:2]
-                say("service.listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}")
+                url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                say("service.listening", url=url)
+                self.listening(url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Not uvicorn's own, which raises the signal once more at the end: whoever is asked to stop, and does, is
@@ -43,8 +47,9 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def serve(settings: ServerSettings) -> int:
-    """Load the model, listen, and return the exit status once stopped. Raises RealSRTError if it cannot start."""
+def serve(settings: ServerSettings, listening: Callable[[str], None] | None = None) -> int:
+    """Load the model, listen, and return the exit status once stopped. `listening` is told the address. Raises
+    RealSRTError if it cannot start."""
     to_stderr(settings.log_level)
     if not settings.keys and not settings.local:
         say("service.open", 30, detail=f"anyone who reaches {settings.host} may use the service; see --keys-file")
@@ -60,6 +65,7 @@ def serve(settings: ServerSettings) -> int:
     )  # fmt: skip
     server = _Server(config)
     server.service = service
+    server.listening = listening or server.listening
     server.run()
     status = 0 if server.started else 1
     for thread in threading.enumerate():

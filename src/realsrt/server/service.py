@@ -2,12 +2,14 @@
 
 import secrets
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
 from realsrt.imaging import tiling
+from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
@@ -15,13 +17,14 @@ from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Maker
 from realsrt.server.metrics import Metrics
-from realsrt.server.options import Regeneration
+from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.problems import RETRY_FULL, refuse
 from realsrt.server.process import ProcessMaker
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore, QueueFull
 from realsrt.server.uploads import Upload
+from realsrt.server.visitors import VISITOR
 from realsrt.server.worker import Worker
 from realsrt.version import __version__
 
@@ -103,18 +106,44 @@ class Service:
             upload.path.unlink(missing_ok=True)
 
     def regenerate(self, parent: JobRecord, edit: Regeneration) -> JobRecord:
-        """A new job that makes a finished one's result again, and then a part of it anew. Raises refusals."""
+        """A new job: a finished one's result with a part of it generated anew. Raises refusals."""
         self.need_done(parent)
         width, height = parent.out_size
-        if edit.box and not (edit.box[2] <= width and edit.box[3] <= height):
-            raise refuse(422, f"box: reaches outside the result of {width}x{height} pixels")
+        cell = CELL - 1 if edit.cells else 0  # those at the border may reach beyond it
+        if edit.bounds and not (edit.bounds[2] <= width + cell and edit.bounds[3] <= height + cell):
+            raise refuse(
+                422, f"{'cells' if edit.cells else 'box'}: reaches outside the result of {width}x{height} pixels"
+            )
+        return self._follow(parent, parent.options, (*parent.edits, edit))
+
+    def pick(self, parent: JobRecord, candidate: int) -> JobRecord:
+        """A new job: another candidate of what a finished one has regenerated last. Raises refusals."""
+        self.need_done(parent)
+        if not parent.edits or candidate > parent.edits[-1].candidates:
+            raise refuse(422, "candidate: there is no such candidate")
+        last = parent.edits[-1].model_copy(update={"pick": candidate})
+        return self._follow(parent, parent.options, (*parent.edits[:-1], last))
+
+    def upscale(self, parent: JobRecord, options: JobOptions) -> JobRecord:
+        """A new job: the input of a finished one with other options. Raises refusals."""
+        self.need_done(parent)
+        same = replace(options.upscaling, strength=1.0) == replace(parent.options.upscaling, strength=1.0)
+        return self._follow(parent, options, parent.edits if same else ())
+
+    def _follow(self, parent: JobRecord, options: JobOptions, edits: tuple[Regeneration, ...]) -> JobRecord:
+        source = self.store.input(parent.id)
+        try:
+            header = imageio.header(source, max_pixels=2**62)
+        except ImageError:
+            raise refuse(410, "the files of this job have been removed") from None
+        suffix = options.suffix(header.format)
         record = JobRecord(
-            secrets.token_hex(12), parent.owner, parent.name, "queued", parent.options, parent.suffix, parent.width,
-            parent.height, time.time(), (*parent.edits, edit), parent.id,
+            secrets.token_hex(12), parent.owner, parent.name, "queued", options, suffix, parent.width, parent.height,
+            time.time(), edits, parent.id,
         )  # fmt: skip
         self.check_room()
-        self._check_work(record)
-        self._add(record, self.store.input(parent.id), link=True)
+        self._check(record, header.has_alpha)
+        self._add(record, source, link=True)
         return record
 
     def need_done(self, record: JobRecord) -> None:
@@ -139,6 +168,8 @@ class Service:
         return self.store.get(record.id) or record
 
     def _add(self, record: JobRecord, source: Path, *, link: bool = False) -> None:
+        if record.owner.startswith(VISITOR):
+            self._check_visitor(record.owner)
         try:
             self.store.add(record, source, limit=self.settings.max_queue, link=link)
         except QueueFull:
@@ -149,6 +180,16 @@ class Service:
             "job.queued", id=record.id, owner=record.owner, pixels=record.width * record.height, edits=len(record.edits)
         )
         self.worker.wake()
+
+    def _check_visitor(self, owner: str) -> None:
+        """Raises a 429 for who has the half of the queue, or has as much here as a visitor may."""
+        waiting, held = self.store.count("queued", owner), self.store.count("done", owner)
+        if waiting >= max(1, self.settings.max_queue // 2):
+            raise refuse(429, f"{waiting} of your pictures are waiting already; try again later", {"Retry-After": "5"})
+        if waiting + held >= self.settings.visitor_jobs:
+            raise refuse(
+                429, f"you have {held} results here, as many as a visitor may; remove some", {"Retry-After": "60"}
+            )
 
     def _full(self) -> Exception:
         running = self.store.ahead()[:1]

@@ -13,7 +13,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @dataclass(frozen=True)
 class ServerSettings:
     """`model`: name or path. threads: of the CPU that compute. max_bytes: of an upload. max_pixels: of an input, once
-    decoded. max_queue: jobs that wait. max_seconds: that a job may compute. keep: hours that a result stays.
+    decoded. max_queue: jobs that wait. max_seconds: that a job may compute. keep: hours that a result stays. page:
+    whether to show the page at /. hosts: names of this service besides IP addresses and names without a dot.
+    visitor_jobs: results that a visitor without a key may have at a time.
 
     Raises UsageError for what makes no sense.
     """
@@ -33,6 +35,9 @@ class ServerSettings:
     keys: Keys = field(default_factory=Keys)
     cors_origins: tuple[str, ...] = ()
     log_level: str = "info"
+    page: bool = False
+    hosts: tuple[str, ...] = ()
+    visitor_jobs: int = 500
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():

@@ -38,7 +38,16 @@ _MIGRATIONS = (
     "CREATE INDEX by_owner ON jobs (owner, number);",
 )
 _ID = re.compile(r"[0-9a-f]{24}")  # names of what may be removed
-_OURS = {"jobs", "incoming", "lock", "jobs.sqlite3", "jobs.sqlite3-wal", "jobs.sqlite3-shm", "lost+found"}
+_OURS = {
+    "jobs",
+    "incoming",
+    "lock",
+    "jobs.sqlite3",
+    "jobs.sqlite3-wal",
+    "jobs.sqlite3-shm",
+    "lost+found",
+    "visitors.key",
+}
 
 
 class QueueFull(RealSRTError):
@@ -158,9 +167,11 @@ class JobStore:
             rows = self._db.execute(query, [value for value in (owner, before, limit) if value is not None])
             return [_record(row) for row in rows]
 
-    def count(self, state: str) -> int:
+    def count(self, state: str, owner: str | None = None) -> int:
+        """Jobs in a state, of all or of one owner."""
+        query = "SELECT count(*) FROM jobs WHERE state = ?" + ("" if owner is None else " AND owner = ?")
         with self._lock:
-            return self._db.execute("SELECT count(*) FROM jobs WHERE state = ?", [state]).fetchone()[0]
+            return self._db.execute(query, [state] if owner is None else [state, owner]).fetchone()[0]
 
     def ahead(self, id: str | None = None) -> list[JobRecord]:
         """Jobs that come before this one (before a new one, if None): running and waiting."""

@@ -1,0 +1,55 @@
+"""Images made ready for screens: 8 bits, sRGB, small ones shrunk."""
+
+import numpy as np
+import pyvips
+
+from realsrt.io.picture import Picture, from_float, to_float
+
+SIDE = 512  # pixels at most
+_QUALITY = 80
+
+
+def plain(picture: Picture) -> Picture:
+    """The same colours as 8-bit samples of sRGB; an ICC profile that cannot be used is left out."""
+    pixels = picture.pixels if picture.depth == 8 else from_float(to_float(picture.pixels), np.uint8)
+    if picture.icc is None:
+        return Picture(pixels)
+    image = _vips(pixels).copy()
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc)  # pyright: ignore[reportArgumentType]
+    try:
+        shown = image.icc_transform("srgb", embedded=True)
+        made = shown.numpy().reshape(shown.height, shown.width, shown.bands)
+    except pyvips.Error:
+        return Picture(pixels)
+    return Picture(np.ascontiguousarray(made))
+
+
+def vips(picture: Picture) -> pyvips.Image:
+    """`plain`, as libvips has it."""
+    return _vips(plain(picture).pixels)
+
+
+def jpeg(picture: Picture, side: int = SIDE) -> bytes:
+    """A JPEG within side x side pixels; transparency on white."""
+    image = _shrunk(picture, side)
+    if image.hasalpha():
+        image = image.flatten(background=[255])
+    return image.write_to_buffer(f".jpg[Q={_QUALITY},keep=none]")
+
+
+def png(picture: Picture, side: int) -> bytes:
+    """A PNG within side x side pixels."""
+    return _shrunk(picture, side).write_to_buffer(".png[keep=none]")
+
+
+def _shrunk(picture: Picture, side: int) -> pyvips.Image:
+    every = max(1, max(picture.width, picture.height) // (2 * side))  # a coarse step first, to convert few pixels
+    part = Picture(np.ascontiguousarray(picture.pixels[::every, ::every]), picture.metadata)
+    image = vips(part)
+    return image.thumbnail_image(side, height=side) if max(part.width, part.height) > side else image
+
+
+def _vips(pixels: np.ndarray) -> pyvips.Image:
+    height, width, bands = pixels.shape
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, "uchar")
+    return image.copy(interpretation="b-w" if bands < 3 else "srgb")

@@ -1,0 +1,158 @@
+// Marks on the grid of cells, the squares of 8 × 8 pixels that confidence is known for and that are generated together.
+
+export const CELL = 8;
+
+export class Marks {
+  constructor(width, height) {
+    this.columns = Math.ceil(width / CELL);
+    this.rows = Math.ceil(height / CELL);
+    this.painted = new Uint8Array(this.columns * this.rows); // by hand: 1 marked, 2 taken away
+    this.unsure = null; // what lies below the threshold
+  }
+
+  get(index) {
+    if (this.painted[index]) return this.painted[index] === 1;
+    return Boolean(this.unsure && this.unsure[index]);
+  }
+
+  clear() {
+    this.painted.fill(0);
+    this.unsure = null;
+  }
+
+  stroke(from, to, radius, value) {
+    // A round brush in pixels of the result, from one place to another.
+    const length = Math.hypot(to.x - from.x, to.y - from.y);
+    const count = Math.max(1, Math.ceil(length / Math.max(CELL / 2, radius / 2)));
+    for (let i = 0; i <= count; i++) {
+      const x = from.x + ((to.x - from.x) * i) / count;
+      const y = from.y + ((to.y - from.y) * i) / count;
+      this.#each(x - radius, y - radius, x + radius, y + radius, (column, row, index) => {
+        const nearX = Math.max(column * CELL, Math.min(x, (column + 1) * CELL));
+        const nearY = Math.max(row * CELL, Math.min(y, (row + 1) * CELL));
+        if (Math.hypot(nearX - x, nearY - y) <= radius) this.painted[index] = value;
+      });
+    }
+  }
+
+  box(a, b, value = 1) {
+    this.#each(Math.min(a.x, b.x), Math.min(a.y, b.y), Math.max(a.x, b.x), Math.max(a.y, b.y), (_c, _r, index) => {
+      this.painted[index] = value;
+    });
+  }
+
+  below(confidence, limit) {
+    // confidence: a byte for each cell. Returns how many are marked.
+    this.unsure = Uint8Array.from(confidence, (value) => Number(value < limit * 255));
+    return this.unsure.reduce((sum, value) => sum + value, 0);
+  }
+
+  runs() {
+    // [row, first column, column after the last] of all that is marked.
+    const found = [];
+    for (let row = 0; row < this.rows; row++) {
+      let first = -1;
+      for (let column = 0; column <= this.columns; column++) {
+        const on = column < this.columns && this.get(row * this.columns + column);
+        if (on && first < 0) first = column;
+        if (!on && first >= 0) {
+          found.push([row, first, column]);
+          first = -1;
+        }
+      }
+    }
+    return found;
+  }
+
+  get any() {
+    for (let i = 0; i < this.painted.length; i++) if (this.get(i)) return true;
+    return false;
+  }
+
+  draw(canvas, colour) {
+    canvas.width = this.columns;
+    canvas.height = this.rows;
+    const context = canvas.getContext("2d");
+    const image = context.createImageData(this.columns, this.rows);
+    for (let i = 0; i < this.painted.length; i++) {
+      if (this.get(i)) image.data.set(colour, 4 * i);
+    }
+    context.putImageData(image, 0, 0);
+  }
+
+  #each(x0, y0, x1, y1, visit) {
+    const clamp = (value, most) => Math.max(0, Math.min(most, Math.floor(value / CELL)));
+    if (x1 < 0 || y1 < 0 || x0 >= this.columns * CELL || y0 >= this.rows * CELL) return;
+    for (let row = clamp(y0, this.rows - 1); row <= clamp(y1, this.rows - 1); row++) {
+      for (let column = clamp(x0, this.columns - 1); column <= clamp(x1, this.columns - 1); column++) {
+        visit(column, row, row * this.columns + column);
+      }
+    }
+  }
+}
+
+const STOPS = [
+  [20, 11, 54],
+  [107, 29, 129],
+  [199, 62, 107],
+  [249, 141, 77],
+  [252, 249, 191],
+];
+
+export function colour(value) {
+  // Of a confidence from 0 to 255: brighter is surer.
+  const at = (value / 255) * (STOPS.length - 1);
+  const low = Math.min(Math.floor(at), STOPS.length - 2);
+  return STOPS[low].map((from, i) => Math.round(from + (STOPS[low + 1][i] - from) * (at - low)));
+}
+
+export async function confidenceOf(url) {
+  // A byte for each cell, and the map as a coloured canvas.
+  const image = await decoded(url);
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(image, 0, 0);
+  const data = context.getImageData(0, 0, canvas.width, canvas.height);
+  const values = new Uint8Array(canvas.width * canvas.height);
+  for (let i = 0; i < values.length; i++) {
+    values[i] = data.data[4 * i];
+    data.data.set(colour(values[i]), 4 * i);
+  }
+  context.putImageData(data, 0, 0);
+  return { values, canvas };
+}
+
+export async function decoded(url) {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  return image;
+}
+
+export async function difference(one, other) {
+  // Of two images of one size, as the address of an image; the greatest difference is white.
+  const [a, b] = await Promise.all([one, other].map(pixels));
+  const canvas = document.createElement("canvas");
+  canvas.width = a.width;
+  canvas.height = a.height;
+  let most = 1;
+  for (let i = 0; i < a.data.length; i++) {
+    a.data[i] = i % 4 === 3 ? 255 : Math.abs(a.data[i] - b.data[i]);
+    if (i % 4 < 3) most = Math.max(most, a.data[i]);
+  }
+  for (let i = 0; i < a.data.length; i++) a.data[i] = i % 4 === 3 ? 255 : (a.data[i] * 255) / most;
+  canvas.getContext("2d").putImageData(a, 0, 0);
+  return new Promise((resolve) => canvas.toBlob((blob) => resolve(URL.createObjectURL(blob))));
+}
+
+async function pixels(url) {
+  const image = await decoded(url);
+  const canvas = document.createElement("canvas");
+  canvas.width = image.naturalWidth;
+  canvas.height = image.naturalHeight;
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  return context.getImageData(0, 0, canvas.width, canvas.height);
+}

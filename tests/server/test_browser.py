@@ -1,0 +1,457 @@
+"""The page in Chromium, as a person uses it (preset tiny; skipped where Chromium or Playwright is missing)."""
+
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from realsrt.cli import main
+from realsrt.io import image as imageio
+from support.browser import CHROMIUM, FLAGS, context, download, drop, opened, serious, state, stroke, upscaled
+from support.serving import Running
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+SIGN = Path(__file__).parents[2] / "examples" / "sign.jpg"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"needs {CHROMIUM}"),
+]
+
+
+@pytest.fixture(scope="module")
+def url(weights):
+    command = [sys.executable, "-m", "realsrt", "web", "--port", "0", "-g", "cpu", "--model-path", str(weights)]
+    server = subprocess.Popen(
+        [*command, "--max-pixels", "200000"], stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line.startswith("RealSRT: http://127.0.0.1:"), line
+        yield line.split()[1]
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, url):
+    """A page that has begun; at the end: that it asked no other server for anything, and broke no policy."""
+    person = context(browser)
+    asked: list[str] = []
+    person.on("request", lambda request: asked.append(request.url))
+    page = opened(person, url)
+    yield page
+    person.close()
+    assert asked
+    assert [address for address in asked if not address.startswith((url, "data:", "blob:"))] == []
+    assert [text for text in page.problems if "Content Security Policy" in text or "Error" in text] == []
+
+
+@pytest.fixture(scope="module")
+def crop(tmp_path_factory):
+    """A part of a photograph with its metadata."""
+    picture = imageio.read(SIGN)
+    path = tmp_path_factory.mktemp("input") / "sign.jpg"
+    imageio.write(path, replace(picture, pixels=picture.pixels[90:170, 60:160].copy()), quality=95)
+    return path
+
+
+def by_command(crop, weights, target, *more):
+    assert main(["upscale", str(crop), "-o", str(target), "--model-path", str(weights), "-g", "cpu", *more]) == 0
+    return target.read_bytes()
+
+
+def test_from_drop_to_download(page, weights, crop, tmp_path):
+    drop(page, crop)
+    assert "100 × 80 → 400 × 320" in page.inner_text("#sizes")
+    page.click("#go")
+    state(page, "done")
+    name, whole = download(page, "#download", tmp_path / "page.jpg")
+    assert name == "sign_x4.jpg"
+    assert whole == by_command(crop, weights, tmp_path / "cli.jpg")
+    page.select_option("#ext", "webp")
+    _, webp = download(page, "#download", tmp_path / "page.webp")
+    assert webp == by_command(crop, weights, tmp_path / "cli.webp")
+    page.select_option("#ext", "auto")
+    page.fill("#strength", "0.5")
+    _, half = download(page, "#download", tmp_path / "half.jpg")
+    assert half == by_command(crop, weights, tmp_path / "cli-half.jpg", "--strength", "0.5")
+
+
+def look(page):
+    page.wait_for_timeout(400)
+    return page.evaluate("document.querySelector('#view-one canvas').toDataURL()")
+
+
+def test_looking(page, crop):
+    upscaled(page, crop)
+    page.wait_for_timeout(800)
+    first = look(page)
+    page.locator("#divider").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    assert page.get_attribute("#divider", "aria-valuenow") == "30"
+    assert look(page) != first
+    for button, zoom in (("#zoom100", "100 %"), ("#zoom200", "200 %")):
+        page.click(button)
+        page.wait_for_function("zoom => document.getElementById('zoom').value === zoom", arg=zoom)
+    page.click("#fit")
+    page.get_by_role("button", name="Result").click()
+    result = look(page)
+    page.keyboard.down("h")
+    held = look(page)
+    page.keyboard.up("h")
+    assert held != result
+    assert page.is_visible("#tag-before") is False
+    page.fill("#strength", "0")
+    assert look(page) == held  # nothing of the result shows
+    page.fill("#strength", "1")
+    assert look(page) == result
+    page.fill("#step", "0")
+    page.wait_for_timeout(300)
+    assert page.inner_text("#step-name") == "base picture"
+    assert look(page) != result
+    page.fill("#step", page.get_attribute("#step", "max"))
+    page.click("#sure")
+    assert page.is_visible("#legend")
+    page.get_by_role("button", name="Side by side").click()
+    assert page.is_visible("#view-two canvas")
+
+
+def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
+    page.select_option("#ext", "png")
+    upscaled(page, crop)
+    _, whole = download(page, "#download", tmp_path / "whole.png")
+    assert page.is_disabled("#regenerate-go")
+    page.click("[data-tool=brush]")
+    stroke(page, (0.3, 0.5), (0.45, 0.55))
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    page.click("#regenerate-go")
+    page.wait_for_selector("#choices:not([hidden])")
+    assert page.locator("#candidate-list button").count() == 4
+    assert page.locator("#candidate-list button[aria-pressed=true]").count() == 1
+    page.wait_for_timeout(500)
+    _, first = download(page, "#download", tmp_path / "first.png")
+    page.locator("#candidate-list button").nth(2).click()
+    page.wait_for_selector("#candidate-list button:nth-child(3)[aria-pressed=true]")
+    state(page, "done")
+    page.wait_for_timeout(300)
+    _, third = download(page, "#download", tmp_path / "third.png")
+    assert len({whole, first, third}) == 3
+    assert b"regenerated" in imageio.read(tmp_path / "third.png").metadata["xmp-data"][1]
+    before, after = (imageio.read(tmp_path / name).pixels for name in ("whole.png", "third.png"))
+    changed = (before != after).any(2)
+    assert changed.any()
+    assert not changed[:, 300:].any()  # far from the stroke nothing did
+    page.click("#undo")
+    page.wait_for_selector("#choices", state="hidden")
+    _, undone = download(page, "#download", tmp_path / "undone.png")
+    assert undone == whole
+    page.click("#redo")
+    page.wait_for_selector("#choices:not([hidden])")
+    _, redone = download(page, "#download", tmp_path / "redone.png")
+    assert redone == third
+
+
+def test_a_box_and_the_eraser(page, crop):
+    upscaled(page, crop)
+    page.click("[data-tool=box]")
+    stroke(page, (0.3, 0.4), (0.5, 0.6))
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    page.click("[data-tool=erase]")
+    page.fill("#brush", "120")
+    stroke(page, *[(x, y) for y in (0.38, 0.46, 0.54, 0.62) for x in (0.28, 0.52)])
+    page.wait_for_selector("#regenerate-go[disabled]")
+
+
+def test_by_keys_alone(page, crop):
+    """From the file on."""
+    drop(page, crop)
+    page.locator("#go").focus()
+    page.keyboard.press("Enter")
+    state(page, "done")
+    page.evaluate("document.activeElement.blur()")
+    page.wait_for_selector("#unsure:not([disabled])")
+    page.keyboard.press("u")
+    page.wait_for_selector("#below")
+    page.locator("#below").focus()
+    page.keyboard.press("End")
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    page.keyboard.press("g")
+    page.wait_for_selector("#choices:not([hidden])")
+    page.keyboard.press("2")
+    assert page.evaluate("document.activeElement.parentElement.id") == "candidate-list"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#candidate-list button:nth-child(2)[aria-pressed=true]")
+    state(page, "done")
+    page.keyboard.press("Control+z")
+    page.wait_for_selector("#choices", state="hidden")
+    page.keyboard.press("?")
+    page.wait_for_selector("dialog[open]")
+    page.uncheck("#keys-on")
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    assert page.get_attribute("#unsure", "aria-pressed") == "false"
+
+
+@pytest.mark.parametrize("content, says", [(b"no picture", "bad.png: is not a picture"), (None, "limit of 200,000")])
+def test_what_cannot_be_is_one_line(page, tmp_path, picture, content, says):
+    path = picture("bad.png", 401, 500, 1)
+    if content:
+        path.write_bytes(content)
+    drop(page, path)
+    page.click("#go")
+    state(page, "failed")
+    told = page.inner_text("#wrong")
+    assert says in told
+    assert "\n" not in told
+    assert str(tmp_path) not in told
+    page.click("#remove")
+    state(page, "empty")
+
+
+def test_cancelling(page):
+    drop(page, SIGN)
+    page.click("summary")
+    page.select_option("#steps-count", "8")
+    page.click("#go")
+    state(page, "running")
+    page.click("#cancel")
+    state(page, "ready")
+    assert page.is_visible("#go")
+
+
+def test_many_with_a_bad_one_a_zip_and_a_reload(page, weights, crop, picture, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    drop(page, crop, bad, picture("noise.png"))
+    page.click("#go-all")
+    page.get_by_text("3 pictures · 2 done · 1 failed").wait_for()
+    name, _ = download(page, "#zip", tmp_path / "all.zip")
+    assert name == "realsrt.zip"
+    with zipfile.ZipFile(tmp_path / "all.zip") as packed:
+        assert packed.namelist() == ["sign_x4.jpg", "noise_x4.png"]
+        assert packed.read("sign_x4.jpg") == by_command(crop, weights, tmp_path / "cli.jpg")
+    page.reload()
+    page.wait_for_selector("body[data-begun]")
+    page.get_by_text("2 pictures · 2 done").wait_for()
+    page.get_by_role("button", name="sign.jpg").click()
+    _, again = download(page, "#download", tmp_path / "again.jpg")
+    assert again == (tmp_path / "cli.jpg").read_bytes()
+
+
+def test_other_options_of_a_finished_picture(page, weights, crop, tmp_path):
+    upscaled(page, crop)
+    page.select_option("#outscale", "2")
+    page.get_by_role("button", name="Upscale again with these options").click()
+    page.get_by_text("→ 200 × 160").wait_for()
+    state(page, "done")
+    page.wait_for_selector("#again", state="hidden")
+    name, twice = download(page, "#download", tmp_path / "twice.jpg")
+    assert name == "sign_x2.jpg"
+    assert twice == by_command(crop, weights, tmp_path / "cli.jpg", "-s", "2")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+def test_everybody_can_use_it(browser, url, crop, picture, tmp_path, size, scheme):
+    """axe-core finds nothing serious in any state, and nothing is wider than the screen."""
+    person = context(browser, size, scheme)
+    page = opened(person, url)
+
+    def check():
+        page.wait_for_timeout(300)
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        buttons = page.locator("button:visible")
+        names = [button.get_attribute("aria-label") or button.inner_text() for button in buttons.all()]
+        assert len(set(names)) == len(names), names
+
+    assert ("Tap" in page.inner_text("#drop")) == (size == "phone")
+    check()
+    drop(page, crop)
+    check()
+    page.click("#go")
+    state(page, "done")
+    page.click("#sure")
+    page.click("#unsure")
+    page.fill("#below", "0.95")
+    check()
+    page.click("#regenerate-go")
+    page.wait_for_selector("#choices:not([hidden])")
+    check()
+    bad = tmp_path / "bad.png"
+    bad.write_text("no picture")
+    drop(page, bad, picture("noise.png"))
+    page.click("#go-all")
+    page.get_by_text("3 pictures · 2 done · 1 failed").wait_for()
+    check()
+    if size == "desktop":
+        page.click("#help")
+        check()
+    person.close()
+
+
+def test_fingers(browser, url, crop):
+    """One paints, two zoom, whatever the tool."""
+    person = context(browser, "phone")
+    page = opened(person, url)
+    upscaled(page, crop)
+    page.tap("[data-tool=brush]")
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)
+    box = page.locator("#view-one").bounding_box()
+    x, y = box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"]
+    session = person.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": place, "y": y, "id": number} for number, place in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(40)
+
+    before = page.inner_text("#zoom")
+    touch("touchStart", x - 30)
+    touch("touchStart", x - 30, x + 30)
+    for step in range(6):
+        touch("touchMove", x - 30 - 8 * step, x + 30 + 8 * step)
+    touch("touchEnd")
+    page.wait_for_timeout(800)
+    assert int(page.inner_text("#zoom").split()[0]) > 1.4 * int(before.split()[0])
+    assert page.is_disabled("#regenerate-go")
+    touch("touchStart", x - 30)
+    for step in range(6):
+        touch("touchMove", x - 30 + 8 * step)
+    touch("touchEnd")
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    person.close()
+
+
+def test_through_a_transparent_result_only_the_page_shows(page, tmp_path):
+    half = np.full((60, 80, 4), (200, 90, 20, 128), np.uint8)
+    imageio.write(tmp_path / "half.png", half)
+    upscaled(page, tmp_path / "half.png")
+    page.wait_for_timeout(800)
+    for mode, keys in (("result", [""]), ("slider", ["Home", "End"])):
+        page.click(f"[data-mode={mode}]")
+        for key in keys:  # before or after alone, not one through the other
+            page.locator("#divider" if key else f"[data-mode={mode}]").focus()
+            page.keyboard.press(key or "Shift")
+            page.wait_for_timeout(400)
+            assert abs(page.evaluate(ALPHA) - 128) < 8
+
+
+ALPHA = """() => {
+  const canvas = document.querySelector('#view-one canvas');
+  return canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[3];
+}"""
+
+
+def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path):
+    """First paint within a second, and no frame over 100 ms from the whole picture to its pixels and back."""
+    sign = imageio.read(SIGN).pixels
+    tiled = np.tile(sign, (2500 // sign.shape[0] + 1, 2500 // sign.shape[1] + 1, 1))[:2500, :2500]
+    imageio.write(tmp_path / "large.jpg", tiled)
+    with Running(tmp_path / "data", "--page", "--model-path", str(weights)) as server:
+        person = context(browser)
+        page = opened(person, server.url)
+        painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        assert painted < 1000
+        page.set_default_timeout(300_000)
+        drop(page, tmp_path / "large.jpg")
+        page.click("summary")
+        page.select_option("#steps-count", "0")
+        page.click("#go")
+        state(page, "done")
+        page.wait_for_selector("#divider:not([hidden])")
+        page.wait_for_timeout(3000)
+        page.evaluate(FRAMES)
+        box = page.locator("#view-one").bounding_box()
+        page.mouse.move(box["x"] + 300, box["y"] + 400)
+        for _ in range(14):
+            page.mouse.wheel(0, -240)
+            page.wait_for_timeout(120)
+        page.wait_for_timeout(500)
+        assert int(page.inner_text("#zoom").split()[0]) > 100
+        stroke(page, (0.3, 0.5), (0.7, 0.2))
+        for _ in range(14):
+            page.mouse.wheel(0, 240)
+            page.wait_for_timeout(120)
+        frames = page.evaluate("window.frames_")[2:]
+        assert len(frames) > 60
+        assert max(frames) < 100
+        person.close()
+
+
+FRAMES = """() => {
+  window.frames_ = [];
+  let last = performance.now();
+  const next = (now) => { window.frames_.push(now - last); last = now; requestAnimationFrame(next); };
+  requestAnimationFrame(next);
+}"""
+
+
+def test_two_people_and_a_killed_server(browser, weights, crop, picture, tmp_path):
+    """Neither sees the other's pictures, and both get theirs after kill -9 and a restart."""
+    data, more = tmp_path / "data", ("--page", "--model-path", str(weights))
+    with Running(data, *more) as server:
+        port = server.url.rpartition(":")[2]
+        people = [opened(context(browser), server.url) for _ in range(2)]
+        drop(people[0], crop)
+        drop(people[1], picture("noise.png", 90, 90))
+        for page in people:
+            page.click("#go")
+            state(page, "queued", "running", "done")
+        server.end(signal.SIGKILL)
+    with Running(data, *more, "--port", port) as server:
+        for page in people:
+            state(page, "done")
+        owned = [page.evaluate("JSON.parse(localStorage['realsrt.pictures']).list[0].versions[0]") for page in people]
+        _, mine = download(people[0], "#download", tmp_path / "mine.jpg")
+        assert mine == by_command(crop, weights, tmp_path / "cli.jpg")
+        for page, id, status in ((0, 0, 200), (0, 1, 404), (1, 0, 404), (1, 1, 200)):
+            asked = "id => fetch(`/v1/jobs/${id}/result`).then(answer => answer.status)"
+            assert people[page].evaluate(asked, owned[id]) == status
+        for page in people:
+            page.context.close()
+
+
+def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights, tmp_path):
+    command = [sys.executable, "-m", "realsrt", "web", "--port", "0", "-g", "cpu", "--model-path", str(weights)]
+    (tmp_path / "tmp").mkdir()
+    server = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    assert server.stdout is not None
+    assert server.stderr is not None
+    person = context(browser)
+    page = opened(person, server.stdout.readline().split()[1])
+    folder = next((tmp_path / "tmp").glob("realsrt-web-*"))
+    assert folder.stat().st_mode & 0o77 == 0
+    drop(page, SIGN)
+    page.click("summary")
+    page.select_option("#steps-count", "8")
+    page.click("#go")
+    state(page, "running")
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(40) == 0
+    assert server.stderr.read() == ""
+    assert list((tmp_path / "tmp").glob("realsrt-web-*")) == []
+    person.close()
