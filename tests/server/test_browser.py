@@ -96,8 +96,13 @@ def test_from_drop_to_download(page, weights, crop, tmp_path):
 
 
 def look(page):
-    page.wait_for_timeout(400)
-    return page.evaluate("document.querySelector('#view-one canvas').toDataURL()")
+    """What the stage shows, once it has stayed so for a second."""
+    seen, same = "", 0
+    while same < 4:
+        page.wait_for_timeout(250)
+        now = page.evaluate("document.querySelector('#view-one canvas').toDataURL()")
+        seen, same = now, same + 1 if now == seen else 0
+    return seen
 
 
 def test_looking(page, crop):
@@ -124,8 +129,8 @@ def test_looking(page, crop):
     assert look(page) == held  # nothing of the result shows
     page.fill("#strength", "1")
     assert look(page) == result
-    page.fill("#step", "0")
-    page.wait_for_timeout(300)
+    with page.expect_response("**/steps/0"):
+        page.fill("#step", "0")
     assert page.inner_text("#step-name") == "base picture"
     assert look(page) != result
     page.fill("#step", page.get_attribute("#step", "max"))
