@@ -15,7 +15,20 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: thre
 
 import realsrt
 from realsrt.batch.report import abandon
-from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, teach, tools, train, upscale, visualize, web
+from realsrt.cli import (
+    bulk,
+    calibrate,
+    degrade,
+    evaluate,
+    regenerate,
+    serve,
+    teach,
+    tools,
+    train,
+    upscale,
+    visualize,
+    web,
+)
 from realsrt.cli.pipes import STDIN, STDOUT
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError, one_line
@@ -64,6 +77,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(tools.export)
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
+    app.command(calibrate.calibrate)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
     app.command(teach.teach)
     app.command(serve.serve)
