@@ -55,12 +55,12 @@ def test_the_mask_is_where_trust_is_above_the_threshold(folder, tmp_path, capsys
     confidence = Upscaler(model, "cpu").upscale(str(folder / "lq" / "0.png")).confidence
     middle = float(np.median(trust_map(confidence)))
     document = json.loads((folder / "c.json").read_text())
-    document["scores"]["16"] = [middle] * PAIRS
+    document["scores"]["12"] = [middle] * PAIRS
     (tmp_path / "middle.json").write_text(json.dumps(document))
     argv = upscaling(folder, tmp_path / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "middle.json"))
     assert main(argv) == 0
     told = capsys.readouterr()
-    assert "at most 16 levels of 255 in 90 % of images like those calibrated on (10 pairs: noise)" in told.err
+    assert "at most 12 levels of 255 in 90 % of images like those calibrated on (10 pairs: noise)" in told.err
     mask = imageio.read(tmp_path / "a_trust.png").pixels
     wanted = trust_map(confidence) > middle
     assert mask.shape == (32, 32, 1)

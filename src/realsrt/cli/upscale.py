@@ -31,7 +31,7 @@ class TrustArgs:
 
     trust: float | None = None
     """Save a mask as NAME_trust.png: in this share of images (0.9) the mean error where it is white is small."""
-    trust_error: float = 16.0
+    trust_error: float = 12.0
     """How small: the mean error is at most this, in levels of 255."""
     calibration: Path | None = None
     """A file of realsrt calibrate, for these weights and options; by default the one inside this package."""
