@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from realsrt.io import image as imageio
+from realsrt.server import visitors
 from realsrt.server.archive import distinct
 from realsrt.server.keys import Keys
 from realsrt.server.visitors import COOKIE, Visitors
