@@ -66,7 +66,7 @@ def read_image(
     """
     from realsrt.io import image as imageio
 
-    picture = imageio.read(source, max_pixels=files.max_pixels)
+    picture = imageio.fitted(imageio.read(source, max_pixels=files.max_pixels), target)
     width, height = options.out_size(picture.width, picture.height)
     imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
     if files.confidence:

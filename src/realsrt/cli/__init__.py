@@ -29,6 +29,7 @@ from realsrt.cli import (
     visualize,
     web,
 )
+from realsrt.cli.pipes import STDIN, STDOUT
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError, one_line
 
@@ -87,10 +88,13 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
-    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b."""
+    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b. A lone hyphen
+    is stdout as the output, else stdin."""
     end = tokens.index("--") if "--" in tokens else len(tokens)
     out = []
     for token in tokens[:end]:
+        if token == "-":
+            token = STDOUT if out and out[-1] in ("-o", "--output") else STDIN
         name, equals, value = token.partition("=")
         out.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
     return out + list(tokens[end:])

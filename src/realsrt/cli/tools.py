@@ -1,13 +1,14 @@
-"""The small commands: convert, models, info."""
+"""The small commands: convert, export, models, info."""
 
 import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from realsrt.cli.show import table
 
@@ -21,7 +22,9 @@ _EXTRAS = {
     "bulk": ("ray", "pyarrow", "fsspec"),
     "video": ("av",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "ncnn": ("ncnn", "pnnx"),
 }
+_FORMATS = {".pth": "pth", ".safetensors": "pth", ".param": "ncnn"}
 
 
 def convert(
@@ -37,20 +40,35 @@ def convert(
 
 
 def export(
-    folder: Annotated[Path, Parameter(help="Where to; made if it is not there.")],
+    out: Annotated[Path, Parameter(help="A file, or the folder of the parts.")],
     /,
     *,
+    format: Annotated[
+        Literal["parts", "pth", "ncnn"] | None,
+        Parameter(
+            help="parts: the model as ONNX files in a folder; pth: the trunk's network for what loads Real-ESRGAN's "
+            "(.pth or .safetensors); ncnn: the same as .param and .bin. By default as OUT's suffix says, else parts."
+        ),
+    ] = None,
     model_name: Annotated[
         str, Parameter(name=["--model-name", "-n"], help="An embedded model, or hf:org/repo.")
     ] = "small",
     model_path: Annotated[str | None, Parameter(help="A weight file in its place.")] = None,
-    denoise: Annotated[float, Parameter(help="Denoising strength of the trunk, 0 to 1; fixed in the files.")] = 0.5,
+    denoise: Annotated[
+        float, Parameter(help="Denoising strength of the trunk, fixed in the files.", validator=Number(gte=0, lte=1))
+    ] = 0.5,
 ) -> int:
-    """Write a model's parts as ONNX files, each checked against PyTorch (extra: onnx). See docs/export.md."""
+    """Write a model for other programs, each file compared with PyTorch (extras: onnx, ncnn). See docs/export.md."""
     from realsrt.checkpoint import load_model
-    from realsrt.checkpoint.onnx import export as export_model
+    from realsrt.checkpoint.onnx import export as export_parts
+    from realsrt.checkpoint.trunk_files import export_trunk
 
-    for path in export_model(load_model(model_path or model_name), folder, denoise=denoise):
+    kind = format or _FORMATS.get(out.suffix.lower(), "parts")
+    if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
+        out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
+    model = load_model(model_path or model_name)
+    write = export_parts if kind == "parts" else export_trunk
+    for path in write(model, out, denoise=denoise):
         print(path)
     return 0
 

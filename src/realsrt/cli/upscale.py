@@ -14,6 +14,7 @@ from realsrt.batch.report import Report
 from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, option
+from realsrt.cli.pipes import Pipes
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
 from realsrt.errors import ImageError, UsageError
@@ -57,9 +58,11 @@ class TrustArgs:
 
 
 def upscale(
-    input: Annotated[list[str], option("--input", "-i", help="Files, folders or globs.", consume_multiple=True)],
+    input: Annotated[
+        list[str], option("--input", "-i", help="Files, folders or globs; - is stdin.", consume_multiple=True)
+    ],
     *,
-    output: Annotated[str, option("--output", "-o", help="A file (for one input file) or a folder.")],
+    output: Annotated[str, option("--output", "-o", help="A file (for one input file) or a folder; - is stdout.")],
     options: UpscaleArgs = UpscaleArgs(),  # noqa: B008 - frozen
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     files: StepOutputArgs = StepOutputArgs(),  # noqa: B008 - frozen
@@ -85,20 +88,29 @@ def upscale(
     Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is
     finished, what is being computed dropped, and --resume goes on; the second signal ends at once.
     """
-    companions = [CONFIDENCE] * files.confidence + [TRUST] * (trust.trust is not None)
-    made = listed_outputs(Path(output))
-    jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made)
-    _check_formats(jobs)
-    jobs = jobs if shard is None else take_shard(jobs, output, shard)
-    options = replace(options, confidence=files.confidence or report is not None or trust.trust is not None)
-    if (files.confidence or files.save_steps or trust.trust is not None) and options.steps == 0:
-        raise UsageError(NO_STEPS)
-    streams = [] if sys.stdout.isatty() else [sys.stdout]
-    up = model.load(compile=compile) if jobs else None
-    if up:
-        up.check(options)  # what is refused leaves no folder and no report behind
-        files = replace(files, trusted_above=trust.threshold(up, options))
+    masked = trust.trust is not None
+    companions = [CONFIDENCE] * files.confidence + [TRUST] * masked
     with ExitStack() as stack:
+        pipes = stack.enter_context(Pipes(input, output, ext))
+        if pipes.to_pipe and (files.confidence or files.save_steps or masked or resume or shard is not None):
+            raise UsageError(
+                "a pipe takes one image alone: no --confidence, --save-steps, --trust, --resume or --shard"
+            )
+        output = pipes.output
+        made = listed_outputs(Path(output))
+        jobs = plan_batch(
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made
+        )  # fmt: skip
+        _check_formats(jobs)
+        jobs = jobs if shard is None else take_shard(jobs, output, shard)
+        options = replace(options, confidence=files.confidence or report is not None or masked)
+        if (files.confidence or files.save_steps or masked) and options.steps == 0:
+            raise UsageError(NO_STEPS)
+        streams = [] if sys.stdout.isatty() or pipes.to_pipe else [sys.stdout]
+        up = model.load(compile=compile) if jobs else None
+        if up:
+            up.check(options)  # what is refused leaves no folder and no report behind
+            files = replace(files, trusted_above=trust.threshold(up, options))
         written = stack.enter_context(Report(report, append=resume, streams=streams))
         if not up:
             note(f"no picture falls to shard {shard}")
@@ -109,7 +121,7 @@ def upscale(
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
             stopped = BatchLoop(up, options, files, past, written, screen, signals).run(jobs)
-        return _conclude(written, len(jobs), stopped, signals)
+        return _conclude(written, len(jobs), stopped, signals) or pipes.deliver()
 
 
 def _manifest(
