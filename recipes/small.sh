@@ -64,7 +64,7 @@ stage() { # name [option…]
 stage strength
 stage tokenizer --crop 96 --batch 12 --perceptual 0.05
 stage generator --crop 128 --batch 12
-stage critic --crop 128 --batch 12 --critic-labels wrong --critic-balance --critic-temperatures 0 1 --mask-sampling full
+stage critic --crop 128 --batch 8 --critic-labels far --critic-temperatures 0 1 --mask-sampling full
 stage control --crop 96 --batch 8 --lr 3e-4 --perceptual 0.06 --clean-pixel 6 --sampler-steps 1 2 2 4 --gan 0
 
 [ "${start[0]}" = --init ] || { echo "no stage had a budget" >&2; exit 2; }

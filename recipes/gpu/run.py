@@ -32,7 +32,7 @@ STAGES = {
     "control": "--crop 128 --lr 2e-4 --perceptual 0.06 --clean-pixel 6 --clean-share 0.5 --sampler-steps 1 2 2 4 "
     "--gan 0.1 --discriminator unet",
     "generator": "--crop 128",
-    "critic": "--crop 128 --critic-labels wrong --critic-balance --critic-temperatures 0 1 --mask-sampling full",
+    "critic": "--crop 128 --critic-labels far --critic-temperatures 0 1 --mask-sampling full",
 }
 
 

@@ -2,9 +2,10 @@ import io
 import json
 import os
 
+import numpy as np
 import pytest
 
-from realsrt.batch.report import Record, Report
+from realsrt.batch.report import Record, Report, mean_steps
 from realsrt.errors import ImageError
 
 
@@ -54,6 +55,11 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path):
 def test_a_report_on_a_full_disk_is_one_line():
     with Report("/dev/full") as report, pytest.raises(ImageError, match="/dev/full: the report cannot be written: No"):
         report.add(Record("a", "b", "done"))
+
+
+def test_a_count_is_no_float():
+    assert json.dumps(mean_steps(np.array([8, 8]))) == "8"
+    assert json.dumps(mean_steps(np.array([8, 5, 7]))) == "6.667"
 
 
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), BrokenPipeError(32, "Broken pipe")])

@@ -7,6 +7,7 @@ an output that is not whole.
 import multiprocessing
 import os
 import random
+import struct
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,10 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from realsrt.errors import ImageError
 from realsrt.io import image as imageio
+from realsrt.io.formats import heif_library
 from realsrt.io.metadata.provenance import Provenance
 
 FILES, SECONDS, MEGABYTES = 2000, 10, 700
@@ -61,7 +63,46 @@ def seeds(folder: Path) -> list[Path]:
     Image.fromarray(colour[..., :3]).quantize(16).save(folder / "palette.png")
     Image.fromarray(colour[..., :3]).convert("CMYK").save(folder / "print.jpg")
     Image.fromarray(colour[..., :3]).save(folder / "steps.jpg", progressive=True)
-    return [*found, *(folder / name for name in ("frames.png", "palette.png", "print.jpg", "steps.jpg"))]
+    rich(Image.fromarray(colour[..., :3]), folder)
+    return sorted({*found, *folder.iterdir()})
+
+
+def rich(image: Image.Image, folder: Path) -> None:
+    """Files of many things beside their pixels: EXIF with directories, packed text, XMP, ICC, colour, more pictures."""
+    exif = Image.Exif()
+    exif[0x010E], exif[0x013B] = "A picture" * 20, "Somebody"
+    exif.get_ifd(0x8769).update({0x9286: b"UNICODE\0" + "prompt".encode("utf-16-be"), 0xA002: 56, 0x9214: (5, 6, 7, 8)})
+    exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 8.0, 30.0)})
+    text = PngImagePlugin.PngInfo()
+    text.add_text("parameters", "a tree" * 500, zip=True)
+    text.add_itxt("Title", "grün" * 100, zip=True)
+    text.add_itxt("XML:com.adobe.xmp", RICH_XMP.decode(), zip=True)
+    text.add(b"cICP", bytes([9, 16, 0, 1]))
+    text.add(b"gAMA", struct.pack(">I", 60_000))
+    text.add(b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    more = {"exif": exif.tobytes(), "icc_profile": profile}
+    image.save(folder / "rich.png", pnginfo=text, exif=more["exif"])
+    image.save(folder / "rich.tif", **more, tiffinfo={700: RICH_XMP, 33723: b"\x1c\x02\x69\0\x08Headline"})
+    image.save(folder / "rich.webp", **more, xmp=RICH_XMP)
+    image.save(folder / "rich.avif", exif=more["exif"], xmp=RICH_XMP)
+    image.save(folder / "rich.jpg", **more, xmp=RICH_XMP)
+    image.save(folder / "several.mpo", save_all=True, append_images=[image.resize((20, 20))], **more, xmp=RICH_XMP)
+    (folder / "several.mpo").rename(folder / "several.jpg")
+    for heic in (Path(__file__).parents[1] / "data").glob("*.heic") if heif_library() else ():
+        (folder / heic.name).write_bytes(heic.read_bytes())
+
+
+RICH_XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><r:Description '
+    b'r:about="" xmlns:G="http://ns.google.com/photos/1.0/camera/" xmlns:P="http://ns.google.com/photos/1.0/panorama/" '
+    b'xmlns:h="http://ns.adobe.com/hdr-gain-map/1.0/" xmlns:m="http://www.metadataworkinggroup.com/schemas/regions/" '
+    b'xmlns:a="http://ns.adobe.com/xmp/sType/Area#" xmlns:d="http://ns.adobe.com/xap/1.0/sType/Dimensions#" '
+    b'G:MotionPhoto="1" h:Version="1.0" P:FullPanoWidthPixels="400"><P:CroppedAreaTopPixels>3</P:CroppedAreaTopPixels>'
+    b'<m:Regions r:parseType="Resource"><m:AppliedToDimensions d:w="56" d:h="40"/><m:RegionList><r:Bag><r:li>'
+    b'<r:Description><m:Area a:x="0.5" a:y="0.5" a:w="0.1" a:h="0.2"/></r:Description></r:li></r:Bag></m:RegionList>'
+    b"</m:Regions></r:Description></r:RDF></x:xmpmeta>"
+)
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
@@ -106,7 +147,7 @@ def serve(pipe: Connection, folder: Path) -> None:
             picture.rgb_float()
             target = folder / path.name
             outcome = "read"
-            if path.suffix != ".gif" and not (path.suffix == ".jpg" and picture.has_alpha):
+            if path.suffix not in (".gif", ".heic") and not (path.suffix == ".jpg" and picture.has_alpha):
                 try:
                     imageio.write(target, picture, provenance=Provenance("fuzz", "{}"))
                     again = imageio.read(target)

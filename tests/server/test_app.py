@@ -5,16 +5,19 @@ import sqlite3
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from realsrt.cli import main
 from realsrt.errors import RealSRTError
 from realsrt.io import image as imageio
 from realsrt.io.formats import output_format, supported_formats
+from realsrt.io.picture import Picture
 from realsrt.server import maker, uploads, worker
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
+from support.phones import GAIN_MAP, ULTRA_HDR, coded, with_mpf
 from support.serving import problem
 
 ONE, TWO = "key-of-the-first-owner", "key-of-the-second-one"
@@ -138,6 +141,7 @@ def test_limits_and_what_is_no_picture(opened, picture, tmp_path):
     small = picture("small.png", 8, 8)
     assert problem(here.post(small, steps=-1), 422).startswith("steps: ")
     assert problem(here.post(small, stepz=1), 422).startswith("stepz: ")
+    assert "denoise is auto" in problem(here.post(small, denoise="nan"), 422)
     assert "multiple of" in problem(here.post(small, tile=17), 422)
     assert "quarter of the tile" in problem(here.post(small, stride=2), 422)
     assert "not both" in problem(here.post(small, resize="9x9", outscale=2), 422)
@@ -303,6 +307,22 @@ def test_the_root_points_on_and_no_page_asks_another_server(opened):
     answer = here.http.get("/")
     assert answer.json()["interface"] == "/openapi.json"
     assert here.http.get("/docs").status_code == 404
+
+
+def test_pictures_of_phones_are_taken(opened, picture, tmp_path):
+    """Ultra HDR is a JPEG; alpha that is full everywhere is none, which only looking into the picture tells."""
+    (tmp_path / "uhdr.jpg").write_bytes(with_mpf(coded(ULTRA_HDR), GAIN_MAP))
+    here = opened(working=False)
+    assert here.post(tmp_path / "uhdr.jpg").status_code == 202
+    pixels = np.full((20, 30, 4), 255, np.uint8)
+    imageio.write(tmp_path / "full.png", Picture(pixels))
+    assert here.post(tmp_path / "full.png", ext="jpg").status_code == 202
+    pixels[3, 4, 3] = 0
+    imageio.write(tmp_path / "hole.png", Picture(pixels))
+    assert "transparency" in problem(here.post(tmp_path / "hole.png", ext="jpg"), 422)
+    data = (tmp_path / "hole.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(data[:60] + b"x" * 8 + data[68:])
+    problem(here.post(tmp_path / "cut.png", ext="jpg"), 422)
 
 
 def test_work_without_end_is_refused_before_it_is_accepted(opened, picture):

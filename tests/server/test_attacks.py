@@ -1,9 +1,11 @@
 """Attacks on a real server: jobs without end, kill -9, a full disk, a lost database. Nothing acknowledged is lost."""
 
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -81,7 +83,7 @@ def test_the_computing_process_ends_with_the_service_and_may_die_alone(tmp_path,
         for deaths in range(1, 4):
             os.kill(computing(server), signal.SIGKILL)
             if deaths < 3:
-                until(lambda began=deaths + 2: len(server.told("job.started")) == began)
+                until(lambda begun=deaths + 2: len(server.told("process.started")) == begun)
         with pytest.raises(ServiceError, match="ended the process"):
             client.wait(id)
         assert client.wait(client.submit(small))["state"] == "done"
@@ -123,7 +125,7 @@ def test_a_disk_that_is_full_in_the_middle(small_disk, tmp_path, weights):
         (small_disk / "stuff").write_bytes(bytes(52_000_000))
         until(lambda: _status(client, "/readyz") == 503)
         with pytest.raises(ServiceError, match="disk is full") as caught:
-            client.submit(source)
+            client.submit(source, patient=False)
         assert caught.value.status == 507
         assert caught.value.retry_after
         time.sleep(3)
@@ -155,3 +157,32 @@ def test_what_would_compute_for_minutes_is_refused(tmp_path, weights):
                 client.submit(flat, **options)
             assert caught.value.status == 422, options
         assert server.end() == 0
+
+
+LOST = """
+import sys, time
+from realsrt.io import image
+image.header = lambda *args, **more: time.sleep(600)
+from realsrt.cli import main
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_stopping_while_a_request_is_lost_in_what_it_sent(tmp_path, weights, small):
+    """Reading a header that never ends, in a thread that nothing can end."""
+    script = tmp_path / "lost.py"
+    script.write_text(LOST)
+    with Running(tmp_path / "data", "--model-path", str(weights), script=script) as server:
+        sending = threading.Thread(target=lambda: _refused(server.client(), small))
+        sending.start()
+        until(lambda: list((tmp_path / "data" / "incoming").iterdir()))
+        started = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - started < SOON
+        sending.join(10)
+
+
+def _refused(client, source):
+    with contextlib.suppress(ServiceError):
+        client.submit(source)

@@ -8,6 +8,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from realsrt.cli import main
@@ -95,8 +96,13 @@ def test_from_drop_to_download(page, weights, crop, tmp_path):
 
 
 def look(page):
-    page.wait_for_timeout(400)
-    return page.evaluate("document.querySelector('#view-one canvas').toDataURL()")
+    """What the stage shows, once it has stayed so for a second."""
+    seen, same = "", 0
+    while same < 4:
+        page.wait_for_timeout(250)
+        now = page.evaluate("document.querySelector('#view-one canvas').toDataURL()")
+        seen, same = now, same + 1 if now == seen else 0
+    return seen
 
 
 def test_looking(page, crop):
@@ -124,9 +130,8 @@ def test_looking(page, crop):
     page.fill("#strength", "1")
     assert look(page) == result
     page.fill("#step", "0")
-    page.wait_for_timeout(300)
+    assert any(look(page) != result for _ in range(20))  # once it has come
     assert page.inner_text("#step-name") == "base picture"
-    assert look(page) != result
     page.fill("#step", page.get_attribute("#step", "max"))
     page.click("#sure")
     assert page.is_visible("#legend")
@@ -306,6 +311,104 @@ def test_everybody_can_use_it(browser, url, crop, picture, tmp_path, size, schem
         page.click("#help")
         check()
     person.close()
+
+
+def test_fingers(browser, url, crop):
+    """One paints, two zoom, whatever the tool."""
+    person = context(browser, "phone")
+    page = opened(person, url)
+    upscaled(page, crop)
+    page.tap("[data-tool=brush]")
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)
+    box = page.locator("#view-one").bounding_box()
+    x, y = box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"]
+    session = person.new_cdp_session(page)
+
+    def touch(kind, *places):
+        points = [{"x": place, "y": y, "id": number} for number, place in enumerate(places)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(40)
+
+    before = page.inner_text("#zoom")
+    touch("touchStart", x - 30)
+    touch("touchStart", x - 30, x + 30)
+    for step in range(6):
+        touch("touchMove", x - 30 - 8 * step, x + 30 + 8 * step)
+    touch("touchEnd")
+    page.wait_for_timeout(800)
+    assert int(page.inner_text("#zoom").split()[0]) > 1.4 * int(before.split()[0])
+    assert page.is_disabled("#regenerate-go")
+    touch("touchStart", x - 30)
+    for step in range(6):
+        touch("touchMove", x - 30 + 8 * step)
+    touch("touchEnd")
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    person.close()
+
+
+def test_through_a_transparent_result_only_the_page_shows(page, tmp_path):
+    half = np.full((60, 80, 4), (200, 90, 20, 128), np.uint8)
+    imageio.write(tmp_path / "half.png", half)
+    upscaled(page, tmp_path / "half.png")
+    page.wait_for_timeout(800)
+    for mode, keys in (("result", [""]), ("slider", ["Home", "End"])):
+        page.click(f"[data-mode={mode}]")
+        for key in keys:  # before or after alone, not one through the other
+            page.locator("#divider" if key else f"[data-mode={mode}]").focus()
+            page.keyboard.press(key or "Shift")
+            page.wait_for_timeout(400)
+            assert abs(page.evaluate(ALPHA) - 128) < 8
+
+
+ALPHA = """() => {
+  const canvas = document.querySelector('#view-one canvas');
+  return canvas.getContext('2d').getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[3];
+}"""
+
+
+def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path):
+    """First paint within a second, and no frame over 100 ms from the whole picture to its pixels and back."""
+    sign = imageio.read(SIGN).pixels
+    tiled = np.tile(sign, (2500 // sign.shape[0] + 1, 2500 // sign.shape[1] + 1, 1))[:2500, :2500]
+    imageio.write(tmp_path / "large.jpg", tiled)
+    with Running(tmp_path / "data", "--page", "--model-path", str(weights)) as server:
+        person = context(browser)
+        page = opened(person, server.url)
+        painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        assert painted < 1000
+        page.set_default_timeout(300_000)
+        drop(page, tmp_path / "large.jpg")
+        page.click("summary")
+        page.select_option("#steps-count", "0")
+        page.click("#go")
+        state(page, "done")
+        page.wait_for_selector("#divider:not([hidden])")
+        page.wait_for_timeout(3000)
+        page.evaluate(FRAMES)
+        box = page.locator("#view-one").bounding_box()
+        page.mouse.move(box["x"] + 300, box["y"] + 400)
+        for _ in range(14):
+            page.mouse.wheel(0, -240)
+            page.wait_for_timeout(120)
+        page.wait_for_timeout(500)
+        assert int(page.inner_text("#zoom").split()[0]) > 100
+        stroke(page, (0.3, 0.5), (0.7, 0.2))
+        for _ in range(14):
+            page.mouse.wheel(0, 240)
+            page.wait_for_timeout(120)
+        frames = page.evaluate("window.frames_")[2:]
+        assert len(frames) > 60
+        assert max(frames) < 100
+        person.close()
+
+
+FRAMES = """() => {
+  window.frames_ = [];
+  let last = performance.now();
+  const next = (now) => { window.frames_.push(now - last); last = now; requestAnimationFrame(next); };
+  requestAnimationFrame(next);
+}"""
 
 
 def test_two_people_and_a_killed_server(browser, weights, crop, picture, tmp_path):

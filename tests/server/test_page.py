@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from realsrt.io import image as imageio
+from realsrt.server import visitors
 from realsrt.server.archive import distinct
 from realsrt.server.keys import Keys
 from realsrt.server.visitors import COOKIE, Visitors
@@ -146,7 +147,7 @@ def test_visitors_are_limited(paged, picture, monkeypatch):
     assert [here.post(source).status_code for _ in range(3)] == [202, 202, 429]  # the half of the queue
     here.http.cookies = another(here).cookies
     assert here.post(source).status_code == 202
-    monkeypatch.setattr("realsrt.server.visitors._PER_HOUR", 3)
+    monkeypatch.setattr(visitors, "_PER_HOUR", 3)
     client = fresh(here)
     found = [client.post("/v1/visit", headers={"Cookie": "none=1"}).status_code for _ in range(4)]
     assert 429 in found

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, RealSRTError
 from realsrt.server import worker as parts
 
 
@@ -148,3 +148,26 @@ def test_previews_of_all_kinds():
 
     small = pyvips.Image.jpegload_buffer(jpeg(Picture.from_array(np.zeros((100, 3000, 3), np.uint8))))
     assert max(small.width, small.height) <= 512
+
+
+def test_while_nothing_can_compute_jobs_wait_and_it_is_said(opened, picture, monkeypatch):
+    here = opened()
+    run, calls = here.service.worker._maker.run, []
+
+    def broken(*args):
+        calls.append(1)
+        raise RealSRTError("the weights are gone")
+
+    monkeypatch.setattr(here.service.worker._maker, "run", broken)
+    id = here.post(picture()).json()["id"]
+    until = time.monotonic() + 30
+    while len(calls) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    answer = here.http.get("/readyz")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the weights are gone")
+    monkeypatch.setattr(here.service.worker._maker, "run", run)
+    assert here.ended(id)["state"] == "done"
+    assert here.service.store.get(id).attempts == 1
+    while here.http.get("/readyz").status_code != 200:
+        assert time.monotonic() < until

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from realsrt.inference.adapters import Planes
+from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
 
 
@@ -79,3 +81,26 @@ def on_gpu(up):
 
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+class Quadrupled:
+    """Stands in for the model: repeats pixels."""
+
+    model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
+    precision = "float32"
+
+    @classmethod
+    def from_pretrained(cls, name, **options):
+        return cls()
+
+    def check(self, options):
+        pass
+
+    def upscale(self, image, options, *, on_progress, rows):
+        alpha = image.alpha_float()
+        rgb = torch.from_numpy(image.rgb_float().repeat(4, 0).repeat(4, 1)).permute(2, 0, 1)
+        rows(0, Planes(rgb, None if alpha is None else torch.from_numpy(alpha.repeat(4, 0).repeat(4, 1))[None]))
+        return Upscaled(
+            ids=None, step=1, num_steps=1, image=None, confidence=np.zeros((6, 5), np.float32), steps=(),
+            window_steps=np.array([1]),
+        )  # fmt: skip

@@ -14,9 +14,11 @@ from realsrt.server.client import Client
 class Running:
     """`realsrt serve` on a free port of 127.0.0.1; its log lines as they come."""
 
-    def __init__(self, data: Path, *more: str, **environment: str) -> None:
+    def __init__(self, data: Path, *more: str, script: Path | None = None, **environment: str) -> None:
+        """`script`: runs the command in place of the package itself."""
+        command = [str(script)] if script else ["-m", "realsrt"]
         port = () if "--port" in more else ("--port", "0")
-        argv = [sys.executable, "-m", "realsrt", "serve", "--data", str(data), *port, "-g", "cpu", *more]
+        argv = [sys.executable, *command, "serve", "--data", str(data), *port, "-g", "cpu", *more]
         self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment})
         self.log: list[dict] = []
         self._listening = threading.Event()

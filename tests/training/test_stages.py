@@ -89,7 +89,7 @@ def model(with_tokens):
 
 
 def test_tokenizer_learns():
-    losses = run(presets.build("tiny"), "tokenizer", make_batch(), 60, 3e-3)
+    losses = run(presets.build("tiny"), "tokenizer", make_batch(), 120, 3e-3)
     assert losses[-1] < losses[0] / 2
 
 
@@ -259,41 +259,6 @@ def test_a_critic_of_distances_learns_where_the_image_is_far(model, monkeypatch)
     assert losses["left"] < losses["right"] / 2
     with pytest.raises(UsageError, match="--perceptual-file"):
         build_stage(model, "critic", critic_labels="far")
-
-
-def test_perceptual_views_are_of_both_images(model):
-    """Equal images stay equal, and others differ, whatever the view; the same step has the same view."""
-    batch = make_batch()
-    config = make_config(
-        "control", max_steps=1, init=Path("x"), perceptual_file=FEATURES, perceptual_views=True, pixel=0
-    )
-    loss = PictureLoss(config, None)
-    found = []
-    for step in range(4):
-        image = batch.gt.clone().requires_grad_()
-        assert float(loss(image, batch.gt, batch.lq, image, step).loss.detach()) == pytest.approx(0, abs=1e-6)
-        other = (batch.gt.flip(-1) * 0.5).requires_grad_()
-        value = loss(other, batch.gt, batch.lq, other, step).loss
-        value.backward()
-        assert float(other.grad.abs().sum()) > 0
-        assert float(loss(other, batch.gt, batch.lq, other, step).loss) == float(value)
-        found.append(float(value))
-    assert len(set(found)) == 4
-
-
-def test_shrunken_pixels_leave_texture_alone_where_the_input_is_ruined(model):
-    """Texture without a mean costs a ruined input nothing, a clean one as much as ever."""
-    gt = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    gt = F.avg_pool2d(F.pad(gt, (4, 4, 4, 4), mode="reflect"), 9, 1)
-    clean = F.interpolate(gt, scale_factor=0.25, mode="bicubic", antialias=True).clamp(0, 1)
-    texture = torch.tensor([[0.1, -0.1], [-0.1, 0.1]]).repeat(32, 32)
-    for lq, ruined in ((clean, False), (1 - clean, True)):
-        losses = []
-        for shrink in (1, 4):
-            config = make_config("control", max_steps=1, init=Path("x"), pixel_shrink=shrink)
-            losses.append(float(PictureLoss(config, None)(gt + texture, gt, lq, gt, 0).loss))
-        assert losses[0] == pytest.approx(0.1, abs=0.001)
-        assert losses[1] == pytest.approx(0.001 if ruined else 0.1, abs=0.01)
 
 
 def test_generator_is_judged_on_masked_tokens_only(model, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from realsrt.io.picture import Picture
-from realsrt.visualize.render import least_confident_box, shades, strip
+from realsrt.visualize.render import least_confident_box, shades, strip, write
 
 
 def test_the_least_confident_place_is_found():
@@ -33,3 +33,16 @@ def test_a_strip_shows_gray_and_transparent_pictures_on_white():
     assert made.maps[0][15, 19] == np.float32(0.6)
     low, high = shades([made])
     assert 0.1 <= low < high <= 0.6
+
+
+def test_brighter_is_surer_as_in_the_confidence_file(tmp_path):
+    """The map at the right of a frame: its left half is unsure, its right half sure."""
+    pytest.importorskip("matplotlib")
+    image = pytest.importorskip("PIL.Image")
+    gray = Picture.from_array(np.full((16, 64, 1), 100, np.uint8))
+    confidence = np.repeat(np.float32([[0.1, 0.9]]), 4, axis=1).repeat(2, axis=0)
+    write(tmp_path / "a.gif", [strip("x", gray, [SimpleNamespace(image=gray, confidence=confidence)], (0, 0, 8, 8))])
+    with image.open(tmp_path / "a.gif") as frames:
+        frames.seek(1)
+        grid = np.asarray(frames.convert("L"), float)[26:42, -64:]
+    assert grid[:, 40:].mean() > 200 > 100 > grid[4:12, 12:28].mean()

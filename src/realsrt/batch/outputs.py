@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from realsrt.io.metadata.provenance import Provenance
 
 CONFIDENCE = "_confidence.png"
+TRUST = "_trust.png"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Files:
     """Save how sure the model is as NAME_confidence.png, of the output's size; brighter = surer."""
     save_steps: bool = False
     """Save the image after each step as NAME_step1.EXT and so on, with --confidence its map too."""
+    trusted_above: float | None = None
+    """Save the mask of trust at this threshold as NAME_trust.png, of the output's size, white on black."""
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:
@@ -50,7 +53,8 @@ def file_names(job: FileJob, files: Files) -> list[Path]:
     """The longest names of what `save` writes: the target, its companions, and those of a step of three digits."""
     marks = ["", f"_step{MAX_STEPS}"] if files.save_steps else [""]
     endings = [job.target.suffix, CONFIDENCE] if files.confidence else [job.target.suffix]
-    return [job.beside(mark + ending) for mark in marks for ending in endings]
+    trust = [] if files.trusted_above is None else [job.beside(TRUST)]
+    return [job.beside(mark + ending) for mark in marks for ending in endings] + trust
 
 
 def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
@@ -60,6 +64,11 @@ def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tup
     if files.save_steps:
         for number, step in enumerate(out.steps, 1):
             _save(job, step, files, made, paths, f"_step{number}")
+    if (mask_hw := trusted(out.confidence, files)) is not None:
+        from realsrt.io import image as imageio
+
+        imageio.write(job.beside(TRUST), confidence_picture(mask_hw, out.image.width, out.image.height))
+        paths.append(job.beside(TRUST))
     return _save(job, out, files, made, paths), paths
 
 
@@ -76,6 +85,15 @@ def _save(
     notices = imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
     paths.append(target)
     return notices
+
+
+def trusted(confidence_hw: "np.ndarray | None", files: Files) -> "np.ndarray | None":
+    """Which cells are in the mask of trust, bool; None if none is wanted."""
+    if confidence_hw is None or files.trusted_above is None:
+        return None
+    from realsrt.evaluation.trust import trust_mask
+
+    return trust_mask(confidence_hw, files.trusted_above)
 
 
 def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Protocol
 
-from realsrt.batch.outputs import CONFIDENCE, Files, file_names, save
+from realsrt.batch.outputs import CONFIDENCE, Files, file_names, save, trusted
 from realsrt.batch.plan import FileJob
 from realsrt.batch.report import Record, mean_confidence, mean_steps
 from realsrt.inference.options import UpscaleOptions
@@ -66,7 +66,7 @@ def read_image(
     """
     from realsrt.io import image as imageio
 
-    picture = imageio.read(source, max_pixels=files.max_pixels)
+    picture = imageio.fitted(imageio.read(source, max_pixels=files.max_pixels), target)
     width, height = options.out_size(picture.width, picture.height)
     imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
     if files.confidence:
@@ -102,6 +102,7 @@ def save_image(
     far. Raises ImageError."""
     started = time.perf_counter()
     notices, paths = save(job, out, files, made)
+    mask_hw = trusted(out.confidence, files)
     record = Record(
         str(job.source),
         str(job.target),
@@ -112,6 +113,7 @@ def save_image(
         out_height=out.image.height,
         seconds=round(seconds + time.perf_counter() - started, 3),
         confidence=mean_confidence(out.confidence),
+        trusted=None if mask_hw is None else round(float(mask_hw.mean()), 4),
         steps=mean_steps(out.window_steps),
         notices=notices,
         **more,

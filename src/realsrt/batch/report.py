@@ -20,8 +20,9 @@ _START = b'{"source": '
 class Record:
     """What became of one picture.
 
-    `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]. `reason`: why it failed, was
-    skipped or was done again. `model`: its name, for the hub with the commit; `model_sha256` of its file.
+    `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]; `trusted` the share of cells in
+    the mask of trust. `reason`: why it failed, was skipped or was done again. `model`: its name, for the hub with the
+    commit; `model_sha256` of its file.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Record:
     out_height: int | None = None
     seconds: float | None = None
     confidence: float | None = None
+    trusted: float | None = None
     steps: float | int | None = None
     model: str | None = None
     model_sha256: str | None = None

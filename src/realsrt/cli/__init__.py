@@ -15,7 +15,21 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: thre
 
 import realsrt
 from realsrt.batch.report import abandon
-from realsrt.cli import bulk, degrade, evaluate, regenerate, serve, teach, tools, train, upscale, visualize, web
+from realsrt.cli import (
+    bulk,
+    calibrate,
+    degrade,
+    evaluate,
+    regenerate,
+    serve,
+    teach,
+    tools,
+    train,
+    upscale,
+    visualize,
+    web,
+)
+from realsrt.cli.pipes import STDIN, STDOUT
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError, one_line
 
@@ -63,6 +77,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(tools.export)
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
+    app.command(calibrate.calibrate)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
     app.command(teach.teach)
     app.command(serve.serve)
@@ -73,10 +88,13 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
-    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b."""
+    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b. A lone hyphen
+    is stdout as the output, else stdin."""
     end = tokens.index("--") if "--" in tokens else len(tokens)
     out = []
     for token in tokens[:end]:
+        if token == "-":
+            token = STDOUT if out and out[-1] in ("-o", "--output") else STDIN
         name, equals, value = token.partition("=")
         out.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
     return out + list(tokens[end:])

@@ -119,6 +119,7 @@ class OutputArgs(Files):
         Parameter(negative="--no-provenance"),
     ] = True
     save_steps: Annotated[bool, Parameter(parse=False)] = False
+    trusted_above: Annotated[float | None, Parameter(parse=False)] = None
 
 
 @Parameter(name="*", negative=())

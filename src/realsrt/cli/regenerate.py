@@ -72,7 +72,7 @@ def regenerate(
         check_limit(below)
     endings = [f"_{number}" for number in range(2, candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
-    picture = imageio.read(job.source, max_pixels=files.max_pixels)
+    picture = imageio.fitted(imageio.read(job.source, max_pixels=files.max_pixels), job.target)
     width, height = options.out_size(picture.width, picture.height)
     imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
     for region in regions if box else ():

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import time
 import traceback
 from types import TracebackType
 from typing import Any, Self
@@ -27,12 +28,18 @@ def _say(kind: str, message: str) -> None:
         print(f"realsrt: {kind}: {one_line(message)}", file=sys.stderr, flush=True)
 
 
+_PATIENCE = 8.0  # seconds before a picture that takes longer is spoken of
+_BETWEEN = 30.0  # seconds between two lines
+
+
 class Screen:
-    """Two bars on a terminal, pictures and the windows of the current one; silent when stdout is not a terminal."""
+    """Two bars on a terminal, pictures and the windows of the current one; without one, a line on stderr now and then
+    where a picture takes long: how far it is, and how long it will still take."""
 
     def __init__(self, total: int) -> None:
         self.live = sys.stdout.isatty()
         self._total, self._bars = total, None
+        self._name, self._begun, self._next = "", 0.0, 0.0
 
     def __enter__(self) -> Self:
         if self.live:
@@ -55,11 +62,17 @@ class Screen:
     def begin(self, name: str) -> None:
         if self._bars:
             self._bars.reset(self._one, description=name, total=None, visible=True)
+        self._name, self._begun = name, time.monotonic()
+        self._next = self._begun + _PATIENCE
 
     def windows(self, done: int, total: int) -> None:
         """Progress within the current picture, as the pipeline reports it."""
         if self._bars:
             self._bars.update(self._one, completed=done, total=total)
+        elif self._name and 0 < done < total and (now := time.monotonic()) > self._next:
+            self._next = now + _BETWEEN
+            left = (now - self._begun) * (total - done) / done
+            note(f"{self._name}: {100 * done // total} % done, about {_duration(left)} left")
 
     def end(self, record: Record) -> None:
         self.advance()
@@ -70,6 +83,12 @@ class Screen:
         """One picture more is through."""
         if self._bars:
             self._bars.advance(self._all)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def summary(record: Record) -> str:

@@ -2,28 +2,71 @@
 
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from realsrt.batch.outputs import CONFIDENCE, settings_of
+from cyclopts import Parameter
+
+from realsrt.batch.outputs import CONFIDENCE, TRUST, settings_of
 from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.batch.report import Report
 from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, option
+from realsrt.cli.pipes import Pipes
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
 from realsrt.errors import ImageError, UsageError
+from realsrt.inference.options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from realsrt.inference.upscaler import Upscaler
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class TrustArgs:
+    """The mask with a guarantee; see docs/trust.md for what it promises."""
+
+    trust: float | None = None
+    """Save a mask as NAME_trust.png: in this share of images (0.9) the mean error where it is white is small."""
+    trust_error: float = 12.0
+    """How small: the mean error is at most this, in levels of 255."""
+    calibration: Path | None = None
+    """A file of realsrt calibrate, for these weights and options; by default the one inside this package."""
+
+    def __post_init__(self) -> None:
+        if self.trust is None and (self.calibration or self.trust_error != TrustArgs.trust_error):
+            raise UsageError("--calibration and --trust-error are for the mask of --trust: give that too")
+
+    def threshold(self, up: "Upscaler", options: UpscaleOptions) -> float | None:
+        """Of `trust_mask`; says on stderr what it promises. Raises UsageError."""
+        if self.trust is None:
+            return None
+        from realsrt.evaluation.trust import calibrated_options, embedded_calibration, load_calibration
+
+        sha256 = up.model.info.sha256
+        found = load_calibration(self.calibration) if self.calibration else embedded_calibration(sha256)
+        found.check(sha256, calibrated_options(options.pixel_options(), up.precision))
+        threshold = found.threshold(self.trust, self.trust_error)
+        note(
+            f"trust: where the mask is white, the mean error is at most {self.trust_error:g} levels of 255 in "
+            f"{100 * self.trust:g} % of images like those calibrated on ({found.about or f'{found.pairs} pairs'})"
+        )
+        return threshold
 
 
 def upscale(
-    input: Annotated[list[str], option("--input", "-i", help="Files, folders or globs.", consume_multiple=True)],
+    input: Annotated[
+        list[str], option("--input", "-i", help="Files, folders or globs; - is stdin.", consume_multiple=True)
+    ],
     *,
-    output: Annotated[str, option("--output", "-o", help="A file (for one input file) or a folder.")],
+    output: Annotated[str, option("--output", "-o", help="A file (for one input file) or a folder; - is stdout.")],
     options: UpscaleArgs = UpscaleArgs(),  # noqa: B008 - frozen
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     files: StepOutputArgs = StepOutputArgs(),  # noqa: B008 - frozen
+    trust: TrustArgs = TrustArgs(),
     compile: Annotated[
         bool,
         option(help="Compile the model (needs a C++ compiler): the first windows take a minute, the others less."),
@@ -45,19 +88,29 @@ def upscale(
     Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is
     finished, what is being computed dropped, and --resume goes on; the second signal ends at once.
     """
-    companions = [CONFIDENCE] if files.confidence else []
-    made = listed_outputs(Path(output))
-    jobs = plan_batch(input, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made)
-    _check_formats(jobs)
-    jobs = jobs if shard is None else take_shard(jobs, output, shard)
-    options = replace(options, confidence=files.confidence or report is not None)
-    if (files.confidence or files.save_steps) and options.steps == 0:
-        raise UsageError(NO_STEPS)
-    streams = [] if sys.stdout.isatty() else [sys.stdout]
-    up = model.load(compile=compile) if jobs else None
-    if up:
-        up.check(options)  # what is refused leaves no folder and no report behind
+    masked = trust.trust is not None
+    companions = [CONFIDENCE] * files.confidence + [TRUST] * masked
     with ExitStack() as stack:
+        pipes = stack.enter_context(Pipes(input, output, ext))
+        if pipes.to_pipe and (files.confidence or files.save_steps or masked or resume or shard is not None):
+            raise UsageError(
+                "a pipe takes one image alone: no --confidence, --save-steps, --trust, --resume or --shard"
+            )
+        output = pipes.output
+        made = listed_outputs(Path(output))
+        jobs = plan_batch(
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made
+        )  # fmt: skip
+        _check_formats(jobs)
+        jobs = jobs if shard is None else take_shard(jobs, output, shard)
+        options = replace(options, confidence=files.confidence or report is not None or masked)
+        if (files.confidence or files.save_steps or masked) and options.steps == 0:
+            raise UsageError(NO_STEPS)
+        streams = [] if sys.stdout.isatty() or pipes.to_pipe else [sys.stdout]
+        up = model.load(compile=compile) if jobs else None
+        if up:
+            up.check(options)  # what is refused leaves no folder and no report behind
+            files = replace(files, trusted_above=trust.threshold(up, options))
         written = stack.enter_context(Report(report, append=resume, streams=streams))
         if not up:
             note(f"no picture falls to shard {shard}")
@@ -68,7 +121,7 @@ def upscale(
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
             stopped = BatchLoop(up, options, files, past, written, screen, signals).run(jobs)
-        return _conclude(written, len(jobs), stopped, signals)
+        return _conclude(written, len(jobs), stopped, signals) or pipes.deliver()
 
 
 def _manifest(

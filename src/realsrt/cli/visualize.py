@@ -27,7 +27,7 @@ def visualize(
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = MAX_PIXELS,
     quality: Annotated[int, option(help="1 to 100, for JPEG.")] = 90,
 ) -> int:
-    """Draw each step's picture above its confidence (darker = surer), the input first, one place enlarged.
+    """Draw each step's picture above its confidence (brighter = surer), the input first, one place enlarged.
 
     A .gif plays the steps, an .html is one file with a slider. Needs the extra `visualize`.
     """

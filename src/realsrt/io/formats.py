@@ -1,6 +1,7 @@
 """Picture formats: what each can hold, and what this installation's libvips reads and writes."""
 
 import functools
+import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,40 +13,46 @@ from realsrt.errors import ImageError
 os.environ.setdefault("VIPS_WARNING", "0")  # read by libvips as it starts: no warnings of its own on stderr
 import pyvips
 
-READERS = {  # libvips' loaders that may open a file, and the format each stands for; no other loader ever sees one
-    "VipsForeignLoadPngSource": "PNG",
-    "VipsForeignLoadJpegSource": "JPEG",
-    "VipsForeignLoadWebpSource": "WebP",
-    "VipsForeignLoadTiffSource": "TIFF",
-    "VipsForeignLoadHeifSource": "AVIF",
-    "VipsForeignLoadNsgifSource": "GIF",
-    "VipsForeignLoadJxlSource": "JPEG XL",
+LOADERS = {  # the format → libvips' operation that reads it; no other loader ever sees a file
+    "PNG": "pngload_source",
+    "JPEG": "jpegload_source",
+    "WebP": "webpload_source",
+    "TIFF": "tiffload_source",
+    "AVIF": "heifload_source",
+    "HEIC": "heifload_source",
+    "GIF": "gifload_source",
+    "JPEG XL": "jxlload_source",
 }
 
 
 @dataclass(frozen=True)
 class Format:
-    """What one output format can hold. `max_side` in px, `depths` in bits (32 = float), `max_xmp` in bytes."""
+    """What one output format can hold. `max_side` in px, `depths` in bits (32 = float), `max_xmp` in bytes; `gray`:
+    with a profile of gray; `codes`: of colour spaces, as in ITU-T H.273."""
 
     name: str
     suffixes: tuple[str, ...]
     max_side: int
     depths: tuple[int, ...]
     alpha: bool = True
+    gray: bool = True
+    codes: bool = False
     iptc: bool = False
     max_xmp: int = 100_000_000
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 FORMATS = (
-    Format("PNG", (".png",), 1_000_000, (8, 16), options={"compression": 6}),
+    Format("PNG", (".png",), 1_000_000, (8, 16), codes=True, options={"compression": 6}),
     Format(
         "JPEG", (".jpg", ".jpeg"), 65_535, (8,), alpha=False, iptc=True, max_xmp=65_502,
         options={"Q": 95, "optimize_coding": True},
     ),
-    Format("WebP", (".webp",), 16_383, (8,), options={"Q": 95}),
+    Format("WebP", (".webp",), 16_383, (8,), gray=False, options={"Q": 95}),
     Format("TIFF", (".tif", ".tiff"), 1_000_000, (8, 16, 32), iptc=True, options={"compression": "deflate"}),
-    Format("AVIF", (".avif",), 16_384, (8, 12), options={"Q": 85, "compression": "av1"}),
+    Format(
+        "AVIF", (".avif",), 16_384, (8, 12), gray=False, codes=True, options={"Q": 85, "compression": "av1"},
+    ),
     Format("JPEG XL", (".jxl",), 1_000_000, (8, 16, 32), options={"Q": 95}),
 )  # fmt: skip
 
@@ -86,6 +93,13 @@ def check_output(
 @functools.cache
 def supported_formats() -> dict[str, list[str]]:
     """Names of the formats this libvips reads and writes: {"read": [...], "write": [...]}."""
-    readable = [name for loader, name in READERS.items() if pyvips.type_from_name(loader)]
+    readable = [name for name, loader in LOADERS.items() if name != "HEIC" and pyvips.type_find("VipsForeign", loader)]
+    if heif_library():
+        readable.append("HEIC")
     writable = [f.name for f in FORMATS if set(f.suffixes) & set(pyvips.get_suffixes())]
     return {"read": readable, "write": writable}
+
+
+def heif_library() -> str:
+    """The Python package of libheif, "" if none is installed: it decodes HEVC, which few builds of libvips do."""
+    return next((name for name in ("pi_heif", "pillow_heif") if importlib.util.find_spec(name)), "")

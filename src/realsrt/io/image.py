@@ -7,23 +7,27 @@ import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
-from realsrt.io.formats import FORMATS, READERS, Format, check_output, output_format, supported_formats
+from realsrt.io.formats import FORMATS, Format, check_output, output_format, supported_formats
+from realsrt.io.metadata import colour, text
 from realsrt.io.metadata.fields import (
     attach,
     collect,
-    collect_png,
     collect_tiff,
+    complete_avif,
     complete_png,
     complete_tiff,
     density,
+    text_fields,
 )
 from realsrt.io.metadata.provenance import Provenance
+from realsrt.io.opening import Opened, open_image, unreadable
 from realsrt.io.picture import TOLERATED, Picture, from_float, to_float
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
@@ -32,7 +36,9 @@ __all__ = [
     "FORMATS",
     "MAX_PIXELS",
     "check_output",
+    "fitted",
     "header",
+    "is_transparent",
     "output_format",
     "read",
     "supported_formats",
@@ -47,6 +53,10 @@ _SPARE = 2**28  # bytes left free on the disk of the temporary folder
 _CRUMBS = 2**16  # bytes: with less, a disk is full
 _TILED = 2**26  # pixels from which on a TIFF is written in tiles, so that readers need not decode whole rows
 
+_WHOLE = {
+    "char": "signed 8-bit samples", "short": "signed 16-bit samples", "int": "signed 32-bit samples",
+    "uint": "32-bit whole numbers as samples",
+}  # fmt: skip
 _NUMPY = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
 
@@ -57,40 +67,84 @@ def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Pictu
     Raises ImageError, one line naming the file, for whatever cannot be read whole.
     """
     path = Path(path)
-    image = _open(path)
-    _check_size(path, image, max_pixels)
+    try:
+        return _read(open_image(path, strict=True), max_pixels)
+    except ImageError as error:
+        if not isinstance(error.__cause__, pyvips.Error):
+            raise
+        opened = open_image(path)
+        if opened.format != "JPEG":
+            raise
+    picture = _read(opened, max_pixels)  # as far as its decoder gets over what it warns of
+    return replace(picture, notices=(*picture.notices, f"{path}: has errors in its data; parts of it may look wrong"))
+
+
+def _read(opened: Opened, max_pixels: int) -> Picture:
+    path = opened.path
+    _check_size(path, opened.image, max_pixels)
+    image = opened.decoded()
     try:
         orientation = _number(image, "orientation")
         notices = []
         pages = _number(image, "n-pages")
         if pages > 1:
-            notices.append(f"{path}: only the first of its {pages} pages or frames is used")
-        elif _is_animated_png(path):
-            notices.append(f"{path}: only the first of its frames is used")
-        fields = collect(image)
-        collect_more = {"tif": collect_tiff, "png": collect_png}.get(str(image.get("vips-loader"))[:3])
-        if collect_more:
-            with path.open("rb") as file:
-                fields |= collect_more(file)
+            notices.append(f"only the first of its {pages} pages or frames is used")
+        elif opened.format == "PNG" and _is_animated_png(path):
+            notices.append("only the first of its frames is used")
+        fields = _fields(opened, image, notices)
         x, y = density(image)
-        image = _plain(image, path, notices)
-        if "icc-profile-data" in fields and not image.get_typeof("icc-profile-data"):
+        image = _plain(image, notices)
+        if image.get_typeof("icc-profile-data"):
+            if "icc-profile-data" in fields:
+                fields["icc-profile-data"] = (image.get_typeof("icc-profile-data"), image.get("icc-profile-data"))
+        elif "icc-profile-data" in fields:
             del fields["icc-profile-data"]  # of the space it was converted from
-        elif image.get_typeof("icc-profile-data"):
-            fields["icc-profile-data"] = (image.get_typeof("icc-profile-data"), image.get("icc-profile-data"))
+        else:
+            fields |= _said_of_colour(opened, image.bands < 3, notices)
         pixels = _decode(image)
-        if str(image.get("vips-loader")).startswith("gif") and image.hasalpha() and pixels[..., -1].min() == 255:
+        if opened.format == "GIF" and image.hasalpha() and pixels[..., -1].min() == 255:
             pixels = pixels[..., :-1]  # an animation has alpha whether or not anything shows through
     except (pyvips.Error, OSError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
+    except _Refused as error:
+        raise ImageError(f"{path}: {error}") from error
     _check_floats(path, pixels)
     pixels = _upright(pixels, orientation)
-    return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), tuple(notices), path)
+    told = (*opened.notices, *(f"{path}: {notice}" for notice in notices))
+    size = pixels.shape[1], pixels.shape[0]
+    return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), told, path, size, orientation)
+
+
+class _Refused(Exception):
+    """What a picture is that cannot be taken as it is."""
+
+
+def _fields(opened: Opened, image: pyvips.Image, notices: list[str]) -> dict[str, tuple[int, Any]]:
+    """The metadata that is carried."""
+    fields = collect(image, notices)
+    if opened.format == "TIFF":
+        with opened.path.open("rb") as file:
+            fields |= collect_tiff(file, notices)
+    return fields | text_fields(opened.texts)
+
+
+def _said_of_colour(opened: Opened, gray: bool, notices: list[str]) -> dict[str, tuple[int, Any]]:
+    """Fields for what a file without an ICC profile says of its colours."""
+    if opened.boxes and opened.boxes.nclx:
+        signal = colour.of_code(*opened.boxes.nclx, gray=gray)
+    elif opened.format == "PNG":
+        with opened.path.open("rb") as file:
+            signal = colour.of_png(file, gray=gray)
+    else:
+        return {}
+    notices += [signal.notice] if signal.notice else []
+    said = {"icc-profile-data": signal.icc, "cicp": bytes(signal.code or ())}
+    return {name: (pyvips.GValue.blob_type, data) for name, data in said.items() if data}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's header says: the size once upright, the format's name as in `formats.READERS`, and the bytes that a
+    """What a file's header says: the size once upright, the format's name as in `formats.LOADERS`, and the bytes that a
     decoded pixel takes."""
 
     width: int
@@ -103,41 +157,25 @@ class Header:
 def header(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Header:
     """Look at a picture file without decoding it. Raises ImageError as `read` does, but for damage further on."""
     path = Path(path)
-    image = _open(path)
+    opened = open_image(path)
+    image = opened.image
     _check_size(path, image, max_pixels)
     width, height = image.width, image.height
     if _number(image, "orientation") >= 5:
         width, height = height, width
-    loader = str(image.get("vips-loader")).partition("load")[0]  # "png" of "pngload_source"
-    name = next(format for reader, format in READERS.items() if loader in reader.lower())
     sample = {"uchar": 1, "char": 1, "ushort": 2, "short": 2}.get(str(image.format), 4)
-    return Header(width, height, bool(image.hasalpha()), name, image.bands * sample)
+    return Header(width, height, bool(image.hasalpha()), opened.format, image.bands * sample)
 
 
-def _open(path: Path) -> pyvips.Image:
-    """The header only, by a loader of ours: others (SVG, PDF, text) never see the file."""
+def is_transparent(path: str | os.PathLike[str]) -> bool:
+    """Whether anything shows through a picture file: of one with alpha only decoding tells. Raises ImageError."""
+    opened = open_image(Path(path))
     try:
-        if path.is_dir():
-            raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
-        if not path.is_file() and path.exists():
-            raise ImageError(f"{path}: is not a regular file; give a picture file")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
-        source = pyvips.Source.new_from_file(os.fsencode(path))  # pyright: ignore[reportArgumentType] - bytes will do
-        loader = pyvips.vips_lib.vips_foreign_find_load_source(source.pointer)
-        name = "" if loader == pyvips.ffi.NULL else pyvips.ffi.string(loader).decode()
-        if name not in READERS:
-            pyvips.vips_lib.vips_error_clear()  # or the next picture's error would say it too
-            raise _unreadable(path, None)
-        image = pyvips.Operation.call(name, source, access="sequential", fail_on="error")
-        image._references.append(source)
-        return image
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
+        image = opened.decoded()
+        full = {"uchar": 255, "ushort": 65535}.get(str(image.format), 1)
+        return bool(image.hasalpha()) and bool((image[image.bands - 1] < full).max())
     except pyvips.Error as error:
-        if not os.access(path, os.R_OK):
-            raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
-        raise _unreadable(path, error) from error
+        raise unreadable(opened.path, error) from error
 
 
 def _decode(image: pyvips.Image) -> np.ndarray:
@@ -196,41 +234,27 @@ def _number(image: pyvips.Image, name: str) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _unreadable(path: Path, error: Exception | None) -> ImageError:
-    lines = [line.strip() for line in str(error or "").splitlines() if ":" in line]
-    reason = lines[0].split(":", 1)[1].strip() if lines else ""
-    if error is None or "not in a known format" in str(error):
-        known = ", ".join(supported_formats()["read"])
-        return ImageError(f"{path}: is not a picture that can be read here ({known}); convert it first")
-    if "Unsupported" in reason or "No decoding plugin" in reason:
-        return ImageError(f"{path}: holds what cannot be read here ({reason}); convert it first")
-    return ImageError(f"{path}: is damaged or cut short ({reason or _line(error)}); copy or download it again")
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
-
-
-def _plain(image: pyvips.Image, path: Path, notices: list[str]) -> pyvips.Image:
-    """The same picture as gray or RGB (+ alpha) of uint8, uint16 or float32."""
+def _plain(image: pyvips.Image, notices: list[str]) -> pyvips.Image:
+    """The same picture as gray or RGB (+ alpha) of uint8, uint16 or float32. Raises _Refused."""
     kind = image.interpretation
+    if image.format in _WHOLE and kind != "labs":
+        raise _Refused(
+            f"has {_WHOLE[str(image.format)]}, whose range is not known; scale them to 8 or 16 bit first, or to floats"
+            " from 0 to 1"
+        )
     if kind == "cmyk":
         depth = 16 if image.format == "ushort" else 8
         image = image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
-        notices.append(f"{path}: converted from CMYK to RGB")
+        notices.append("converted from CMYK to RGB")
     elif kind not in ("b-w", "grey16", "srgb", "rgb", "rgb16", "scrgb", "multiband"):
         image = image.colourspace("rgb16" if image.format == "ushort" or kind == "labs" else "srgb")
         image = image.copy()
         image.remove("icc-profile-data")
-        notices.append(f"{path}: converted from {kind} to RGB")
+        notices.append(f"converted from {kind} to RGB")
     if image.bands > 4:
-        notices.append(f"{path}: only the first 4 of its {image.bands} channels are used")
+        notices.append(f"only the first 4 of its {image.bands} channels are used")
         image = image.extract_band(0, n=4)
-    if image.format not in _NUMPY:
-        target = {"char": "uchar", "short": "ushort", "uint": "ushort", "int": "ushort"}.get(str(image.format), "float")
-        image = image.cast(target, shift=image.format == "uint")
-        notices.append(f"{path}: samples converted to {target}")
-    return image
+    return image if image.format in _NUMPY else image.cast("float")
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -262,32 +286,38 @@ def write(
     path = Path(path)
     picture = picture if isinstance(picture, Picture) else Picture.from_array(picture)
     format = output_format(path)
+    picture = fitted(picture, path)
     notices = check_output(path, picture.width, picture.height, picture.has_alpha, picture.depth)
     options = {**format.options, "keep": _kept(format, picture) if strip else "all"}
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality goes from 1 to 100, got {quality}")
     if quality is not None and "Q" in options:
         options["Q"] = int(quality)
-    pixels = picture.pixels
-    if picture.depth > 8 and picture.depth not in format.depths:
-        wanted = np.uint8 if max(format.depths) == 8 else np.uint16
-        pixels = from_float(to_float(pixels), wanted) if pixels.dtype != wanted else pixels
-        if max(format.depths) == 12:
-            options["bitdepth"] = 12
-    if format.name == "TIFF":
-        options["predictor"] = "none" if pixels.dtype.kind == "f" else "horizontal"
-        options["bigtiff"] = pixels.nbytes > 3_500_000_000
-        if picture.width * picture.height >= _TILED:
-            options |= {"tile": True, "tile_width": 256, "tile_height": 256}
+    if picture.depth not in format.depths and max(format.depths) == 12:
+        options["bitdepth"] = 12
+    if strip:
+        kept = {key: field for key, field in picture.metadata.items() if key in ("icc-profile-data", "cicp")}
+        picture, provenance = replace(picture, metadata=kept), None
     try:
-        if strip:
-            kept = {key: field for key, field in picture.metadata.items() if key == "icc-profile-data"}
-            picture, provenance = replace(picture, metadata=kept), None
-        image, more = attach(_vips(pixels), picture, format, path, provenance)
+        picture, image, remarks = _in_colours_of(format, picture)
+        if format.name == "PNG":
+            picture = replace(picture, metadata=text.to_png(picture.metadata))
+        else:
+            moved, left = text.from_png(picture.metadata)
+            picture = replace(picture, metadata=moved)
+            if left:
+                names = ", ".join(sorted(left)[:5])
+                remarks.append(f"{format.name} has no place for the picture's text {names} (kept by PNG)")
+        if format.name == "TIFF":
+            options["predictor"] = "none" if image.format == "float" else "horizontal"
+            options["bigtiff"] = picture.pixels.nbytes > 3_500_000_000
+            if picture.width * picture.height >= _TILED:
+                options |= {"tile": True, "tile_width": 256, "tile_height": 256}
+        image, more = attach(image, picture, format, path, provenance)
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
         with whole_or_absent(path) as descriptor:
             image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
-            complete = {"TIFF": complete_tiff, "PNG": complete_png}.get(format.name)
+            complete = {"TIFF": complete_tiff, "PNG": complete_png, "AVIF": complete_avif}.get(format.name)
             if complete:
                 with os.fdopen(os.dup(descriptor), "r+b") as file:
                     complete(file, picture)
@@ -298,7 +328,49 @@ def write(
         raise ImageError(f"{path}: could not be written: {reason}") from error
     except OSError as error:
         raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
-    return (*notices, *more)
+    return (*notices, *(f"{path}: {remark}" for remark in remarks), *more)
+
+
+def fitted(picture: Picture, path: str | os.PathLike[str]) -> Picture:
+    """The picture as the format of `path` takes it: where that holds no alpha, without one that is full everywhere."""
+    drop = picture.has_alpha and not output_format(path).alpha and picture.opaque
+    return picture.without_alpha() if drop else picture
+
+
+def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Image, list[str]]:
+    """The picture with the profile and code point that are to be written, its pixels in the format's depth, and what to
+    tell of it."""
+    fields, pixels = dict(picture.metadata), picture.pixels
+    bits = 8 if max(format.depths) == 8 else 16
+    code = picture.code
+    if code and not format.codes:
+        del fields["cicp"]
+        if code[1] in colour.HDR:
+            fields.pop("icc-profile-data", None)
+            told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now, clipped at diffuse white"
+            image = colour.to_srgb(_vips(pixels), code, min(bits, picture.depth))
+            return replace(picture, metadata=fields), image, [told]
+    if picture.depth > 8 and picture.depth not in format.depths:
+        wanted = np.uint8 if bits == 8 else np.uint16
+        pixels = from_float(to_float(pixels), wanted) if pixels.dtype != wanted else pixels
+    image, remarks = _vips(pixels), []
+    profile, kind = colour.sound(bytes(picture.icc or b"")), b""
+    if profile:
+        kind = profile[16:20]
+        fields["icc-profile-data"] = (pyvips.GValue.blob_type, profile)
+    elif picture.icc:
+        del fields["icc-profile-data"]
+        remarks.append("its ICC profile is damaged and left out")
+    if picture.gray and kind == b"GRAY" and not format.gray:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
+        image = image.icc_transform("srgb", embedded=True, depth=bits if image.format == "ushort" else 8)
+        kind = b"RGB "
+        del fields["icc-profile-data"]
+        remarks.append(f"{format.name} holds no gray profile: it is sRGB now, and looks the same")
+    elif kind and kind != (b"GRAY" if picture.gray else b"RGB "):
+        del fields["icc-profile-data"]
+        remarks.append("its ICC profile is for another kind of picture and left out")
+    return replace(picture, metadata=fields), image, remarks
 
 
 def _kept(format: Format, picture: Picture) -> str:

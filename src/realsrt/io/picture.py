@@ -20,8 +20,10 @@ TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling 
 class Picture:
     """A decoded picture, upright. `pixels` is HWC, uint8/uint16/float32, C = gray 1, gray+alpha 2, RGB 3, RGB+alpha 4.
 
-    `metadata` maps libvips' field names to (type, value): ICC profile, EXIF, XMP, IPTC. `density` is px/mm (x, y).
-    `notices` are one-line remarks for the user, such as pages left out.
+    `metadata` maps libvips' field names to (type, value): ICC profile, EXIF, XMP, IPTC; "cicp" is added to them, the
+    primaries and transfer of ITU-T H.273 as 2 bytes. `density` is px/mm (x, y). `notices` are one-line remarks for the
+    user, such as pages left out. `size_before`: upright width and height that the file had, whatever the pixels are
+    now; `orientation`: of EXIF, that was undone.
     """
 
     pixels: np.ndarray
@@ -29,6 +31,8 @@ class Picture:
     density: tuple[float, float] = (1.0, 1.0)
     notices: tuple[str, ...] = ()
     source: Path | None = None
+    size_before: tuple[int, int] | None = None
+    orientation: int = 1
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "Picture":
@@ -71,6 +75,23 @@ class Picture:
     @property
     def exif(self) -> bytes | None:
         return self.metadata["exif-data"][1] if "exif-data" in self.metadata else None
+
+    @property
+    def code(self) -> tuple[int, int] | None:
+        """Primaries and transfer of ITU-T H.273, where the file says them."""
+        return tuple(self.metadata["cicp"][1]) if "cicp" in self.metadata else None
+
+    @property
+    def opaque(self) -> bool:
+        """Whether nothing shows through: there is no alpha, or it is full everywhere."""
+        if not self.has_alpha:
+            return True
+        full = 1.0 if self.pixels.dtype.kind == "f" else np.iinfo(self.pixels.dtype).max
+        return bool(self.pixels[..., -1].min() >= full)
+
+    def without_alpha(self) -> "Picture":
+        """The colours alone."""
+        return replace(self, pixels=self.pixels[..., :-1]) if self.has_alpha else self
 
     def rgb_float(self) -> np.ndarray:
         """Colour as HW3 float32 in [0,1]; gray is repeated, alpha left out."""

@@ -43,9 +43,6 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None, redoc_url=None,  # FastAPI's pages fetch their scripts from elsewhere
     )  # fmt: skip
     problems.install(app)
-    visitors = (
-        Visitors(service.settings.data / "visitors.key", service.settings.keep) if service.settings.page else None
-    )
     owner = _owner(service, visitors)
     add_routes(app, service, owner)
     if visitors:

@@ -65,7 +65,8 @@ class JobOptions(_Shared):
 
     @model_validator(mode="after")
     def _possible(self) -> "JobOptions":
-        if self.resize and self.upscaling.outscale != UpscaleOptions.outscale:
+        upscaling = self.upscaling  # raises what makes no sense
+        if self.resize and upscaling.outscale != UpscaleOptions.outscale:
             raise ValueError("give outscale or resize, not both")
         return self
 

@@ -1,8 +1,11 @@
 """Running the service until a signal ends it."""
 
 import asyncio
+import logging
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -14,7 +17,7 @@ from realsrt.server.process import ProcessMaker
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
 
-_PATIENCE = 10  # seconds for answers under way when the service stops
+_PATIENCE = 7  # seconds for answers under way when the service stops
 
 
 class _Server(uvicorn.Server):
@@ -64,4 +67,11 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
     server.service = service
     server.listening = listening or server.listening
     server.run()
-    return 0 if server.started else 1
+    status = 0 if server.started else 1
+    for thread in threading.enumerate():
+        if thread.name.startswith("AnyIO worker"):  # of a request
+            thread.join(1.0)
+            if thread.is_alive():  # lost in what came in: Python would wait for it
+                logging.shutdown()
+                os._exit(status)
+    return status

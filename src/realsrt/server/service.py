@@ -57,13 +57,13 @@ class Service:
         )  # fmt: skip
 
     def will_stop(self) -> None:
-        """Event streams end, so that connections do."""
+        """Event streams end, so that connections do; the current job has some seconds from now on."""
         self.stopping = True
+        self.worker.stop()
         self.live.wake_all()
 
     def stop(self) -> None:
         self.will_stop()
-        self.worker.stop()
         self.worker.join()
         self._maker.close()
         self.store.close()
@@ -74,7 +74,7 @@ class Service:
         """Why no job can be computed now, or ""."""
         if self.stopping or not self.worker.is_alive():
             return "the service is stopping, or its worker has ended"
-        return "the service's disk is full; jobs wait for room" if self.worker.full else ""
+        return "the service's disk is full; jobs wait for room" if self.worker.full else self.worker.trouble
 
     def job(self, id: str, owner: str) -> JobRecord:
         """Raises a 404 for what is not there or another's."""
@@ -99,7 +99,7 @@ class Service:
                 secrets.token_hex(12), owner, upload.name, "queued", options, suffix, header.width, header.height,
                 time.time(),
             )  # fmt: skip
-            self._check(record, header.has_alpha)
+            self._check(record, header.has_alpha and _needs_alpha(upload, suffix))
             self._add(record, upload.path)
             return record
         finally:
@@ -238,3 +238,11 @@ class Service:
 def _window_steps(request: UpscaleRequest, height: int, width: int) -> int:
     tiles = tiling.plan(height, width, request.tiles.window, request.tiles.stride)
     return len(tiles) * max(1, request.settings.num_steps)
+
+
+def _needs_alpha(upload: Upload, suffix: str) -> bool:
+    """Whether the result of a picture with alpha has to have it too; looks into it only where the format holds none."""
+    try:
+        return imageio.output_format(f"result{suffix}").alpha or imageio.is_transparent(upload.path)
+    except ImageError as error:
+        raise refuse(422, str(error).replace(str(upload.path), upload.name)) from None

@@ -134,7 +134,7 @@ class JobStore:
     def add(self, record: JobRecord, upload: Path, *, limit: int, link: bool = False) -> None:
         """Keep a new job; `upload` becomes its input (is left in place if `link`). Raises QueueFull at `limit` jobs."""
         folder = self.folder(record.id)
-        folder.mkdir(0o700)
+        folder.mkdir(0o700, parents=True)
         try:
             row = _row(record)
             if link:
@@ -209,9 +209,10 @@ class JobStore:
             db.execute(f"{query} WHERE id = ? AND state = 'running'", [int(not begun), id])
 
     def put_back(self) -> None:
-        """While none is computed: what is called running waits again."""
+        """While none is computed: what is called running waits again, as if it had not been begun."""
         with self._transaction() as db:
-            db.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
+            query = "UPDATE jobs SET state = 'queued', started = NULL, attempts = attempts - 1 WHERE state = 'running'"
+            db.execute(query)
 
     def recover(self, keep: float) -> tuple[int, int]:
         """After a start: what was running waits again, as do jobs that the database does not know, and files of no job
@@ -222,7 +223,7 @@ class JobStore:
                 if row["attempts"] >= MOST_ATTEMPTS:
                     reason = f"the service ended {MOST_ATTEMPTS} times while computing this; a smaller picture may do"
                     self.end(row["id"], "failed", keep, error=reason)
-            self.put_back()
+            self._db.execute("UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'")
             states = dict(map(tuple, self._db.execute("SELECT id, state FROM jobs")))
         for folder in _named_by_us(self.root / "jobs"):
             if states.get(folder.name) not in ("queued", "done") and not (

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 
+from realsrt.errors import one_line
 from realsrt.io.files import is_full
 from realsrt.server.live import Live
 from realsrt.server.logs import say
@@ -37,6 +38,7 @@ class Worker(threading.Thread):
         self._keep, self._max_seconds = settings.keep, settings.max_seconds
         self._work, self._stopping = threading.Event(), threading.Event()
         self._deadline = float("inf")
+        self.trouble = ""  # why no job is computed, in one line
         self._dropped: set[str] = set()
         self._swept = self._full_until = 0.0
 
@@ -54,7 +56,8 @@ class Worker(threading.Thread):
 
     def stop(self, grace: float = GRACE) -> None:
         """Take no more; the current job gets some seconds, then goes back to the queue."""
-        self._deadline = time.monotonic() + grace
+        if not self._stopping.is_set():
+            self._deadline = time.monotonic() + grace
         self._stopping.set()
         self._work.set()
 
@@ -72,8 +75,10 @@ class Worker(threading.Thread):
                     self._compute([job for job in jobs if self._readable(job)])
                 else:
                     self._work.wait(1.0)
+                self.trouble = ""
             except Exception as problem:  # of the store: a full disk, say; try again rather than end
-                say("worker.problem", logging.ERROR, problem, error=" ".join(str(problem).split()))
+                self.trouble = one_line(str(problem))
+                say("worker.problem", logging.ERROR, problem, error=self.trouble)
                 if is_full(problem):
                     self._full_until = time.monotonic() + FULL_PAUSE
                 self._stopping.wait(1.0)

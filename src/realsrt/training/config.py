@@ -69,21 +69,11 @@ class LossConfig:
     perceptual_shift: int = 7
     """Both images lose up to so many rows and columns at random before the perceptual loss, so that its strides do
     not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
-    perceptual_views: bool = False
-    """Both images are also mirrored, transposed, shrunk down to 0.6, made brighter or darker, and their channels
-    exchanged, at random, before the perceptual loss: what only one network likes from one angle wins nothing (E-LPIPS,
-    arXiv:1906.03973)."""
-    pixel_shrink: int = 1
-    """Side of the squares whose means the pixel loss of a badly degraded input compares: above 1 it keeps colours and
-    shapes there, and leaves texture to the other losses."""
     clean_share: float = 1.0
     """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
     that for a badly degraded one; below 1, clean images stay close to their input."""
     clean_pixel: float = 1.0
     """Pixel weight for such an input, in multiples of that for a badly degraded one."""
-    ruined_from: float = 1.0
-    """From which severity on (0: no more lost than plain shrinking takes, 1: four times the squared error) an input
-    counts as badly degraded in the three above."""
     commitment: float = 0.25
     """Weight of the commitment of encoder outputs to their codes."""
     gan: float = 0.0

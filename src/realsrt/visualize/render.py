@@ -127,7 +127,7 @@ def shades(strips: Sequence[Strip]) -> tuple[float, float]:
 
 
 def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
-    """Rows of pictures above rows of maps; darker = surer."""
+    """Rows of pictures above rows of maps; brighter = surer."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -159,14 +159,14 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
             if column:
                 ax = axes(column, top + h + gap, h)
                 grid = one.maps[column - 1]
-                ax.imshow(grid, cmap="Blues", norm=normal, interpolation="nearest", aspect="auto")
+                ax.imshow(grid, cmap="Blues_r", norm=normal, interpolation="nearest", aspect="auto")
                 _frame(ax, one.zoom)
         below = axes(0, top + h + gap, h)
-        below.text(0.97, 0.5, "confidence\n(darker = surer)", fontsize=11, ha="right", va="center", linespacing=1.4)
+        below.text(0.97, 0.5, "confidence\n(brighter = surer)", fontsize=11, ha="right", va="center", linespacing=1.4)
         if number == 0:
             left = columns * (panel + gap) / width
             scale = figure.add_axes((left, 1 - (top + 2 * h + gap) / height, 0.1 / width, h / height))
-            figure.colorbar(ScalarMappable(normal, "Blues"), cax=scale)
+            figure.colorbar(ScalarMappable(normal, "Blues_r"), cax=scale)
             scale.tick_params(labelsize=8, length=2)
         top += 2 * h + 4 * gap
     buffer = io.BytesIO()
@@ -206,7 +206,7 @@ def _panels(one: Strip, side: int) -> list[tuple[str, Any, Any]]:
     from PIL import Image, ImageDraw
 
     low, high = shades([one])
-    colours = matplotlib.colormaps["Blues"]
+    colours = matplotlib.colormaps["Blues_r"]
     maps = [np.full_like(one.images[0], 255)]
     maps += [(colours(np.clip((m - low) / (high - low), 0, 1))[..., :3] * 255).astype(np.uint8) for m in one.maps]
     titles = ["input", *(f"step {step} of {len(one.images)}" for step in range(1, 1 + len(one.images)))]
@@ -246,7 +246,7 @@ def _gif(one: Strip) -> bytes:
         ImageDraw.Draw(frame).text((4, 4), title, fill="black", font=font)
         if title != "input":
             at = (image.width + zoomed.width + 20, 4)
-            ImageDraw.Draw(frame).text(at, "confidence (darker = surer)", fill="black", font=font)
+            ImageDraw.Draw(frame).text(at, "confidence (brighter = surer)", fill="black", font=font)
             frame.paste(grid, (at[0], 26))
         frames.append(frame)
     buffer = io.BytesIO()

@@ -158,7 +158,7 @@ def test_text_of_png(tmp_path):
     picture = imageio.read(tmp_path / "a.png")
     assert imageio.write(tmp_path / "b.png", picture) == ()
     assert Image.open(tmp_path / "b.png").info["Author"] == "Ann"
-    assert "text" in imageio.write(tmp_path / "b.jpg", picture)[0]
+    assert imageio.write(tmp_path / "b.jpg", picture) == ()  # see test_text.py
 
 
 def test_text_of_png_in_any_script(tmp_path):
@@ -189,9 +189,12 @@ def test_text_of_png_in_any_script(tmp_path):
 
 def test_a_text_entry_that_grows_is_left_out(tmp_path):
     text = PngImagePlugin.PngInfo()
-    text.add_text("Bomb", "a" * 5_000_000, zip=True)
+    text.add_text("Title", "b", zip=True)
+    text.add_text("Bomb", "a" * 9_000_000, zip=True)
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png", pnginfo=text)
-    assert not any("Bomb" in name for name in imageio.read(tmp_path / "a.png").metadata)
+    picture = imageio.read(tmp_path / "a.png")
+    assert [name for name in picture.metadata if "png-" in name] == ["png-comment-0-Title"]
+    assert "only 1 of its text entries" in picture.notices[0]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp", "avif"])
@@ -234,9 +237,9 @@ def test_xmp_too_long_for_jpeg_is_named(tmp_path):
 
 
 def test_a_second_event_follows_the_first():
-    once = xmp.updated(XMP, 8, 9, "RealSRT 1", "a<b")
+    once = xmp.updated(XMP, xmp.Resized(8, 9), "RealSRT 1", "a<b")[0]
     assert once
-    twice = xmp.updated(once, 8, 9, "RealSRT 2", "c")
+    twice = xmp.updated(once, xmp.Resized(8, 9), "RealSRT 2", "c")[0]
     assert twice
     text = twice.decode()
     assert text.index("RealSRT 1") < text.index("RealSRT 2")
@@ -251,14 +254,12 @@ def test_a_second_event_follows_the_first():
         b"<a/>",
         XMP[:-20],
         b'<!DOCTYPE x [<!ENTITY a "b">]>' + XMP,
-        b"<a>" * 100_000 + b"</a>" * 100_000,
-        b"<a>" + b"<b/>" * 100_000 + b"</a>",
         "<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>".encode("utf-16"),
     ],
 )
 def test_packets_that_cannot_be_understood_are_kept(tmp_path, packet):
     with pytest.raises(ValueError):
-        xmp.updated(packet, 1, 1, "RealSRT", "")
+        xmp.updated(packet, xmp.Resized(1, 1), "RealSRT", "")
     picture = Picture(pixels(), {"xmp-data": (pyvips.GValue.blob_type, packet)})
     assert "kept as it is" in imageio.write(tmp_path / "a.png", picture, provenance=MADE)[0]
     back = bytes(imageio.read(tmp_path / "a.png").metadata.get("xmp-data", (0, b""))[1])
@@ -266,7 +267,7 @@ def test_packets_that_cannot_be_understood_are_kept(tmp_path, packet):
 
 
 def test_nothing_to_say():
-    assert xmp.updated(None, 1, 1) is None
+    assert xmp.updated(None, xmp.Resized(1, 1)) == (None, ())
 
 
 def test_provenance_tells_settings_but_no_folders():
@@ -357,7 +358,7 @@ def test_avif_is_turned_once(tmp_path, orientation):
 
 def test_svg_never_reaches_its_loader(tmp_path):
     (tmp_path / "a.png").write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect/></svg>')
-    with pytest.raises(ImageError, match="not a picture"):
+    with pytest.raises(ImageError, match="format SVG"):
         imageio.read(tmp_path / "a.png")
 
 

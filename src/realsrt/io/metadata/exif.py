@@ -2,19 +2,19 @@
 
 An EXIF block is itself a small TIFF file, so both ways are one: read a directory and those it points to, write them
 elsewhere. Values are carried as bytes, turned round where the byte order differs; offsets inside maker notes are not
-mended. All reads are bounded: a damaged block gives fewer tags, never an error.
+mended. All reads are bounded, and counted before they are made: a damaged block gives fewer tags, never an error.
 """
 
 import io
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 _SWAP = {**_SIZES, 5: 4, 10: 4}  # rationals are pairs
 _IPTC = 0x83BB  # written by libvips at a quarter of its length, hence here
 _EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
@@ -23,9 +23,15 @@ _DESCRIBING = {  # of the first directory: what is said about the picture, not h
     0x010E, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, 0x9C9B, 0x9C9C, 0x9C9D, 0x9C9E,
     0x9C9F, _EXIF, _GPS,
 }  # fmt: skip
+_COMMENT = 0x9286
+_PREFIX, _HEAD = b"Exif\0\0", b"II*\0\x08\0\0\0"
 _WIDTH, _HEIGHT = 0xA002, 0xA003
-_MAX_VALUE = 60_000  # bytes; an EXIF block ends at 64 KB
-_MAX_TAGS = 1000
+_PHOTOMETRIC, _SUBDIRECTORIES = 0x0106, 0x014A
+_OF_SENSORS = {b"\x23\x80", b"\x4c\x88"}  # colour filter array, linear raw
+MAX_BLOCK = 65_500  # bytes: in JPEG it ends there
+_MAX_VALUE = 60_000
+_MAX_TAGS = 1000  # of a directory
+_ALL_BYTES = 2**20  # of all that is looked at, directories read again included
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,27 @@ class _Entry:
 
 
 def read(file: BinaryIO) -> bytes | None:
-    """The EXIF block ("Exif\\0\\0" and a TIFF) of an open TIFF or BigTIFF file, or None if it says nothing."""
-    entries = _descriptions(_Reader(file))
-    block = b"Exif\0\0II*\0\x08\0\0\0" + _build(entries, 8) if entries else b""
-    return block if 0 < len(block) <= 65_500 else None
+    """The EXIF block ("Exif\\0\\0" and a TIFF) of an open TIFF or BigTIFF file, or None if it says nothing.
+
+    Raises ValueError if there is more than such a block holds, or than is looked at.
+    """
+    reader = _Reader(file)
+    entries = _descriptions(reader)
+    block = _PREFIX + _HEAD + _build(entries, 8) if entries else b""
+    if reader.exhausted or len(block) > MAX_BLOCK:
+        raise ValueError(f"it has more than {MAX_BLOCK:,} bytes")
+    return block or None
+
+
+def is_raw(file: BinaryIO) -> bool:
+    """Whether an open TIFF or BigTIFF file, or a directory below its first, holds what a camera's sensor gave."""
+    reader = _Reader(file)
+    first = reader.entries({_PHOTOMETRIC, _SUBDIRECTORIES})
+    below = first.get(_SUBDIRECTORIES)
+    size = _SIZES[below.kind] if below else 0
+    places = [int.from_bytes(below.value[i : i + size], "little") for i in range(0, 16 * size, size)] if below else []
+    found = [first, *(reader.entries({_PHOTOMETRIC}, place) for place in places if place)]
+    return any(_PHOTOMETRIC in one and one[_PHOTOMETRIC].value in _OF_SENSORS for one in found)
 
 
 def read_iptc(file: BinaryIO) -> bytes | None:
@@ -50,16 +73,26 @@ def read_iptc(file: BinaryIO) -> bytes | None:
     return found.value if found else None
 
 
-def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, height: int) -> None:
+def add(
+    file: BinaryIO,
+    exif: bytes | None,
+    iptc: bytes | None,
+    width: int,
+    height: int,
+    places: Mapping[int, Sequence[int]] | None = None,
+) -> None:
     """Add an EXIF block's tags and IPTC records to the open little-endian TIFF file (r+b): those that its first
     directory lacks.
 
-    PixelXDimension and PixelYDimension become `width` and `height`. The new directory is put at the end of the file.
+    PixelXDimension and PixelYDimension become `width` and `height`, tags of 16-bit numbers those in `places`. The new
+    directory is put at the end of the file.
     """
-    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(b"Exif\0\0")))) if exif else {}
+    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(_PREFIX)))) if exif else {}
     if _EXIF in entries:
         size = {_WIDTH: _Entry(4, struct.pack("<I", width)), _HEIGHT: _Entry(4, struct.pack("<I", height))}
-        entries[_EXIF] = replace(entries[_EXIF], directory={**(entries[_EXIF].directory or {}), **size})
+        size |= {tag: _Entry(3, struct.pack(f"<{len(new)}H", *new)) for tag, new in (places or {}).items()}
+        inner = {tag: entry for tag, entry in {**(entries[_EXIF].directory or {}), **size}.items() if entry.value}
+        entries[_EXIF] = replace(entries[_EXIF], directory=inner)
     if iptc:
         entries[_IPTC] = _Entry(7, iptc)
     reader = _Reader(file)
@@ -74,11 +107,46 @@ def add(file: BinaryIO, exif: bytes | None, iptc: bytes | None, width: int, heig
     file.write(struct.pack("<Q" if reader.big else "<I", start))
 
 
+def comment(block: bytes) -> str:
+    """The UserComment of an EXIF block, "" if there is none. UTF-16 of either byte order, as programs write both."""
+    found = _Reader(io.BytesIO(block.removeprefix(_PREFIX))).entries({_EXIF}).get(_EXIF)
+    value = found.directory[_COMMENT].value if found and found.directory and _COMMENT in found.directory else b""
+    if value.startswith(b"UNICODE\0"):
+        text = value[8:]
+        little = text.startswith(b"\xff\xfe") or text[1::2].count(0) > text[::2].count(0)
+        return text.decode("utf-16-le" if little else "utf-16-be", "replace").strip("\ufeff\0")
+    return value[8:].decode("utf-8", "replace").strip("\0") if value[:5] == b"ASCII" or not any(value[:8]) else ""
+
+
+def strings(block: bytes) -> dict[int, str]:
+    """The text of an EXIF block's first directory, by tag."""
+    entries = _Reader(io.BytesIO(block.removeprefix(_PREFIX))).entries()
+    return {
+        tag: entry.value.decode("utf-8", "replace").rstrip("\0") for tag, entry in entries.items() if entry.kind == 2
+    }
+
+
+def with_texts(block: bytes | None, texts: Mapping[int, str], user_comment: str = "") -> bytes | None:
+    """A block with more text: in its first directory by tag, and as UserComment. None if it would be too long."""
+    entries = _Reader(io.BytesIO((block or b"").removeprefix(_PREFIX))).entries()
+    entries |= {tag: _Entry(2, text.encode() + b"\0") for tag, text in texts.items()}
+    if user_comment:
+        value = b"UNICODE\0" + user_comment.encode("utf-16-be", "replace")
+        below = entries[_EXIF].directory if _EXIF in entries else None
+        entries[_EXIF] = _Entry(4, b"", {**(below or {}), _COMMENT: _Entry(7, value)})
+    made = _PREFIX + _HEAD + _build(entries, 8)
+    return made if len(made) <= MAX_BLOCK else None
+
+
 class _Reader:
-    """Directories of a TIFF file, whatever its byte order and offset size."""
+    """Directories of a TIFF file, whatever its byte order and offset size.
+
+    `exhausted`: there was more in them than is looked at.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self._file, self._bytes = file, _ALL_BYTES
+        self.exhausted = False
         head = self._at(0, 16)
         self.order = {b"II": "<", b"MM": ">"}.get(head[:2], "")
         self.big = bool(self.order) and head[2:4] == struct.pack(self.order + "H", 43)
@@ -86,6 +154,10 @@ class _Reader:
         self.first = self._number(head[8:16] if self.big else head[4:8], self._offset)
 
     def _at(self, position: int, count: int) -> bytes:
+        self._bytes -= count
+        if self._bytes < 0:
+            self.exhausted = True
+            return b""
         try:
             self._file.seek(position)
             return self._file.read(count)
@@ -109,9 +181,9 @@ class _Reader:
 
     def entries(self, wanted: set[int] | None = None, position: int | None = None, depth: int = 0) -> dict[int, _Entry]:
         """The tags of one directory whose values are whole and of bearable size, and those of its subdirectories."""
-        found = {}
+        found: dict[int, _Entry] = {}
         for tag, row in self.records(position):
-            if wanted is not None and tag not in wanted:
+            if tag in found or (wanted is not None and tag not in wanted):
                 continue
             kind, count = self._number(row[2:], "H"), self._number(row[4:], self._offset)
             field = row[12:] if self.big else row[8:]

@@ -2,29 +2,36 @@
 
 import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyvips
 
 from realsrt.io.formats import Format
-from realsrt.io.metadata import exif, png_text, xmp
+from realsrt.io.metadata import colour, exif, heif, png, xmp
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.picture import Picture
 
+_MOST = 2**22  # bytes of one field
 _CARRIED = (
     "icc-profile-data", "exif-data", "xmp-data", "iptc-data", "exif-ifd0-", "exif-ifd2-", "exif-ifd3-",
     "jpeg-thumbnail-data",
 )  # fmt: skip
-_TEXT = "png-comment-"
+TEXT = "png-comment-"
 _BLOB = pyvips.GValue.blob_type
 _THUMBNAIL_SIDE = 160
+_MAX_DENSITY = 1_000_000  # px/mm, libvips' limit
+_SUBJECT = {"exif-ifd2-SubjectArea": 0x9214, "exif-ifd2-SubjectLocation": 0xA214}
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC_RESOURCE = 0x0404
 
 
-def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
-    """libvips' field names → (type, value) of all that is carried; orientation is not, IPTC without its wrapper."""
+def collect(image: pyvips.Image, notices: list[str] | None = None) -> dict[str, tuple[int, Any]]:
+    """libvips' field names → (type, value) of all that is carried; orientation is not, IPTC without its wrapper.
+
+    What is too large is left out, and said in `notices`.
+    """
     names = [name for name in _fields(image) if name.startswith(_CARRIED) and "Orientation" not in name]
     found: dict[str, tuple[int, Any]] = {name: (image.get_typeof(name), image.get(name)) for name in names}
     if "iptc-data" in found:
@@ -32,6 +39,14 @@ def collect(image: pyvips.Image) -> dict[str, tuple[int, Any]]:
         found["iptc-data"] = (_BLOB, data)
         if not data:
             del found["iptc-data"]
+    if len(found.get("exif-data", (0, b""))[1]) > exif.MAX_BLOCK:
+        found = {name: field for name, field in found.items() if not name.startswith("exif-")}
+        if notices is not None:
+            notices.append(f"its EXIF of more than {exif.MAX_BLOCK:,} bytes is left out")
+    for name in [name for name, (_, value) in found.items() if len(value) > _MOST]:
+        del found[name]
+        if notices is not None:
+            notices.append(f"its {name} of more than {_MOST:,} bytes is left out")
     return found
 
 
@@ -42,21 +57,28 @@ def _fields(image: pyvips.Image) -> list[str]:
         return [name for name in _CARRIED if image.get_typeof(name)]
 
 
-def collect_tiff(file: BinaryIO) -> dict[str, tuple[int, Any]]:
+def collect_tiff(file: BinaryIO, notices: list[str]) -> dict[str, tuple[int, Any]]:
     """The EXIF and IPTC of an open TIFF file as `collect` would give them."""
-    block, records = exif.read(file), exif.read_iptc(file)
+    records = exif.read_iptc(file)
     found: dict[str, tuple[int, Any]] = {} if records is None else {"iptc-data": (_BLOB, records)}
-    if block is None:
+    try:
+        block = exif.read(file)
+    except ValueError as error:
+        notices.append(f"its EXIF is left out: {error}")
         return found
-    jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep=0)  # libvips takes EXIF apart for other formats only
-    app1 = b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block
-    return found | collect(pyvips.Image.new_from_buffer(jpeg[:2] + app1 + jpeg[2:], ""))
+    return found | collect_exif(block) if block else found
 
 
-def collect_png(file: BinaryIO) -> dict[str, tuple[int, Any]]:
-    """The text entries of an open PNG file, named as libvips names them."""
-    entries = png_text.read(file)
-    return {f"{_TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(entries)}
+def collect_exif(block: bytes) -> dict[str, tuple[int, Any]]:
+    """The fields of an EXIF block as `collect` would give them."""
+    image = pyvips.Image.black(1, 1).copy()
+    image.set_type(_BLOB, "exif-data", block)  # pyright: ignore[reportArgumentType]
+    return collect(image)
+
+
+def text_fields(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[int, Any]]:
+    """The text entries of a PNG file, named as libvips names them."""
+    return {f"{TEXT}{n}-{key}": (pyvips.GValue.gstr_type, text) for n, (key, text) in enumerate(texts)}
 
 
 def complete_png(file: BinaryIO, picture: Picture) -> None:
@@ -64,28 +86,33 @@ def complete_png(file: BinaryIO, picture: Picture) -> None:
     fields = picture.metadata.items()
     entries = [(name.split("-", 3)[3], text) for name, (_, text) in fields if _garbled(name, text)]
     if entries:
-        png_text.add(file, entries)
+        png.add(file, entries)
+    if picture.code:
+        png.insert(file, b"cICP", bytes((*picture.code, 0, 1)))
 
 
 def _garbled(name: str, text: Any) -> bool:
     """Whether a field is a PNG's text that is not all ASCII: libvips writes its UTF-8 as if it were Latin-1."""
-    return name.startswith(_TEXT) and not (name + str(text)).isascii()
+    return name.startswith(TEXT) and not (name + str(text)).isascii()
 
 
 def complete_tiff(file: BinaryIO, picture: Picture) -> None:
     """Add to an open TIFF file (r+b) what libvips does not write into it."""
     iptc = picture.metadata.get("iptc-data")
     block = picture.exif
-    exif.add(file, bytes(block) if block else None, bytes(iptc[1]) if iptc else None, picture.width, picture.height)
+    places = {_SUBJECT[name]: numbers for name, numbers in subject(picture).items()}
+    exif.add(
+        file, bytes(block) if block else None, bytes(iptc[1]) if iptc else None, picture.width, picture.height, places
+    )  # fmt: skip
 
 
 def density(image: pyvips.Image) -> tuple[float, float]:
     """px/mm along x and y; from EXIF where the format itself (WebP, AVIF) says nothing of it."""
     if (image.xres, image.yres) != (1.0, 1.0):
-        return image.xres, image.yres
+        return (image.xres, image.yres) if max(image.xres, image.yres) < _MAX_DENSITY else (1.0, 1.0)
     per_mm = {"2": 1 / 25.4, "3": 0.1}.get(_exif(image, "ResolutionUnit")[:1], 0.0)
     found = [_ratio(_exif(image, name)) * per_mm for name in ("XResolution", "YResolution")]
-    return (found[0], found[1]) if min(found) > 0 else (1.0, 1.0)
+    return (found[0], found[1]) if min(found) > 0 and max(found) < _MAX_DENSITY else (1.0, 1.0)
 
 
 def _exif(image: pyvips.Image, tag: str) -> str:
@@ -104,9 +131,8 @@ def attach(
     """The image with the picture's metadata, corrected for its new size; notices on what the format cannot hold."""
     notices = []
     fields = dict(picture.metadata)
-    packet, problem = _packet(fields, picture, format, provenance)
-    if problem:
-        notices.append(f"{path}: {problem}")
+    packet, remarks = _packet(fields, picture, format, provenance)
+    notices += [f"{path}: {remark}" for remark in remarks]
     fields.pop("xmp-data", None)
     if packet is not None:
         fields["xmp-data"] = (_BLOB, packet)
@@ -117,9 +143,16 @@ def attach(
         del fields["iptc-data"]  # `complete_tiff` sees to it
     elif "iptc-data" in fields:
         fields["iptc-data"] = (_BLOB, _wrapped(fields["iptc-data"][1]))
-    if format.name != "PNG" and any(name.startswith(_TEXT) for name in fields):
-        notices.append(f"{path}: {format.name} cannot hold the picture's text entries (kept by PNG)")
     fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
+    code = fields.pop("cicp", None)
+    if code and format.name == "AVIF":  # see `complete_avif`
+        fields["icc-profile-data"] = (_BLOB, colour.stand_in(code[1][0]))
+    for name, numbers in subject(picture).items():
+        text = " ".join(map(str, numbers))
+        if text:
+            fields[name] = (pyvips.GValue.gstr_type, f"{text} ({text}, Short, {len(numbers)} components)")
+        else:
+            del fields[name]
     if "jpeg-thumbnail-data" in fields:
         fields["jpeg-thumbnail-data"] = (_BLOB, _thumbnail(image))
         fields["exif-ifd1-Compression"] = (pyvips.GValue.gstr_type, "6")
@@ -130,19 +163,46 @@ def attach(
     return image, tuple(notices)
 
 
+def subject(picture: Picture) -> dict[str, list[int]]:
+    """EXIF's places of the subject (SubjectArea, SubjectLocation: pixels of the picture before it was turned) in the
+    picture as it is now; none where they do not fit into 16 bit."""
+    size, found = _resized(picture), {}
+    for name in _SUBJECT:
+        match = re.match(r"\d{1,5}( \d{1,5}){1,3}(?= \()", str(picture.metadata.get(name, (0, ""))[1]))
+        if match and size.before:
+            found[name] = size.area([int(number) for number in match[0].split()])
+    return found
+
+
+def _resized(picture: Picture) -> xmp.Resized:
+    return xmp.Resized(picture.width, picture.height, picture.size_before, picture.orientation)
+
+
 def _packet(
     fields: dict[str, tuple[int, Any]], picture: Picture, format: Format, provenance: Provenance | None
-) -> tuple[bytes | None, str]:
-    """The XMP packet to write, and what went wrong with it."""
+) -> tuple[bytes | None, tuple[str, ...]]:
+    """The XMP packet to write, and what to tell of it."""
     before = bytes(fields["xmp-data"][1]) if "xmp-data" in fields else None
     made = (provenance.software, provenance.parameters) if provenance else ("", "")
+    size = _resized(picture)
+    remarks: tuple[str, ...] = ()
     try:
-        packet, problem = xmp.updated(before, picture.width, picture.height, *made), ""
+        packet, remarks = xmp.updated(before, size, *made)
+    except xmp.TooMuchError as error:
+        packet, _ = xmp.updated(None, size, *made)
+        remarks = (f"the picture's XMP is left out: {error}",)
     except ValueError as error:
-        packet, problem = before, f"the picture's XMP is kept as it is, without an entry on its making: {error}"
+        packet = before
+        remarks = (f"the picture's XMP is kept as it is, without an entry on its making: {error}",)
     if packet is not None and len(packet) > format.max_xmp:
-        return None, f"{format.name} cannot hold the picture's XMP of {len(packet):,} bytes; it is left out"
-    return packet, problem
+        return None, (f"{format.name} cannot hold the picture's XMP of {len(packet):,} bytes; it is left out",)
+    return packet, remarks
+
+
+def complete_avif(file: BinaryIO, picture: Picture) -> None:
+    """Put a code point into an open AVIF file (r+b), in the place of the ICC profile that libvips wrote."""
+    if picture.code:
+        heif.replace_profile(file, picture.code)
 
 
 def _thumbnail(image: pyvips.Image) -> bytes:

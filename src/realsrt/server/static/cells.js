@@ -132,14 +132,17 @@ export async function decoded(url) {
 }
 
 export async function difference(one, other) {
-  // Of two images of one size, four times as strong, as the address of an image.
+  // Of two images of one size, as the address of an image; the greatest difference is white.
   const [a, b] = await Promise.all([one, other].map(pixels));
   const canvas = document.createElement("canvas");
   canvas.width = a.width;
   canvas.height = a.height;
+  let most = 1;
   for (let i = 0; i < a.data.length; i++) {
-    a.data[i] = i % 4 === 3 ? 255 : Math.min(255, 4 * Math.abs(a.data[i] - b.data[i]));
+    a.data[i] = i % 4 === 3 ? 255 : Math.abs(a.data[i] - b.data[i]);
+    if (i % 4 < 3) most = Math.max(most, a.data[i]);
   }
+  for (let i = 0; i < a.data.length; i++) a.data[i] = i % 4 === 3 ? 255 : (a.data[i] * 255) / most;
   canvas.getContext("2d").putImageData(a, 0, 0);
   return new Promise((resolve) => canvas.toBlob((blob) => resolve(URL.createObjectURL(blob))));
 }

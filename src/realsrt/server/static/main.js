@@ -436,11 +436,14 @@ function drawMarks() {
 let before = null;
 stage.addEventListener("paint", ({ detail: { kind, from, to, start } }) => {
   if (!marks || pictures.selected?.busy) return;
-  if (stage.tool === "box") {
-    if (kind === "down") before = marks.painted.slice();
-    marks.painted.set(before);
-    marks.box(start, to);
-  } else if (kind !== "up") {
+  if (kind === "down") before = marks.painted.slice();
+  if (stage.tool === "box" || kind === "cancel") marks.painted.set(before);
+  if (kind === "cancel") {
+    drawMarks();
+    return;
+  }
+  if (stage.tool === "box") marks.box(start, to);
+  else if (kind !== "up") {
     marks.stroke(kind === "down" ? to : from, to, stage.brushRadius, stage.tool === "brush" ? 1 : 2);
   }
   drawMarks();

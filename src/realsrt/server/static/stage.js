@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { CELL } from "./cells.js";
 
 const STYLE = { showNavigationControl: false, drawer: "canvas", animationTime: 0.35, springStiffness: 9 };
+const AT_REST = 1; // OpenSeadragon.SUBPIXEL_ROUNDING_OCCURRENCES.ONLY_AT_REST: no seams between tiles
 const ZOOM = { maxZoomPixelRatio: 12, minZoomImageRatio: 0.15, visibilityRatio: 0.5, zoomPerScroll: 1.25 };
 const GESTURES = { clickToZoom: false, dblClickToZoom: true, flickEnabled: true };
 
@@ -61,6 +62,7 @@ export class Stage extends EventTarget {
     await Promise.all(jobs);
     if (turn !== this._turn) return;
     this.shown = { before, after };
+    this._clear = after?.tiles?.suffix === ".webp";
     if (fresh) this.fit(true);
     this._redraw();
     for (const [element] of this._layers) this._place(element);
@@ -105,14 +107,14 @@ export class Stage extends EventTarget {
   _tiled({ id, which, tiles }) {
     return {
       width: tiles.width, height: tiles.height, tileSize: tiles.side, tileOverlap: 0, minLevel: 0,
-      maxLevel: tiles.levels - 1,
+      maxLevel: tiles.levels - 1, hasTransparency: () => tiles.suffix === ".webp",
       getTileUrl: (level, x, y) => api.tileUrl(id, which, level, x, y, tiles.suffix),
     };
   }
 
   _make(element) {
     const viewer = this.OSD({
-      element, ...STYLE, ...ZOOM, prefixUrl: "", gestureSettingsMouse: GESTURES,
+      element, ...STYLE, ...ZOOM, prefixUrl: "", subPixelRoundingForTransparency: AT_REST, gestureSettingsMouse: GESTURES,
       gestureSettingsTouch: { ...GESTURES, pinchRotate: false }, gestureSettingsPen: GESTURES,
     });
     this._items.set(viewer, {});
@@ -204,8 +206,11 @@ export class Stage extends EventTarget {
   }
 
   _redraw() {
-    for (const items of this._items.values()) {
+    for (const [viewer, items] of this._items) {
       const hidden = this.held;
+      // What shows through a result with transparency is not the picture before.
+      const alone = this._clear && !hidden && this.mode === "result";
+      if (viewer === this.one) items.before?.item.setOpacity(alone ? 1 - this.strength : 1);
       items.after?.item.setOpacity(hidden ? 0 : this.strength);
       items.candidate?.item.setOpacity(hidden ? 0 : this.strength);
     }
@@ -227,7 +232,10 @@ export class Stage extends EventTarget {
         divider.style.left = `${this.line * 100}%`;
         const place = this.one.viewport.viewerElementToViewportCoordinates(new this.OSD.Point(this.line * wide, 0)).x;
         for (const layer of [items.after, items.candidate]) layer && this._cut(layer, place);
+        if (this._clear) this._cut(items.before, place, false);
+        else items.before.item.setClip(null);
       } else {
+        items.before?.item.setClip(null);
         items.after.item.setClip(null);
         items.candidate?.item.setClip(null);
       }
@@ -235,13 +243,14 @@ export class Stage extends EventTarget {
     this.dispatchEvent(new Event("view"));
   }
 
-  _cut({ item }, place) {
-    // Leave what is right of a line of the viewport.
+  _cut({ item }, place, right = true) {
+    // Leave what is right of a line of the viewport, or left of it.
     const { x: width, y: height } = item.getContentSize();
     const bounds = item.getBoundsNoRotate(true);
     const from = Math.max(0, Math.min(width - 1, ((place - bounds.x) / bounds.width) * width));
     const old = item.getClip();
-    if (!old || Math.abs(old.x - from) > 0.01) item.setClip(new this.OSD.Rect(from, 0, width - from, height));
+    const clip = right ? new this.OSD.Rect(from, 0, width - from, height) : new this.OSD.Rect(0, 0, Math.max(1, from), height);
+    if (!old || !old.equals(clip)) item.setClip(clip);
   }
 
   _dividing() {
@@ -310,10 +319,19 @@ export class Stage extends EventTarget {
     };
     let from = null;
     let last = null;
+    const fingers = new Set(); // two of them zoom, whatever the tool
+    viewer.container.addEventListener("pointerdown", (event) => {
+      fingers.add(event.pointerId);
+      if (fingers.size > 1 && from) {
+        say("cancel", from);
+        from = last = null;
+      }
+    }, true);
+    for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, (event) => fingers.delete(event.pointerId), true);
     const say = (kind, place) =>
       this.dispatchEvent(new CustomEvent("paint", { detail: { kind, from: kind === "move" ? last : from, to: place, start: from } }));
     viewer.addHandler("canvas-press", (event) => {
-      if (this.tool === "move") return;
+      if (this.tool === "move" || fingers.size > 1) return;
       from = last = at(event);
       say("down", from);
     });

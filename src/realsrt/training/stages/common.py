@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from realsrt.errors import UsageError
 from realsrt.imaging.resize import resize, upscale_bicubic
 from realsrt.losses import (
-    PerceptualLoss,
     adaptive_weight,
     build_perceptual,
     charbonnier,
@@ -80,23 +79,11 @@ class PictureLoss(nn.Module):
         self.perceptual = build_perceptual(str(spec), taps=config.perceptual_taps) if spec else None
         self._adversary = [adversary]  # in a list: it is trained by its own optimizer, not as part of this module
 
-    def _perceptual(self, perceptual: PerceptualLoss, image_BCHW: Tensor, gt_BCHW: Tensor, step: int) -> Tensor:
-        """The perceptual loss (B,), of both images without their first rows and columns; with ``perceptual_views``
-        turned, resized, and with their colours exchanged, too."""
-        cfg = self.config
-        rng = torch.Generator().manual_seed(derive_seed(cfg.seed, 6, step))
-        top, left = torch.randint(cfg.perceptual_shift + 1, (2,), generator=rng).tolist()
-        both = torch.cat([image_BCHW, gt_BCHW])[:, :, top:, left:]
-        if cfg.perceptual_views:
-            flip, turn = torch.randint(2, (2,), generator=rng).tolist()
-            smallest, gain = 0.6, 0.8 + 0.4 * float(torch.rand(1, generator=rng))
-            share = smallest + (1 - smallest) * float(torch.rand(1, generator=rng))
-            both = both[:, torch.randperm(3, generator=rng).to(both.device)] * gain
-            both = both.flip(-1) if flip else both
-            both = both.transpose(-1, -2) if turn else both
-            size = [round(side * share) for side in both.shape[-2:]]
-            both = F.interpolate(both, size=size, mode="bilinear", antialias=True, align_corners=False)
-        return perceptual(*both.chunk(2))
+    def _shift(self, step: int) -> tuple[int, int]:
+        """Rows and columns left out of the perceptual loss in this step."""
+        rng = torch.Generator().manual_seed(derive_seed(self.config.seed, 6, step))
+        top, left = torch.randint(self.config.perceptual_shift + 1, (2,), generator=rng).tolist()
+        return top, left
 
     def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
         """Loss of generated pictures against their targets; perceptual and adversarial parts weigh less, and the pixel
@@ -106,16 +93,14 @@ class PictureLoss(nn.Module):
         pixel_B = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else square_B
         figures = {"pixel": pixel_B.detach().mean(), "mse": square_B.detach().mean()}
         share_B = gt_BCHW.new_ones(len(gt_BCHW))
-        if cfg.clean_share < 1 or cfg.clean_pixel > 1 or cfg.pixel_shrink > 1:
-            severity_B = (severity(lq_BCHW, gt_BCHW) / cfg.ruined_from).clamp(max=1)
+        if cfg.clean_share < 1 or cfg.clean_pixel > 1:
+            severity_B = severity(lq_BCHW, gt_BCHW)
             share_B = cfg.clean_share + (1 - cfg.clean_share) * severity_B
-            ruined_B = pixel_B
-            if cfg.pixel_shrink > 1:
-                ruined_B = charbonnier(*(F.avg_pool2d(x, cfg.pixel_shrink) for x in (image_BCHW, gt_BCHW)))
-            pixel_B = torch.lerp(cfg.clean_pixel * pixel_B, ruined_B, severity_B)
+            pixel_B = pixel_B * (cfg.clean_pixel + (1 - cfg.clean_pixel) * severity_B)
         loss = cfg.pixel * pixel_B.mean()
         if self.perceptual is not None:
-            perceptual_B = self._perceptual(self.perceptual, image_BCHW, gt_BCHW, step)
+            top, left = self._shift(step)
+            perceptual_B = self.perceptual(image_BCHW[:, :, top:, left:], gt_BCHW[:, :, top:, left:])
             figures |= {"perceptual": perceptual_B.detach().mean(), "severity": share_B.mean()}
             loss = loss + cfg.perceptual * (share_B * perceptual_B).mean()
         adversary = self._adversary[0]

@@ -1,0 +1,82 @@
+"""`realsrt calibrate`: what confidence is worth, on pairs of inputs and targets, for `upscale --trust`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from realsrt.cli.options import ModelArgs, SteppedArgs, option
+from realsrt.cli.show import Screen, table
+from realsrt.errors import ImageError, UsageError
+
+LEVELS = (0.8, 0.9, 0.95)
+
+
+def calibrate(
+    input: Annotated[Path, Parameter(help="A folder of inputs.")],
+    target: Annotated[Path, Parameter(help="A folder of their targets, found by name.")],
+    /,
+    *,
+    output: Annotated[Path, option("--output", "-o", help="The file to write, .json; for upscale --calibration.")],
+    about: Annotated[str, option(help="What the pairs are, in a few words; upscale --trust repeats them.")] = "",
+    options: SteppedArgs = SteppedArgs(),  # noqa: B008 - frozen
+    model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
+) -> int:
+    """Calibrate a model's confidence on pairs, for the mask of upscale --trust. See docs/trust.md.
+
+    The pairs should be like the images to come, not trained on, and of as many independent originals as can be had: n
+    pairs can promise something for n in n + 1 images at most. Every pair counts; one that cannot be read ends it. What
+    is calibrated holds for these weights and options only. The table shows how much of an image each mask takes.
+    """
+    import numpy as np
+
+    from realsrt.evaluation import pairing
+    from realsrt.evaluation.trust import BOUNDS, Calibration, calibrated_options, cell_errors, scores, trust_mask
+    from realsrt.io import image as imageio
+
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise UsageError(f"{output}: cannot be written: it is a folder, or its folder does not exist")
+    matched = pairing.match({"input": input, "target": target})
+    if alone := [path for paths in matched.alone.values() for path in paths]:
+        raise UsageError(f"{alone[0]} has no partner ({len(alone)} such files): every pair must count")
+    up = model.load()
+    up.check(options)
+    found: list[list[float]] = []
+    maps: list[np.ndarray] = []
+    with Screen(len(matched.groups)) as screen:
+        for name, files in matched.groups.items():
+            screen.begin(name)
+            out = up.upscale(imageio.read(files["input"]), options, on_progress=screen.windows)
+            wanted, made = imageio.read(files["target"]).rgb_float(), out.image.rgb_float()
+            if wanted.shape != made.shape:
+                raise ImageError(
+                    f"{files['target']}: is {wanted.shape[1]}x{wanted.shape[0]} px, but the input's result is "
+                    f"{made.shape[1]}x{made.shape[0]}"
+                )
+            assert out.confidence is not None
+            found.append(scores(out.confidence, *cell_errors(made, wanted), BOUNDS))
+            maps.append(out.confidence)
+            screen.advance()
+    made_of = f"{len(found)} pairs" + (f": {about}" if about else "")
+    calibration = Calibration(
+        model_sha256=up.model.info.sha256,
+        options=calibrated_options(options.pixel_options(), up.precision),
+        scores={bound: sorted(own) for bound, own in zip(BOUNDS, zip(*found, strict=True), strict=True)},
+        about=made_of,
+    )
+    calibration.save(output)
+    levels = [level for level in LEVELS if level <= len(found) / (len(found) + 1)]
+    rows = [
+        [
+            f"{bound:g}",
+            *(
+                f"{np.mean([trust_mask(one, calibration.threshold(level, bound)).mean() for one in maps]):.1%}"
+                for level in levels
+            ),
+        ]
+        for bound in BOUNDS
+    ]
+    table(
+        f"Share of an image in its mask ({made_of})", ["mean error ≤", *(f"trust {level:g}" for level in levels)], rows
+    )
+    return 0

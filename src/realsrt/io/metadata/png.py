@@ -1,0 +1,156 @@
+"""The chunks of PNG files (PNG specification, 11.3) that libvips does not read or write rightly: colour, and text that
+is not ASCII."""
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MOST = 2**23  # bytes of all entries together, inflated
+_ENTRIES = 1000
+_SHORT = 64  # bytes
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_XMP = b"XML:com.adobe.xmp\0\0"
+_ELSEWHERE = "Raw profile type "  # metadata that is carried as such
+
+
+@dataclass
+class Found:
+    """What a walk through a PNG file finds: `texts`, keywords and what they say, in order; whether they are `complete`;
+    the EXIF block and the XMP packet, which may lie behind the pixels, where libvips does not look."""
+
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    complete: bool = True
+    exif: bytes = b""
+    xmp: bytes = b""
+
+
+def read(file: BinaryIO) -> Found:
+    """Look through an open PNG file; damaged entries are left out.
+
+    The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all.
+    """
+    found, room = Found(), _MOST
+    for number, (kind, data) in enumerate(_chunks(file)):
+        if len(data) > room or number == _ENTRIES:
+            found.complete = False
+            break
+        if kind == b"eXIf":
+            found.exif, room = found.exif or data, room - len(data)
+            continue
+        try:
+            entry, size = _entry(kind, data, room)
+        except OverflowError:
+            found.complete = False
+            break
+        room -= size
+        if entry and entry[0] == "XML:com.adobe.xmp":
+            found.xmp = found.xmp or entry[1].encode()
+        elif entry and not entry[0].startswith(_ELSEWHERE):
+            found.texts.append(entry)
+    return found
+
+
+def without_text(data: bytes) -> bytes:
+    """A PNG file without its text chunks, for decoders that would inflate them all; XMP that is not packed stays."""
+    kept, place, start = [], 8, 0
+    while place + 8 <= len(data):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        kind, head = data[place + 4 : place + 8], data[place + 8 : place + 8 + len(_XMP)]
+        if kind in _TEXTS and not (head == _XMP and end - place <= _MOST):
+            kept.append(data[start:place])
+            start = end
+        place = end
+    return b"".join([*kept, data[start:]])
+
+
+def add(file: BinaryIO, entries: Iterable[tuple[str, str]]) -> None:
+    """Put entries at the end of an open, whole PNG file (r+b): as tEXt where Latin-1 holds them, else as iTXt."""
+    file.seek(-12, 2)
+    end = file.read(12)
+    file.seek(-12, 2)
+    for keyword, text in entries:
+        key = keyword.encode("latin-1", "replace")[:79]
+        try:
+            kind, data = b"tEXt", key + b"\0" + text.encode("latin-1")
+        except UnicodeEncodeError:
+            kind, data = b"iTXt", key + b"\0\0\0\0\0" + text.encode("utf-8", "replace")
+        file.write(_packed(kind, data))
+    file.write(end)
+
+
+def chunks_before_pixels(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, data) of an open PNG file's short chunks before its pixels."""
+    file.seek(0)
+    if file.read(8) != _SIGNATURE:
+        return
+    for _ in range(_ENTRIES):
+        head = file.read(8)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        if len(head) < 8 or kind == b"IDAT":
+            return
+        if length <= _SHORT:
+            yield kind, file.read(length)
+            file.seek(4, 1)
+        else:
+            yield kind, b""
+            file.seek(length + 4, 1)
+
+
+def insert(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    """Put a chunk behind the header (IHDR) of an open, whole PNG file (r+b); the rest moves on."""
+    chunk = _packed(kind, data)
+    place, end = 33, file.seek(0, 2)
+    while end > place:
+        start = max(place, end - _MOST)
+        file.seek(start)
+        block = file.read(end - start)
+        file.seek(start + len(chunk))
+        file.write(block)
+        end = start
+    file.seek(place)
+    file.write(chunk)
+
+
+def _packed(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Those that hold text, or EXIF."""
+    file.seek(0)
+    if file.read(8) != _SIGNATURE:
+        return
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return
+        if kind in (*_TEXTS, b"eXIf"):
+            yield kind, file.read(min(length, _MOST + 1))
+            file.seek(length + 4 - min(length, _MOST + 1), 1)
+        else:
+            file.seek(length + 4, 1)
+
+
+def _entry(kind: bytes, data: bytes, room: int) -> tuple[tuple[str, str] | None, int]:
+    """The entry, None if it is damaged, and the bytes it took. Raises OverflowError if it has more than `room`."""
+    key, found, rest = data.partition(b"\0")
+    if not (found and 0 < len(key) <= 79):
+        return None, len(data)
+    if kind == b"iTXt":
+        packed, (_, _, body) = rest[:1] == b"\1", (rest[2:].split(b"\0", 2) + [b""] * 3)[:3]
+    else:
+        packed, body = kind == b"zTXt", rest[1:] if kind == b"zTXt" else rest
+    whole = True
+    try:
+        if packed:
+            unpack = zlib.decompressobj()
+            body, whole = unpack.decompress(body, room + 1), unpack.eof
+        if len(body) > room:
+            raise OverflowError
+        text = body.decode("utf-8" if kind == b"iTXt" else "latin-1") if whole else ""
+    except (UnicodeDecodeError, zlib.error):
+        return None, max(len(data), _MOST // 64)
+    return (key.decode("latin-1"), text.replace("\0", "")) if whole else None, max(len(data), len(body))

@@ -1,0 +1,200 @@
+"""Opening a picture file: the loader for what it is, its header, and one line for a person where that fails."""
+
+import importlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from realsrt.errors import ImageError
+from realsrt.io.formats import LOADERS, heif_library, supported_formats
+from realsrt.io.metadata import exif, heif, jpeg, png
+from realsrt.io.signature import ADVICE, HEAD, identify
+
+import pyvips  # isort: skip - after formats, which tells libvips to be quiet
+
+_WALKED = 2**28  # bytes of a JPEG file that is looked through for what lies behind its picture
+_TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it can be
+_LEFT_OUT = {
+    jpeg.GAIN_MAP: "its gain map (HDR) is left out, the base picture is used",
+    jpeg.VIDEO: "the video of this motion photo is left out",
+    jpeg.PICTURES: "only the first of its pictures is used",
+}
+_FIELDS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
+_UNSUPPORTED = (
+    "unsupported", "not configured", "no decoding plugin", "not implemented", "not supported", "not been built in",
+    "samples out of range", "bad labq format",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose header has been read. `format` as in `formats.LOADERS`; `notices` on what is left out of it;
+    `texts`: of PNG, keywords and what they say; `boxes` of
+    AVIF and HEIC; `decoder`: of pi_heif, for what libvips cannot decode."""
+
+    path: Path
+    format: str
+    image: pyvips.Image
+    notices: tuple[str, ...] = ()
+    texts: Sequence[tuple[str, str]] = ()
+    boxes: heif.Boxes | None = None
+    decoder: Any = None
+
+    def decoded(self) -> pyvips.Image:
+        """The image whose pixels can be had, full at 65535 if it has more than 8 bit; where it is not libvips that
+        decodes, they are now. Raises ImageError."""
+        image = self._pixels()
+        if not self.boxes:
+            return image
+        kind = image.interpretation
+        if image.format == "ushort":
+            bits = self.decoder.info["bit_depth"] if self.decoder is not None else image.get("bits-per-sample")
+            full = 65536 - 2 ** (16 - int(str(bits)))  # libheif's numbers are moved up, with zeros behind
+            image = (image * (65535 / full)).rint().cast("ushort")
+        if self.boxes.premultiplied and image.hasalpha():
+            top = 65535 if image.format == "ushort" else 255
+            image = image.unpremultiply(max_alpha=top).rint().cast("ushort" if top == 65535 else "uchar")
+        return image.copy(interpretation=kind)
+
+    def _pixels(self) -> pyvips.Image:
+        if self.decoder is None:
+            return self.image
+        try:
+            pixels = np.ascontiguousarray(self.decoder).reshape(self.image.height, self.image.width, -1)
+        except Exception as error:  # it raises whatever damage leads to
+            raise unreadable(self.path, error) from error
+        image = pyvips.Image.new_from_array(pixels).copy(interpretation=self.image.interpretation)
+        for name in _FIELDS.values():
+            if self.image.get_typeof(name):
+                image.set_type(pyvips.GValue.blob_type, name, self.image.get(name))
+        image.remove("orientation")  # which libvips takes from EXIF; libheif has turned it
+        return image
+
+
+def open_image(path: Path, *, strict: bool = False) -> Opened:
+    """The header only, by a loader of ours: others (SVG, PDF, text) never see the file. Raises ImageError.
+
+    `strict`: what libjpeg would only warn of is an error too.
+    """
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
+        if not path.is_file() and path.exists():
+            raise ImageError(f"{path}: is not a regular file; give a picture file")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
+        with path.open("rb") as file:
+            format = identify(file.read(HEAD))
+            if format == "TIFF" and exif.is_raw(file):
+                format = "RAW"
+        if format == "HEIC":
+            return _heic(path)
+        if not pyvips.type_find("VipsForeign", LOADERS.get(format, "")):
+            raise ImageError(f"{path}: {ADVICE[format]}") if format in ADVICE else unreadable(path, None)
+        if format == "JPEG" and path.stat().st_size <= _WALKED:
+            return _jpeg(path, "warning" if strict else "error")
+        if format == "PNG":
+            return _png(path)
+        boxes = _boxes(path) if format == "AVIF" else None
+        notices = _left_out(path, boxes.left_out) if boxes else ()
+        return Opened(path, format, _load(LOADERS[format], _source(path)), notices, boxes=boxes)
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
+        raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
+    except pyvips.Error as error:
+        raise unreadable(path, error) from error
+
+
+def _left_out(path: Path, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(f"{path}: {_LEFT_OUT[name]}" for name in names)
+
+
+def _source(path: Path) -> pyvips.Source:
+    return pyvips.Source.new_from_file(os.fsencode(path))  # pyright: ignore[reportArgumentType] - bytes will do
+
+
+def _load(loader: str, source: pyvips.Source, fail_on: str = "error") -> pyvips.Image:
+    image = pyvips.Operation.call(loader, source, access="sequential", fail_on=fail_on)
+    image._references.append(source)
+    return image
+
+
+def _jpeg(path: Path, fail_on: str) -> Opened:
+    """Also one that lacks only the marker of its end; of several pictures the first."""
+    data = path.read_bytes()
+    found = jpeg.walk(data)
+    notices = _left_out(path, jpeg.left_out(data, found))
+    if not found.only_end_missing:
+        return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path), fail_on), notices)
+    mended = data.removesuffix(b"\xff") + b"\xff\xd9"
+    image = _load(LOADERS["JPEG"], pyvips.Source.new_from_memory(mended), "warning")
+    return Opened(path, "JPEG", image, (*notices, f"{path}: its last bytes are missing; the picture is complete"))
+
+
+def _png(path: Path) -> Opened:
+    """libvips would inflate all text there is; and does not look behind the pixels."""
+    with path.open("rb") as file:
+        found = png.read(file)
+    notices, source = (), None
+    if not found.complete:
+        kept = f"only {len(found.texts)} of its text entries are kept; the others, or its XMP, are too many or too long"
+        notices, source = (f"{path}: {kept}",), pyvips.Source.new_from_memory(png.without_text(path.read_bytes()))
+    image = _load(LOADERS["PNG"], source or _source(path))
+    late = {"exif-data": found.exif and b"Exif\0\0" + found.exif, "xmp-data": found.xmp}
+    for name, value in late.items():
+        if value and not image.get_typeof(name):
+            image.set_type(pyvips.GValue.blob_type, name, value)  # pyright: ignore[reportArgumentType]
+    return Opened(path, "PNG", image, notices, found.texts)
+
+
+def _boxes(path: Path) -> heif.Boxes:
+    with path.open("rb") as file:
+        return heif.read(file)
+
+
+def _heic(path: Path) -> Opened:
+    """By the Python package of libheif, else by libvips, if its libheif decodes HEVC; which only trying it tells."""
+    boxes = _boxes(path)
+    notices = _left_out(path, boxes.left_out)
+    if not heif_library():
+        image = _load(LOADERS["HEIC"], _source(path))
+        try:
+            image = image.copy_memory() if image.width * image.height < _TRIED else image
+            return Opened(path, "HEIC", image, notices, boxes=boxes)
+        except pyvips.Error as error:
+            raise ImageError(f"{path}: {ADVICE['HEIC']}") from error
+    try:
+        decoder = importlib.import_module(heif_library()).open_heif(path, convert_hdr_to_8bit=False)
+        (width, height), mode = decoder.size, decoder.mode
+        if min(width, height) < 1:
+            raise ValueError(f"it is {width}x{height}")
+    except Exception as error:  # it raises whatever damage leads to
+        raise unreadable(path, error) from error
+    image = pyvips.Image.black(width, height, bands=len(mode.partition(";")[0]))
+    image = image.cast("ushort" if ";16" in mode else "uchar")
+    for name, value in decoder.info.items():
+        if value and name in _FIELDS:
+            image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
+    image.remove("orientation")
+    return Opened(path, "HEIC", image, notices, boxes=boxes, decoder=decoder)
+
+
+def unreadable(path: Path, error: Exception | None) -> ImageError:
+    """What to tell of a file that a loader refused, None: that no loader is for."""
+    lines = [line.strip() for line in str(error or "").splitlines() if ":" in line]
+    reason = lines[0].split(":", 1)[1].strip() if lines else ""
+    if error is None or "not in a known format" in str(error):
+        known = ", ".join(supported_formats()["read"])
+        return ImageError(f"{path}: is not a picture that can be read here ({known}); convert it first")
+    if any(word in str(error).lower() for word in _UNSUPPORTED):
+        return ImageError(f"{path}: holds what cannot be read here ({reason or _line(error)}); convert it first")
+    return ImageError(f"{path}: is damaged or cut short ({reason or _line(error)}); copy or download it again")
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

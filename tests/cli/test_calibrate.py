@@ -1,0 +1,122 @@
+"""`realsrt calibrate`, and the mask of `realsrt upscale --trust`, with a tiny model from a file."""
+
+import json
+
+import numpy as np
+import pytest
+
+from realsrt import Upscaler, checkpoint, presets
+from realsrt.cli import main
+from realsrt.evaluation.trust import load_calibration, trust_map
+from realsrt.io import image as imageio
+from realsrt.io.picture import Picture
+
+PAIRS = 10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pairs of 8x8 and 32x32, a tiny model and its calibration."""
+    folder = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for role in ("lq", "hr"):
+        (folder / role).mkdir()
+    for number in range(PAIRS):
+        small = rng.integers(0, 255, (8, 8, 3), np.uint8)
+        imageio.write(folder / "lq" / f"{number}.png", Picture.from_array(small))
+        large = small.repeat(4, 0).repeat(4, 1)
+        imageio.write(folder / "hr" / f"{number}.png", Picture.from_array(large))
+    checkpoint.save_model(presets.build("tiny", 0), folder / "tiny.safetensors")
+    assert main([*calibrating(folder), "--about", "noise"]) == 0
+    return folder
+
+
+def calibrating(folder, *more, output="c.json"):
+    model = ("--model-path", str(folder / "tiny.safetensors"), "-g", "cpu")
+    return ["calibrate", str(folder / "lq"), str(folder / "hr"), "-o", str(folder / output), *model, *more]
+
+
+def upscaling(folder, output, *more):
+    model = ("--model-path", str(folder / "tiny.safetensors"), "-g", "cpu")
+    return ["upscale", str(folder / "lq" / "0.png"), "-o", str(output), *model, *more]
+
+
+def test_a_calibration_is_of_these_weights_options_and_pairs(folder):
+    found = load_calibration(folder / "c.json")
+    assert found.pairs == PAIRS
+    assert found.about == "10 pairs: noise"
+    assert found.model_sha256 == checkpoint.load_model(folder / "tiny.safetensors").info.sha256
+    assert found.options["precision"] == "float32"
+    assert found.options["outscale"] == 4.0
+
+
+def test_the_mask_is_where_trust_is_above_the_threshold(folder, tmp_path, capsys):
+    model = checkpoint.load_model(folder / "tiny.safetensors")
+    confidence = Upscaler(model, "cpu").upscale(str(folder / "lq" / "0.png")).confidence
+    middle = float(np.median(trust_map(confidence)))
+    document = json.loads((folder / "c.json").read_text())
+    document["scores"]["12"] = [middle] * PAIRS
+    (tmp_path / "middle.json").write_text(json.dumps(document))
+    argv = upscaling(folder, tmp_path / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "middle.json"))
+    assert main(argv) == 0
+    told = capsys.readouterr()
+    assert "at most 12 levels of 255 in 90 % of images like those calibrated on (10 pairs: noise)" in told.err
+    mask = imageio.read(tmp_path / "a_trust.png").pixels
+    wanted = trust_map(confidence) > middle
+    assert mask.shape == (32, 32, 1)
+    assert (mask[..., 0] == 255 * wanted.repeat(8, 0).repeat(8, 1)).all()
+    assert 0 < wanted.mean() < 1
+    assert json.loads(told.out)["trusted"] == round(float(wanted.mean()), 4)
+
+
+@pytest.mark.parametrize(
+    "more, said",
+    [
+        (("--trust", "0.9"), "there is no calibration for these weights"),
+        (("--trust", "0.95", "--calibration", "c.json"), "10 pairs promise nothing at a trust of 0.95"),
+        (("--trust", "0.9", "--calibration", "c.json", "--trust-error", "7"), "no thresholds for a mean error of 7"),
+        (("--trust", "0.9", "--calibration", "c.json", "--steps", "1"), "is of other options: steps None, not 1"),
+        (("--trust", "0.9", "--calibration", "c.json", "-s", "2"), "outscale 4.0, not 2.0"),
+        (("--trust", "0.9", "--calibration", "c.json", "--precision", "bf16"), "precision float32, not bfloat16"),
+        (("--trust", "0.9", "--steps", "0"), "0 steps give the base image alone"),
+        (("--calibration", "c.json"), "give that too"),
+        (("--trust", "0.9", "--calibration", "tiny.safetensors"), "is no calibration"),
+    ],
+)
+def test_what_cannot_be_promised_is_refused_before_anything_is_written(folder, tmp_path, capsys, more, said):
+    more = [str(folder / word) if word.endswith((".json", ".safetensors")) else word for word in more]
+    assert main(upscaling(folder, tmp_path / "out" / "a.png", *more)) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_calibration_of_other_weights_is_refused(folder, tmp_path, capsys):
+    checkpoint.save_model(presets.build("tiny", 1), tmp_path / "other.safetensors")
+    argv = upscaling(folder, tmp_path / "a.png", "--trust", "0.9", "--calibration", str(folder / "c.json"))
+    argv[argv.index("--model-path") + 1] = str(tmp_path / "other.safetensors")
+    assert main(argv) == 2
+    assert "is of other weights" in capsys.readouterr().err
+
+
+def test_every_pair_must_count(folder, tmp_path, capsys):
+    stray = folder / "lq" / "stray.png"
+    stray.write_bytes((folder / "lq" / "0.png").read_bytes())
+    try:
+        assert main(calibrating(folder, output=tmp_path / "c.json")) == 2
+        assert "stray.png has no partner (1 such files)" in capsys.readouterr().err
+        imageio.write(folder / "hr" / "stray.png", Picture.from_array(np.zeros((32, 36, 3), np.uint8)))
+        assert main(calibrating(folder, output=tmp_path / "c.json")) == 1
+        assert "is 36x32 px, but the input's result is 32x32" in capsys.readouterr().err
+        (folder / "hr" / "stray.png").write_bytes(b"")
+        assert main(calibrating(folder, output=tmp_path / "c.json")) == 1
+    finally:
+        stray.unlink()
+        (folder / "hr" / "stray.png").unlink(missing_ok=True)
+    assert not (tmp_path / "c.json").exists()
+
+
+def test_the_table_tells_how_much_of_an_image_each_mask_takes(folder, capsys):
+    assert main(calibrating(folder, "--about", "noise")) == 0
+    head, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert head == ["mean error ≤", "trust 0.8", "trust 0.9"]  # ten pairs cannot promise 0.95
+    assert [row[0] for row in rows][:3] == ["4", "6", "8"]

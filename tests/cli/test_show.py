@@ -1,0 +1,25 @@
+from realsrt.cli import show
+
+
+def test_who_pipes_is_told_how_long_it_takes(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    with show.Screen(1) as screen:
+        screen.begin("photo.jpg")
+        for seconds, done in ((1, 1), (9, 10), (20, 20), (45, 50), (90, 100)):
+            now[0] = 100.0 + seconds
+            screen.windows(done, 100)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [
+        "realsrt: note: photo.jpg: 10 % done, about 81 s left",
+        "realsrt: note: photo.jpg: 50 % done, about 45 s left",
+    ]
+
+
+def test_who_is_soon_done_hears_nothing(capsys):
+    with show.Screen(1) as screen:
+        screen.begin("photo.jpg")
+        for done in range(100):
+            screen.windows(done, 99)
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,166 @@
+"""The guarantee of the mask, by simulation: it must hold whatever the confidence is worth."""
+
+import json
+
+import numpy as np
+import pytest
+
+from realsrt.errors import UsageError
+from realsrt.evaluation.trust import (
+    Calibration,
+    calibrated_options,
+    cell_errors,
+    load_calibration,
+    scores,
+    trust_map,
+    trust_mask,
+)
+
+BOUND = 8.0
+
+
+def image(rng, kind):
+    """Confidence, sums of errors and pixels of the cells of an image, whose error is its own."""
+    confidence = rng.random((6, 7))
+    trust = trust_map(confidence)
+    trend = {"telling": 2 - 2 * trust, "worthless": 0.6 + rng.random((6, 7)), "misleading": 2 * trust}[kind]
+    pixels = np.full((6, 7), 64.0)
+    pixels[-1] = 8
+    return confidence, rng.gamma(2, 4) * trend * pixels, pixels
+
+
+def mask_error(threshold, confidence, error, pixels):
+    """Mean error within the mask; 0 if it is empty."""
+    mask = trust_mask(confidence, threshold)
+    return error[mask].sum() / pixels[mask].sum() if mask.any() else 0.0
+
+
+def calibration(values, **more):
+    return Calibration(model_sha256="a" * 64, options={"steps": 2}, scores={BOUND: sorted(values)}, **more)
+
+
+@pytest.mark.parametrize("kind", ["telling", "worthless", "misleading"])
+def test_the_mask_keeps_its_promise_over_many_draws(kind):
+    rng = np.random.default_rng(1)
+    pairs, draws, levels = 19, 600, (0.8, 0.9, 0.95)
+    kept, covered = np.zeros(3), np.zeros(3)
+    for _ in range(draws):
+        drawn = [image(rng, kind) for _ in range(pairs + 1)]
+        *values, own = (scores(*one, [BOUND])[0] for one in drawn)
+        thresholds = [calibration(values).threshold(level, BOUND) for level in levels]
+        kept += [mask_error(threshold, *drawn[-1]) <= BOUND for threshold in thresholds]
+        covered += [own <= threshold for threshold in thresholds]
+    for level, in_bound, below in zip(levels, kept / draws, covered / draws, strict=True):
+        deviation = (level * (1 - level) / draws) ** 0.5
+        assert in_bound >= level - 3 * deviation
+        assert abs(below - level) < 3 * deviation  # exact, as (n + 1)·level is whole: promised no less than possible
+
+
+def test_masks_grow_with_the_bound_and_shrink_with_the_level():
+    rng = np.random.default_rng(2)
+    found = np.array([scores(*image(rng, "telling"), [4.0, 8.0, 12.0]) for _ in range(60)])
+    assert (np.diff(found, axis=1) <= 0).all()
+    one = calibration(found[:, 1])
+    assert one.threshold(0.8, BOUND) <= one.threshold(0.9, BOUND) <= one.threshold(0.95, BOUND)
+
+
+def test_every_mask_above_a_score_is_within_the_bound_and_the_next_is_not():
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        confidence, error, pixels = image(rng, "telling")
+        confidence = np.tile(confidence[:, :1].round(1), 7)  # with ties
+        (score,) = scores(confidence, error, pixels, [BOUND])
+        above = [value for value in np.unique(trust_map(confidence)) if value >= score]
+        assert all(mask_error(value, confidence, error, pixels) <= BOUND for value in above)
+        if score >= 0:
+            assert mask_error(np.nextafter(score, -1), confidence, error, pixels) > BOUND
+
+
+def test_the_rank_is_that_of_the_theorem():
+    one = calibration([i / 100 for i in range(19)])
+    assert one.threshold(0.95, BOUND) == 0.18
+    assert one.threshold(0.9, BOUND) == 0.17
+    assert one.threshold(0.5, BOUND) == 0.09
+    with pytest.raises(UsageError, match=r"19 pairs promise nothing at a trust of 0.96, but up to 0.95"):
+        one.threshold(0.96, BOUND)
+    for level in (0, 1, -1, float("nan")):
+        with pytest.raises(UsageError, match="above 0 and below 1"):
+            one.threshold(level, BOUND)
+    with pytest.raises(UsageError, match="it has 8"):
+        one.threshold(0.9, 7.0)
+
+
+def test_the_mask_follows_the_confidence_around_a_cell_and_is_not_a_few_cells():
+    confidence = np.zeros((20, 20), np.float32)
+    confidence[4, 4] = 1
+    assert trust_mask(confidence, 0.02).sum() == 25
+    assert trust_mask(confidence, 0.039)[2:7, 2:7].all()
+    assert not trust_mask(confidence, 0.041).any()
+    confidence[:3, :3] = 1  # at the corner, edges repeated: trust 1 for one cell, too few for a mask
+    assert trust_map(confidence).max() == 1
+    assert not trust_mask(confidence, 0.99).any()
+    assert trust_mask(confidence[:4, :4], 0.99).any()
+
+
+def test_errors_of_cells_are_levels_weighed_by_their_pixels():
+    target = np.zeros((10, 17, 3), np.float32)
+    made = target.copy()
+    made[:8, 8:16, 0] = 30 / 255
+    error, pixels = cell_errors(made, target)
+    assert pixels.tolist() == [[64, 64, 8], [16, 16, 2]]
+    np.testing.assert_allclose(error, [[0, 640, 0], [0, 0, 0]], rtol=1e-6)
+
+
+def test_a_calibration_goes_through_its_file(tmp_path):
+    one = calibration([0.25, -1.0, float(np.float32(0.1))], about="3 pairs: noise")
+    one.save(tmp_path / "c.json")
+    found = load_calibration(tmp_path / "c.json")
+    assert found == one
+    assert found.where == str(tmp_path / "c.json")
+
+
+def test_other_weights_and_other_options_are_refused():
+    one = calibration([0.1])
+    one.check("a" * 64, {"steps": 2})
+    with pytest.raises(UsageError, match=r"other weights \(aaaaaaaaaaaaaaaa…\) than these \(bbbbbbbbbbbbbbbb…\)"):
+        one.check("b" * 64, {"steps": 2})
+    with pytest.raises(UsageError, match="steps 2, not 3"):
+        one.check("a" * 64, {"steps": 3})
+    with pytest.raises(UsageError, match="precision None, not bfloat16"):
+        one.check("a" * 64, calibrated_options({"steps": 2}, "torch.bfloat16"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one.pop("scores"),
+        lambda one: one.update(scores={"8": [0.1], "9": []}),
+        lambda one: one.update(scores={"8": []}),
+        lambda one: one.update(scores={}),
+        lambda one: one.update(scores={"8": [float("nan")]}),
+        lambda one: one.update(scores={"8": "x"}),
+        lambda one: one.update(scores=[1]),
+        lambda one: one.update(options=3),
+    ],
+)
+def test_files_that_are_no_calibration(tmp_path, change):
+    calibration([0.1]).save(tmp_path / "c.json")
+    document = json.loads((tmp_path / "c.json").read_text())
+    change(document)
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="is no calibration; make one"):
+        load_calibration(tmp_path / "c.json")
+
+
+def test_files_of_another_kind_or_none(tmp_path):
+    for content in (b"", b"[", b"\xff\xfe", b"[" * 100_000, b"[]", b"3"):
+        (tmp_path / "c.json").write_bytes(content)
+        with pytest.raises(UsageError, match="is no calibration"):
+            load_calibration(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"format": 2}')
+    with pytest.raises(UsageError, match="has format 2"):
+        load_calibration(tmp_path / "c.json")
+    with pytest.raises(UsageError, match="can't read"):
+        load_calibration(tmp_path / "none.json")
+    with pytest.raises(UsageError, match="can't write"):
+        calibration([0.1]).save(tmp_path / "none" / "c.json")
