@@ -88,9 +88,9 @@ class RealSRT(nn.Module):
         """The guide as ``backbone`` reads it."""
         if backbone.config.condition == "tokens":
             assert guide.ids is not None
-            return backbone.condition(guide.ids)
+            return backbone.condition(guide.ids, self._grid_shape(guide))
         assert guide.features is not None
-        return backbone.condition(tokens_from_map(guide.features, self.config.fold))
+        return backbone.condition(tokens_from_map(guide.features, self.config.fold), self._grid_shape(guide))
 
     def iterate(
         self,

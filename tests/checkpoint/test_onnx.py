@@ -1,14 +1,17 @@
 """The exported parts, joined by NumPy alone, against the model in PyTorch."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from realsrt import presets
+from realsrt.checkpoint import load_model
 from realsrt.cli import main
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.io.image import read
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -40,7 +43,7 @@ def generate(folder, lq, steps):
         choice = run(folder, "generator", ids=ids, mask=mask, **guide)["choice"]
         ids = np.where(mask, choice, ids)
         confidence = run(folder, "critic", ids=ids, **guide)["confidence"]
-        order = np.where(mask, confidence, np.inf).argsort(1, kind="stable")[:, :left]
+        order = confidence.argsort(1, kind="stable")[:, :left]
         mask = np.zeros_like(mask)
         np.put_along_axis(mask, order, True, 1)
     return run(folder, "decoder", ids=ids, **guide)["image"], ids, confidence
@@ -84,10 +87,64 @@ def test_what_computes_something_else_is_refused(tmp_path, monkeypatch):
         onnx.export(presets.build("tiny", 0), tmp_path)
 
 
+def psnr(a, b):
+    return -10 * np.log10(np.square(a - b).mean() + 1e-20)
+
+
+@pytest.mark.parametrize(
+    "preset, steps", [("tiny", 0), *(pytest.param(*own, marks=pytest.mark.slow) for own in (("tiny", 1), ("tiny", 2),
+                                                                                           ("tiny_paper", 2)))]
+)  # fmt: skip
+def test_one_file_makes_the_same_images_of_any_size(tmp_path, preset, steps):
+    model = presets.build(preset, 3)
+    (path,) = onnx.export_whole(model, tmp_path / "whole.onnx", denoise=0.3, steps=steps)
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for size in [(64, 64)] if preset == "tiny_paper" else [(64, 64), (26, 48)]:
+        lq = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(1))
+        denoise = None if model.trunk is None else 0.3
+        with torch.inference_mode():
+            made = model.super_resolve(lq, num_steps=steps, denoise=denoise) if steps else None
+            want = [made.image, made.confidence] if made else [model.guide(lq, denoise=denoise).up]
+        found = session.run(None, {"lq": lq.numpy()})
+        assert len(found) == len(want)
+        for own, other in zip(found, want, strict=True):
+            assert own.shape == other.shape
+            assert psnr(own, other.numpy()) > 50
+
+
+def test_the_steps_are_those_of_the_sampler():
+    """The unrolled loop, in PyTorch, where every step re-masks."""
+    model = presets.build("tiny", 3)
+    lq = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        image, confidence = onnx._WholePart(model, 0.3, 3)(lq)
+        want = model.super_resolve(lq, num_steps=3, denoise=0.3)
+    assert torch.equal(image, want.image)
+    assert torch.equal(confidence, want.confidence)
+
+
 def test_without_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
-    with pytest.raises(UsageError, match=r"\.\[onnx\]"):
-        onnx.export(presets.build("tiny", 0), tmp_path)
+    for write in (onnx.export, onnx.export_whole):
+        with pytest.raises(UsageError, match=r"\.\[onnx\]"):
+            write(presets.build("tiny", 0), tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_embedded_model_as_one_file(tmp_path, steps):
+    """On a photograph larger than a window."""
+    path = tmp_path / "small.onnx"
+    assert main(["export", str(path), "--steps", str(steps), "--denoise", "0.7"]) == 0
+    pixels = read(Path(__file__).parents[2] / "examples/sign.jpg").pixels[:96, :128, :3]
+    lq = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+    with torch.inference_mode():
+        model = load_model("small")
+        want = model.super_resolve(lq, num_steps=2, denoise=0.7).image if steps else model.guide(lq, denoise=0.7).up
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"lq": lq.numpy()})[0]
+    assert found.shape == want.shape
+    assert psnr(found, want.numpy()) > 50
 
 
 @pytest.mark.slow

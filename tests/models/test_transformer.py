@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -17,11 +18,11 @@ def generator(config, seed=0):
     return head.eval()
 
 
-def condition(head, batch=2, tokens=16, seed=1):
+def condition(head, batch=2, grid=(4, 4), seed=1):
     rng = torch.Generator().manual_seed(seed)
     if head.backbone.config.condition == "tokens":
-        return head.backbone.condition(torch.randint(16, (batch, tokens), generator=rng))
-    return head.backbone.condition(torch.randn(batch, tokens, 12, generator=rng))
+        return head.backbone.condition(torch.randint(16, (batch, math.prod(grid)), generator=rng), grid)
+    return head.backbone.condition(torch.randn(batch, math.prod(grid), 12, generator=rng), grid)
 
 
 @pytest.mark.parametrize("config", [PAPER, OURS])
@@ -65,13 +66,14 @@ def test_the_condition_is_worked_out_once_and_reused():
 
 
 def test_a_table_of_positions_fits_one_grid_and_rotation_any():
-    with pytest.raises(ValueError, match="4x4 tokens, not 3x3"):
-        condition(generator(PAPER), tokens=9)
-    with pytest.raises(ValueError, match="square"):
-        condition(generator(PAPER), tokens=8)
+    for grid in ((3, 3), (2, 8)):
+        with pytest.raises(ValueError, match="4x4 tokens, not"):
+            condition(generator(PAPER), grid=grid)
     head = generator(OURS)
-    logits = head(torch.zeros(1, 36, dtype=torch.long), condition(head, 1, 36), torch.ones(1, 36, dtype=torch.bool))
-    assert logits.shape == (1, 36, 16)
+    ids, mask = torch.zeros(1, 24, dtype=torch.long), torch.ones(1, 24, dtype=torch.bool)
+    logits = [head(ids, condition(head, 1, grid), mask) for grid in ((4, 6), (6, 4))]
+    assert logits[0].shape == (1, 24, 16)
+    assert (logits[0] - logits[1]).abs().max() > 1e-5  # the same tokens in other places
 
 
 def test_confidence_is_the_negative_logit():

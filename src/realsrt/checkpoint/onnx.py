@@ -1,7 +1,10 @@
-"""The parts of a model as ONNX files, for programs without PyTorch. Needs the extra ``onnx``; see docs/export.md.
+"""Models as ONNX files, for programs without PyTorch. Needs the extra ``onnx``; see docs/export.md.
 
 Legend: B windows (any number), n side of a window in input pixels, N tokens, s scale (4). A token that is not known yet
 has the id ``codes``, the number of codes.
+
+`export_whole`, in one file, the number of steps fixed: lq (B,3,H,W), RGB in [0,1] → image (B,3,sH,sW), not clamped;
+with steps also confidence (B,H/c,W/c), c pixels a cell, in [0,1]. `export`, in parts:
 
 * guide.onnx: lq (B,3,n,n), RGB in [0,1] → what the others take beside it: up (B,3,sn,sn), features, cond_ids, as far as
   the model has them; a trunk has one denoising strength, chosen at the export
@@ -27,7 +30,8 @@ from torch import Tensor, nn
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.io.files import file_sha256
 from realsrt.model import RealSRT
-from realsrt.models.guide import Guide
+from realsrt.models.guide import Ground, Guide
+from realsrt.models.trunk import PIECE
 from realsrt.sampling.schedules import SCHEDULES, masked_count
 
 OPSET = 20
@@ -82,16 +86,90 @@ PARTS: dict[str, tuple[type[_OnnxPart], tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+class _WholePart(_OnnxPart):
+    """As `RealSRT.super_resolve` at temperature 0, the steps unrolled."""
+
+    def __init__(self, model: RealSRT, denoise: float, steps: int) -> None:
+        super().__init__(model)
+        self.denoise, self.steps = denoise, steps
+        if model.trunk is not None:
+            model.trunk.network(denoise)  # made here: while exporting, tensors have no values
+
+    def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
+        guide = self._find(lq)
+        if not self.steps:
+            return (guide.up,)
+        model, schedule = self.model, SCHEDULES[self.model.config.schedule]
+        seen, judged = (model.condition(head.backbone, guide) for head in (model.generator, model.critic))
+        rows, columns = seen.grid
+        ids = torch.full((lq.shape[0], rows * columns), model.config.generator.codes, device=lq.device)
+        mask = torch.ones_like(ids, dtype=torch.bool)
+        for step in range(1, self.steps + 1):
+            ids = torch.where(mask, model.generator(ids, seen, mask).argmax(-1), ids)
+            confidence = model.critic(ids, judged)
+            place = confidence.argsort(1).argsort(1)  # of each among the least confident, from 0
+            # floor(N * share) of them, as `masked_count` says, without asking how many there are
+            count = torch.ones_like(place).sum(1, keepdim=True) * schedule(step / self.steps) + 1e-9
+            mask = place + 1 <= count
+        return model.decode(ids, guide), model.confidence_map(confidence.sigmoid(), guide)
+
+    def _find(self, lq: Tensor) -> Guide:
+        """The guide, of images of any size: `Trunk.costs` would choose its pieces by the size."""
+        trunk = self.model.trunk
+        if trunk is None:
+            return self.model.guide(lq)
+        if self.steps:  # a window, which is one piece
+            looks = [trunk.look(lq)]
+        else:  # an image; up to 384 pixels a side these are the pieces
+            ends = slice(None, PIECE), slice(-PIECE, None)
+            looks = [trunk.look(lq[:, :, rows, columns]) for rows in ends for columns in ends]
+        costs = trunk.estimator(torch.stack(looks).mean(0))
+        return self.model.guide(lq, Ground(*trunk.at(self.denoise, lq, costs)))
+
+
+def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int | None = None) -> list[Path]:
+    """Write the model as one file, checked against PyTorch on two sizes of input.
+
+    Args:
+        model: The model. Height and width of its input are free, multiples of ``fold`` where there are steps; where
+            positions come from a table (the paper's), they are those of the window.
+        path: The file, ``.onnx``.
+        denoise: Strength of the trunk, 0 to 1.
+        steps: Of generation; 0 = the base image of the trunk, or the bicubic enlargement. None: the model's own.
+
+    Returns:
+        The file, in a list.
+
+    Raises:
+        UsageError: Without the extra.
+        RealSRTError: If the file computes something else.
+    """
+    _need_the_extra()
+    steps = model.config.num_steps if steps is None else steps
+    model = _plain(model)
+    window, fold = model.config.window, model.config.fold if steps else 1
+    generator = model.config.generator
+    free = not steps or "sincos" not in (generator.position, model.config.critic.position)
+    sizes = [(window, window), (window - 3 * fold, window + fold)] if free else [(window, window)]
+    rng = torch.Generator().manual_seed(0)
+    inputs = [torch.rand(2, 3, *size, generator=rng) for size in sizes]
+    outputs = ["image", "confidence"] if steps else ["image"]
+    shape: dict[int, object] = {0: torch.export.Dim("batch", min=1, max=4096)}
+    if free:
+        shape |= {axis: fold * torch.export.Dim(name, min=4, max=4096) for axis, name in ((2, "rows"), (3, "columns"))}
+    part = _WholePart(model, denoise, steps)
+    _save(part, (inputs[-1],), ["lq"], outputs, {"lq": shape}, path)
+    for lq in inputs:
+        _compare(part, (lq,), ["lq"], path)
+    return [path]
+
+
 def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     """Write ``guide``, ``generator``, ``critic`` and ``decoder`` as .onnx and ``realsrt.json`` (how to join them) into
     `folder`, each checked against PyTorch on a random window. `denoise`: strength of the trunk, 0 to 1.
     Raises UsageError without the extra, RealSRTError if a part computes something else."""
-    try:
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError("exporting needs the extra 'onnx': in the source folder, pip install '.[onnx]'") from error
-    model = cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
+    _need_the_extra()
+    model = _plain(model)
     folder.mkdir(parents=True, exist_ok=True)
     rng = torch.Generator().manual_seed(0)
     window = model.config.window
@@ -130,6 +208,18 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     return [*paths, folder / "realsrt.json"]
 
 
+def _need_the_extra() -> None:
+    try:
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UsageError("exporting needs the extra 'onnx': in the source folder, pip install '.[onnx]'") from error
+
+
+def _plain(model: RealSRT) -> RealSRT:
+    return cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
+
+
 def _guide_names(model: RealSRT) -> list[str]:
     features = ["features"] if model.trunk is not None else []
     return ["up", *features, *(["cond_ids"] if model.needs_token_condition else [])]
@@ -142,6 +232,14 @@ def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output
         fixed = names.index("lq") + 1
         shapes = tuple({0: batch} for _ in names[:fixed]), tuple({0: batch} for _ in names[fixed:])
         shapes = (*shapes[0], shapes[1])
+    _save(part, inputs, names, outputs, shapes, path)
+    _compare(part, inputs, names, path)
+    return path
+
+
+def _save(
+    part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], shapes: Any, path: Path
+) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -151,8 +249,6 @@ def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output
         )  # fmt: skip
     assert program is not None
     program.save(str(path))
-    _compare(part, inputs, names, path)
-    return path
 
 
 def _compare(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], path: Path) -> None:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from realsrt.cli.show import table
+from realsrt.errors import UsageError
 
 _EXTRAS = {
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
@@ -24,7 +25,7 @@ _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ncnn": ("ncnn", "pnnx"),
 }
-_FORMATS = {".pth": "pth", ".safetensors": "pth", ".param": "ncnn"}
+_FORMATS = {".pth": "pth", ".safetensors": "pth", ".param": "ncnn", ".onnx": "onnx"}
 
 
 def convert(
@@ -44,10 +45,11 @@ def export(
     /,
     *,
     format: Annotated[
-        Literal["parts", "pth", "ncnn"] | None,
+        Literal["parts", "onnx", "pth", "ncnn"] | None,
         Parameter(
-            help="parts: the model as ONNX files in a folder; pth: the trunk's network for what loads Real-ESRGAN's "
-            "(.pth or .safetensors); ncnn: the same as .param and .bin. By default as OUT's suffix says, else parts."
+            help="parts: the model as ONNX files in a folder; onnx: as one file; pth: the trunk's network for what "
+            "loads Real-ESRGAN's (.pth or .safetensors); ncnn: the same as .param and .bin. By default as OUT's suffix "
+            "says, else parts."
         ),
     ] = None,
     model_name: Annotated[
@@ -57,18 +59,26 @@ def export(
     denoise: Annotated[
         float, Parameter(help="Denoising strength of the trunk, fixed in the files.", validator=Number(gte=0, lte=1))
     ] = 0.5,
+    steps: Annotated[
+        int | None,
+        Parameter(help="With onnx: steps of generation, by default the model's own.", validator=Number(gte=0)),
+    ] = None,
 ) -> int:
     """Write a model for other programs, each file compared with PyTorch (extras: onnx, ncnn). See docs/export.md."""
-    from realsrt.checkpoint import load_model
-    from realsrt.checkpoint.onnx import export as export_parts
+    from realsrt.checkpoint import load_model, onnx
     from realsrt.checkpoint.trunk_files import export_trunk
 
     kind = format or _FORMATS.get(out.suffix.lower(), "parts")
     if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
         out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
     model = load_model(model_path or model_name)
-    write = export_parts if kind == "parts" else export_trunk
-    for path in write(model, out, denoise=denoise):
+    if steps is not None and kind != "onnx":
+        raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
+    if kind == "onnx":
+        written = onnx.export_whole(model, out, denoise=denoise, steps=steps)
+    else:
+        written = (onnx.export if kind == "parts" else export_trunk)(model, out, denoise=denoise)
+    for path in written:
         print(path)
     return 0
 

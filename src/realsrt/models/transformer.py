@@ -4,7 +4,6 @@ Shapes: B batch, N tokens in raster order, D width, V codes, C condition channel
 """
 
 from dataclasses import dataclass
-from math import isqrt
 from typing import Literal, NamedTuple
 
 import torch
@@ -42,15 +41,18 @@ class TransformerConfig:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a backbone keeps of the condition: keys/values a main block ("cross"), or a summand ("add")."""
+    """What a backbone keeps of the condition: keys/values a main block ("cross"), or a summand ("add"); ``grid``: rows
+    and columns of the tokens."""
 
+    grid: tuple[int, int]
     context: tuple[KeyValue, ...] = ()
     summand_BND: Tensor | None = None
 
     def select(self, rows_R: Tensor) -> "Condition":
         """That of these windows of the batch only."""
         summand = None if self.summand_BND is None else self.summand_BND[rows_R]
-        return Condition(tuple(KeyValue(*(part[rows_R] for part in pair)) for pair in self.context), summand)
+        context = tuple(KeyValue(*(part[rows_R] for part in pair)) for pair in self.context)
+        return Condition(self.grid, context, summand)
 
 
 class ConditionBlock(nn.Module):
@@ -122,35 +124,37 @@ class Transformer(nn.Module):
         self.embed = nn.Linear(cfg.code_dim, cfg.width)
         self.blocks = nn.ModuleList(MainBlock(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.width)
-        self._angles: dict[tuple[int, torch.device], Tensor] = {}
+        self._angles: dict[tuple[tuple[int, int], torch.device], Tensor] = {}
 
     def set_codebook(self, weight_VD: Tensor) -> None:
         """Take a frozen copy of a codebook (V+1, code_dim)."""
         self.token_embedding.copy_(weight_VD)
 
-    def _place(self, x_BND: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _place(self, x_BND: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
         """Features with their absolute position added, and rotation angles if positions are relative."""
-        side = _side(x_BND.shape[1])
         if self.config.position == "sincos":
-            if side != self.config.grid:
-                raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {side}x{side}")
+            if grid != (self.config.grid, self.config.grid):
+                raise ValueError(f"this model works on {self.config.grid}x{self.config.grid} tokens, not {grid}")
             return x_BND + self.position.to(x_BND.dtype), None
-        if (key := (side, x_BND.device)) not in self._angles:
-            self._angles[key] = rope_2d(side, side, self.config.head_dim).to(x_BND.device)
+        if not all(isinstance(side, int) for side in grid):  # sides that are left open, while a graph is exported
+            return x_BND, rope_2d(*grid, self.config.head_dim)
+        if (key := (grid, x_BND.device)) not in self._angles:
+            self._angles[key] = rope_2d(*grid, self.config.head_dim).to(x_BND.device)
         return x_BND, self._angles[key]
 
-    def condition(self, cond: Tensor) -> Condition:
-        """``cond``: ids (B, N) or features (B, N, C) → what every later call with the same condition reuses."""
+    def condition(self, cond: Tensor, grid: tuple[int, int]) -> Condition:
+        """``cond``: ids (B, N) or features (B, N, C) of a grid's tokens → what every later call with the same condition
+        reuses. Raises ValueError for another grid than the paper's table is for."""
         if self.config.condition == "tokens":
             cond = nn.functional.embedding(cond, self.token_embedding)
-        x_BND, angles = self._place(self.embed_condition(cond))
+        x_BND, angles = self._place(self.embed_condition(cond), grid)
         for block in self.condition_blocks:
             x_BND = block(x_BND, angles)
         x_BND = self.condition_norm(x_BND)
         if self.config.injection == "add":
-            return Condition(summand_BND=x_BND)
+            return Condition(grid, summand_BND=x_BND)
         projected = (block.cross_attn.project(x_BND, angles) for block in self.blocks)  # pyright: ignore
-        return Condition(context=tuple(projected))
+        return Condition(grid, tuple(projected))
 
     def memories(self) -> tuple[HiddenStateCache, ...]:
         """Empty memories, of the input and of each block: given to a first call, they let later ones compute some
@@ -174,7 +178,7 @@ class Transformer(nn.Module):
         x_BND = self.embed(nn.functional.embedding(ids_BN, self.token_embedding))
         if mask_BN is not None:
             x_BND = torch.where(mask_BN[..., None], self.mask_token.to(x_BND.dtype), x_BND)
-        x_BND, angles = self._place(x_BND)
+        x_BND, angles = self._place(x_BND, cond.grid)
         if cond.summand_BND is not None:
             x_BND = x_BND + cond.summand_BND
         some, own_angles, blocks = None, angles, memories[1:]
@@ -191,10 +195,3 @@ class Transformer(nn.Module):
             context = cond.context[index] if cond.context else None
             x_BND = block(x_BND, context, own_angles, some, blocks[index] if blocks else None)
         return self.norm(x_BND)
-
-
-def _side(positions: int) -> int:
-    side = isqrt(positions)
-    if side * side != positions:
-        raise ValueError(f"a square token grid is needed, not {positions} tokens")
-    return side

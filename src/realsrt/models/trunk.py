@@ -161,18 +161,19 @@ class Trunk(nn.Module):
         own amounts, or all the strength ``denoise``."""
         costs_BK = self.costs(lq_BCHW)
         if denoise is not None:
-            return self._at(denoise, lq_BCHW, costs_BK)
+            return self.at(denoise, lq_BCHW, costs_BK)
         strengths = [choose(costs_K).denoise for costs_K in costs_BK.cpu()]
         (height, width), scale = lq_BCHW.shape[-2:], self.config.network.scale
         features = lq_BCHW.new_empty(len(lq_BCHW), self.config.features, height, width)
         base = lq_BCHW.new_empty(len(lq_BCHW), 3, height * scale, width * scale)
         for strength in sorted(set(strengths)):
             some = [index for index, own in enumerate(strengths) if own == strength]
-            found = self._at(strength, lq_BCHW[some], costs_BK[some])
+            found = self.at(strength, lq_BCHW[some], costs_BK[some])
             features[some], base[some] = (part.to(features.dtype) for part in found)
         return features, base
 
-    def _at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, of one strength, by costs that were estimated before."""
         network, scale = self.network(denoise), self.config.network.scale
         features = network.features(lq_BCHW)
         share_B111 = weigh_shares(costs_BK, denoise)[:, None, None, None]
