@@ -139,6 +139,20 @@ def test_looking(page, crop):
     assert page.is_visible("#view-two canvas")
 
 
+def test_after_a_reload_the_result_shows(page, crop):
+    upscaled(page, crop)
+    page.click("[data-mode=result]")
+    seen = look(page)
+    page.keyboard.down("h")
+    before = look(page)
+    page.keyboard.up("h")
+    page.reload()
+    state(page, "done")
+    page.wait_for_selector("#divider:not([hidden])")
+    page.click("[data-mode=result]")
+    assert look(page) == seen != before
+
+
 def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
     page.select_option("#ext", "png")
     upscaled(page, crop)

@@ -78,7 +78,8 @@ export class Stage extends EventTarget {
       return;
     }
     const tileSource = source.url ? { type: "image", url: source.url, buildPyramid: false } : this._tiled(source);
-    const index = name === "before" ? 0 : viewer.world.getItemCount();
+    // Above all that is there once it is added: what is asked for together is not there yet.
+    const index = name === "before" ? 0 : undefined;
     const place = source.box
       ? { x: source.box[0] / this.size.width, y: source.box[1] / this.size.width, width: (source.box[2] - source.box[0]) / this.size.width }
       : { x: 0, y: 0, width: 1 };
