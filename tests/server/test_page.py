@@ -332,11 +332,12 @@ def test_many_as_a_zip(paged, picture):
 
 
 def test_what_the_page_says_of_the_service(paged, picture):
-    here = paged(max_pixels=123_456)
+    here = paged(max_pixels=123_456, temporary=True)
     until = time.monotonic() + 30
     while (facts := here.http.get("/v1/page").json())["pace"] is None:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert facts["max_pixels"] == 123_456
+    assert facts["temporary"] is True
     assert facts["pace"] > 0
     assert "png" in facts["formats"]

@@ -69,6 +69,7 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
         formats = [suffix[1:] for suffix in SUFFIXES.values()]
         return {
             "max_pixels": settings.max_pixels, "max_bytes": settings.max_bytes, "keep": settings.keep,
+            "temporary": settings.temporary,
             "formats": formats, "steps": config.num_steps, "base": config.trunk is not None,
             "denoise": config.trunk is not None, "pace": service.live.estimate(1.0),
         }  # fmt: skip

@@ -13,9 +13,10 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 @dataclass(frozen=True)
 class ServerSettings:
     """`model`: name or path. threads: of the CPU that compute. max_bytes: of an upload. max_pixels: of an input, once
-    decoded. max_queue: jobs that wait. max_seconds: that a job may compute. keep: hours that a result stays. page:
-    whether to show the page at /. hosts: names of this service besides IP addresses and names without a dot.
-    visitor_jobs: results that a visitor without a key may have at a time.
+    decoded. max_queue: jobs that wait. max_seconds: that a job may compute. keep: hours that a result stays.
+    temporary: whether all is removed when the service ends. page: whether to show the page at /. hosts: names of this
+    service besides IP addresses and names without a dot. visitor_jobs: results that a visitor without a key may have at
+    a time.
 
     Raises UsageError for what makes no sense.
     """
@@ -32,6 +33,7 @@ class ServerSettings:
     max_pixels: int = 16_000_000
     max_seconds: float = 7200.0
     keep: float = 24.0
+    temporary: bool = False
     keys: Keys = field(default_factory=Keys)
     cors_origins: tuple[str, ...] = ()
     log_level: str = "info"

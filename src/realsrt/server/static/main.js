@@ -750,7 +750,7 @@ async function begin() {
   $("denoise-kind").closest("label").hidden = !facts.denoise;
   const days = facts.keep >= 48 ? Math.round(facts.keep / 24) : null;
   const megabytes = Math.round(facts.max_bytes / 1e6);
-  $("limits").textContent = `Up to ${Math.round(facts.max_pixels / 1e6) || facts.max_pixels / 1e6} megapixels and ${megabytes} MB each. Pictures stay on this service, are seen by you only, and are removed after ${count(days ?? facts.keep, days ? "day" : "hour")}.`;
+  $("limits").textContent = `Up to ${Math.round(facts.max_pixels / 1e6) || facts.max_pixels / 1e6} megapixels and ${megabytes} MB each. Pictures stay on this service, are seen by you only, and are removed ${until}.`;
   try {
     setOptions(JSON.parse(localStorage.getItem(KEPT) ?? "{}"));
   } catch {
@@ -761,6 +761,7 @@ async function begin() {
   if (!facts.pace) setTimeout(async () => ((pictures.pace ??= (await api.facts()).pace), changed()), 5000);
   render();
 }
+  const until = facts.temporary ? "when it ends" : `after ${count(days ?? facts.keep, days ? "day" : "hour")}`;
 
 begin().catch((problem) => {
   render();
