@@ -153,6 +153,18 @@ def test_after_a_reload_the_result_shows(page, crop):
     assert look(page) == seen != before
 
 
+def test_side_by_side_shows_the_whole_picture(page, crop):
+    upscaled(page, crop)
+    page.wait_for_timeout(800)
+    wide = int(page.inner_text("#zoom").split()[0])
+    page.click("[data-mode=beside]")
+    page.wait_for_timeout(1000)
+    width = page.locator("#view-one").bounding_box()["width"]
+    assert 0.9 * width < 400 * int(page.inner_text("#zoom").split()[0]) / 100 <= 1.01 * width
+    page.click("[data-mode=slider]")
+    page.wait_for_function("zoom => document.getElementById('zoom').value === zoom", arg=f"{wide} %")
+
+
 def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
     page.select_option("#ext", "png")
     upscaled(page, crop)

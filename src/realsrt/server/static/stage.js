@@ -123,7 +123,8 @@ export class Stage extends EventTarget {
     for (const kind of ["animation", "animation-finish"]) viewer.addHandler(kind, () => this._followed(viewer));
     viewer.addHandler("zoom", () => this._followed(viewer));
     viewer.addHandler("pan", () => this._followed(viewer));
-    viewer.addHandler("resize", () => (this._fitted && this.size ? this.fit(true) : this._clip()));
+    // Later than the event: the viewer then puts back the centre and zoom that it had.
+    viewer.addHandler("after-resize", () => queueMicrotask(() => (this._fitted && this.size ? this.fit(true) : this._clip())));
     for (const kind of ["canvas-drag", "canvas-scroll", "canvas-pinch", "canvas-double-click"]) {
       viewer.addHandler(kind, () => (this._fitted = this._fitted && this.tool !== "move" && kind === "canvas-drag"));
     }
