@@ -165,6 +165,24 @@ def test_side_by_side_shows_the_whole_picture(page, crop):
     page.wait_for_function("zoom => document.getElementById('zoom').value === zoom", arg=f"{wide} %")
 
 
+def test_a_file_that_cannot_be_shown_says_why(page, crop, tmp_path):
+    upscaled(page, crop)
+    bad = tmp_path / "bad.jpg"
+    bad.write_text("no picture")
+    drop(page, bad)
+    page.wait_for_selector("#no-preview:not([hidden])")
+    assert page.locator("#view-one").is_hidden()
+    page.click("#go")
+    state(page, "failed")
+    assert "bad.jpg: is not a picture" in page.inner_text("#no-preview")
+    assert page.locator("#view-one").is_hidden()
+    assert page.is_hidden("#retry")
+    assert page.is_hidden("#retry-failed")
+    page.get_by_role("button", name="sign.jpg").click()
+    state(page, "done")
+    assert page.locator("#view-one canvas").first.is_visible()
+
+
 def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
     page.select_option("#ext", "png")
     upscaled(page, crop)

@@ -68,6 +68,9 @@ function wantedFile(picture) {
 }
 
 const shownJob = (picture) => pictures.jobs.get(picture?.version) ?? null;
+// What was refused for what it is, is refused again; 408, 429 and a lost cookie pass, and 422 may be of the options.
+const retriable = (picture) => picture.state === "failed" && picture.file && ![400, 413, 415].includes(picture.refused);
+
 
 // ---- showing
 
@@ -118,7 +121,7 @@ function renderAct(picture) {
   $("undo").disabled = picture.at <= 0;
   $("redo").disabled = picture.at >= picture.versions.length - 1;
   $("undo").parentElement.hidden = picture.versions.length < 2;
-  $("retry").hidden = picture.state !== "failed" || !picture.file;
+  $("retry").hidden = !retriable(picture);
   $("wrong").hidden = !picture.error;
   $("wrong").textContent = picture.error ? sentence(picture.error) : "";
   if (picture.busy) renderWorking(picture);
@@ -210,7 +213,7 @@ function renderFilm() {
   const text = parts.filter(Boolean).join(" · ");
   if ($("film-said").textContent !== text) $("film-said").textContent = text;
   $("cancel-all").hidden = busy < 2;
-  $("retry-failed").hidden = !list.some((picture) => picture.state === "failed" && picture.file);
+  $("retry-failed").hidden = !list.some(retriable);
   $("zip").hidden = done < 2;
   $("remove-all").hidden = busy > 0;
 }
@@ -257,7 +260,10 @@ async function showPicture(picture) {
   const job = shownJob(picture);
   const step = picture.pending ? picture.step : job && stepShown(picture, job);
   const stamp = [picture.key, picture.version, picture.pending, step?.id, step?.step, picture.width, picture.url].join();
-  $("no-preview").hidden = !(picture.undecodable && !picture.version && !step);
+  const nothing = Boolean(picture.undecodable && !picture.version && !step);
+  $("viewer").classList.toggle("nothing", nothing);
+  $("no-preview").hidden = !nothing;
+  $("no-preview").textContent = picture.error ? sentence(picture.error) : "This browser cannot show the file itself; it will once it is upscaled.";
   renderSteps(picture, job);
   if (looking === stamp) return;
   looking = stamp;
@@ -592,7 +598,7 @@ for (const id of ["files", "folder"]) {
 on("go", "click", () => start([current()]));
 on("go-all", "click", () => start(pictures.list.filter((picture) => picture.state === "ready")));
 on("retry", "click", () => start([current()]));
-on("retry-failed", "click", () => start(pictures.list.filter((picture) => picture.state === "failed" && picture.file)));
+on("retry-failed", "click", () => start(pictures.list.filter(retriable)));
 on("cancel", "click", () => {
   pictures.cancel(current());
   say("Cancelled");

@@ -226,6 +226,7 @@ export class Pictures extends EventTarget {
 
   _failed(picture, problem) {
     picture.error = problem.message;
+    picture.refused = problem.status;
     picture.state = picture.version ? "done" : "failed";
     this.changed();
   }
