@@ -183,6 +183,31 @@ def test_a_file_that_cannot_be_shown_says_why(page, crop, tmp_path):
     assert page.locator("#view-one canvas").first.is_visible()
 
 
+def test_on_a_phone_candidates_are_seen_with_the_picture(browser, url, crop):
+    person = context(browser, "phone")
+    page = opened(person, url)
+    assert "removed when it ends" in page.inner_text("#limits")
+    upscaled(page, crop)
+    page.tap("#unsure")
+    page.fill("#below", "0.95")
+    page.tap("#regenerate-go")
+
+    def together():
+        page.wait_for_timeout(1500)
+        stage, choices = (page.locator(name).bounding_box() for name in ("#stage", "#choices"))
+        assert stage["y"] > -0.2 * stage["height"]
+        assert choices["y"] + choices["height"] <= 844
+        return stage["y"]
+
+    page.wait_for_selector("#choices:not([hidden])")
+    seen = together()
+    page.locator("#candidate-list button").nth(2).tap()
+    page.wait_for_selector("#candidate-list button:nth-child(3)[aria-pressed=true]")
+    state(page, "done")
+    assert together() == seen
+    person.close()
+
+
 def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
     page.select_option("#ext", "png")
     upscaled(page, crop)

@@ -9,6 +9,7 @@ import { count, duration, percent, sentence, size } from "./words.js";
 const $ = (id) => document.getElementById(id);
 const KEPT = "realsrt.options";
 const touch = matchMedia("(hover: none) and (pointer: coarse)").matches;
+const narrow = () => innerWidth <= 900;
 document.body.classList.toggle("touch", touch);
 
 const pictures = new Pictures();
@@ -67,10 +68,10 @@ function wantedFile(picture) {
   return picture.large ? { ...wanted, strength: shownJob(picture).options.strength } : wanted;
 }
 
-const shownJob = (picture) => pictures.jobs.get(picture?.version) ?? null;
 // What was refused for what it is, is refused again; 408, 429 and a lost cookie pass, and 422 may be of the options.
 const retriable = (picture) => picture.state === "failed" && picture.file && ![400, 413, 415].includes(picture.refused);
 
+const shownJob = (picture) => pictures.jobs.get(picture?.version) ?? null;
 
 // ---- showing
 
@@ -327,6 +328,7 @@ async function showVersion(picture, job) {
   }
   showSure();
   changed();
+  if (chosen && narrow()) requestAnimationFrame(() => $("choices").scrollIntoView({ block: "nearest" }));
 }
 
 function showSure() {
@@ -372,7 +374,10 @@ function renderRegenerate(picture) {
 }
 
 function renderCandidates() {
-  $("choices").hidden = !chosen;
+  // They stay while one of them is being kept.
+  const picture = pictures.selected;
+  const open = picture?.state === "done" || (picture?.busy && picture.kind === "pick");
+  $("choices").hidden = !(open && chosen && chosen.id === picture.version);
   if (!chosen) return;
   const list = $("candidate-list");
   const key = `${chosen.id} ${chosen.list.length}`;
@@ -743,7 +748,8 @@ addEventListener("keyup", (event) => [" ", "h", "H"].includes(event.key) && stag
 
 pictures.addEventListener("change", changed);
 pictures.addEventListener("finished", ({ detail: picture }) => {
-  if (picture === current() && innerWidth <= 900) $("stage").scrollIntoView({ behavior: "smooth", block: "start" });
+  // A candidate that is kept was chosen while looking at the picture.
+  if (picture === current() && narrow() && picture.kind !== "pick") $("stage").scrollIntoView({ behavior: "smooth", block: "start" });
 });
 
 async function begin() {
@@ -755,6 +761,7 @@ async function begin() {
   for (const ext of facts.formats) $("ext").append(new Option(ext.toUpperCase().replace("JPG", "JPEG").replace("TIF", "TIFF"), ext));
   $("denoise-kind").closest("label").hidden = !facts.denoise;
   const days = facts.keep >= 48 ? Math.round(facts.keep / 24) : null;
+  const until = facts.temporary ? "when it ends" : `after ${count(days ?? facts.keep, days ? "day" : "hour")}`;
   const megabytes = Math.round(facts.max_bytes / 1e6);
   $("limits").textContent = `Up to ${Math.round(facts.max_pixels / 1e6) || facts.max_pixels / 1e6} megapixels and ${megabytes} MB each. Pictures stay on this service, are seen by you only, and are removed ${until}.`;
   try {
@@ -767,7 +774,6 @@ async function begin() {
   if (!facts.pace) setTimeout(async () => ((pictures.pace ??= (await api.facts()).pace), changed()), 5000);
   render();
 }
-  const until = facts.temporary ? "when it ends" : `after ${count(days ?? facts.keep, days ? "day" : "hour")}`;
 
 begin().catch((problem) => {
   render();
