@@ -24,7 +24,7 @@ def psnr(a, b):
 
 @pytest.fixture
 def spandrel():
-    return pytest.importorskip("spandrel", reason="needs spandrel and torchvision (extra compare)")
+    return pytest.importorskip("spandrel", reason="needs spandrel and torchvision (installed by hand)")
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def calibration(model):
     try:
         return embedded_calibration(model.info.sha256)
     except realsrt.UsageError as problem:
-        pytest.skip(f"{problem}; {ADVICE}")
+        pytest.fail(f"{problem}; {ADVICE}")
 
 
 def test_it_holds_for_the_weights_and_options_that_people_get(model, calibration):
