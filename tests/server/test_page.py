@@ -319,6 +319,19 @@ def test_what_is_in_memory_is_not_computed_again(paged, picture, up, monkeypatch
     assert not other["regenerated"]  # other pixels: what was regenerated is not of them
 
 
+def test_the_same_picture_again_has_its_steps(paged, picture, up, monkeypatch):
+    """What is in memory is not computed again, and its steps are seen all the same."""
+    here = paged()
+    first = done(here, picture("a.png", 40, 40))
+    monkeypatch.setattr(up, "stream", lambda *_, **__: pytest.fail("computed again"))
+    second = done(here, picture("a.png", 40, 40))
+    assert first != second
+    for step in (0, 1):
+        images = [here.http.get(f"/v1/jobs/{id}/steps/{step}") for id in (first, second)]
+        assert [one.status_code for one in images] == [200, 200]
+        assert images[0].content == images[1].content
+
+
 def test_many_as_a_zip(paged, picture):
     here = paged()
     ids = [done(here, picture(), filename=name) for name in ("a.png", "A.png", "b.png")]

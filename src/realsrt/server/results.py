@@ -34,7 +34,7 @@ class ResultMemory:
     def __init__(self, limit: int = BYTES) -> None:
         """`limit`: bytes of all results together."""
         self._limit, self._size = limit, 0
-        self._kept: OrderedDict[str, tuple[Upscaled, int]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Upscaled, Sequence[Upscaled], int]] = OrderedDict()
 
     def get(self, key: str) -> Upscaled | None:
         if key not in self._kept:
@@ -42,15 +42,19 @@ class ResultMemory:
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
-    def put(self, key: str, result: Upscaled) -> None:
+    def steps(self, key: str) -> Sequence[Upscaled]:
+        """The steps before a result, as far as they are kept."""
+        return self._kept[key][1] if key in self._kept else ()
+
+    def put(self, key: str, result: Upscaled, steps: Sequence[Upscaled] = ()) -> None:
         """What is larger than all that may be kept is not."""
-        size = sum(_bytes(one) for one in (result, *result.candidates))
+        size = sum(_bytes(one) for one in (result, *result.candidates, *steps))
         if key in self._kept or size > self._limit:
             return
-        self._kept[key] = (result, size)
+        self._kept[key] = (result, steps, size)
         self._size += size
         while self._size > self._limit:
-            self._size -= self._kept.popitem(last=False)[1][1]
+            self._size -= self._kept.popitem(last=False)[1][2]
 
 
 class Results:
@@ -70,28 +74,40 @@ class Results:
         keys = [_key(digest, full, job.edits[:count]) for count in range(len(job.edits) + 1)]
         known = max((count for count, key in enumerate(keys) if self._memory.get(key)), default=-1)
         out = self._memory.get(keys[known]) if known >= 0 else None
+        seen: list[Upscaled] = []
+        if show is not None and out is not None:
+            for step in self._memory.steps(keys[0]):
+                show(step)
         for count in range(known + 1, len(keys)):
 
             def tell(done: int, total: int, before: int = count - known - 1) -> None:
                 progress((before + done / total) / (len(keys) - known - 1))
 
             if out is None:
-                out = self._upscale(picture, full, tell, show)
+                out = self._upscale(picture, full, tell, show, seen)
             else:
                 out = self._regenerate(_picked(out, job.edits[: count - 1]), job.edits[count - 1], tell)
-            self._memory.put(keys[count], out)
+            self._memory.put(keys[count], out, seen if count == 0 else ())
         assert out is not None
         progress(1.0)
         return replace(weaken(_picked(out, job.edits), options.strength), candidates=out.candidates)
 
     def _upscale(
-        self, picture: Picture, options: UpscaleOptions, tell: Callable[[int, int], None], show: Show | None
+        self,
+        picture: Picture,
+        options: UpscaleOptions,
+        tell: Callable[[int, int], None],
+        show: Show | None,
+        seen: list[Upscaled],
     ) -> Upscaled:
+        """`seen` gets the steps before the result, where they are shown."""
         if show is None:
             return self._up.upscale(picture, options, on_progress=tell)
         out = None
         for out in self._up.stream(picture, options, on_progress=tell, base=True):
             show(out)
+            if out.step < out.num_steps:
+                seen.append(replace(out, ids=None, origin=None))
         assert out is not None
         return out
 
