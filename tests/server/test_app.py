@@ -272,7 +272,7 @@ def test_other_sites_and_large_bodies(opened, picture):
     answer = post("https://good.example")
     assert answer.headers["access-control-allow-origin"] == "https://good.example"
     id = answer.json()["id"]
-    problem(here.http.post(f"/v1/jobs/{id}/regenerate", content=b" " * 100_000), 413)
+    problem(here.http.post(f"/v1/jobs/{id}/regenerate", content=b" " * 300_000), 413)
     problem(here.http.post(f"/v1/jobs/{id}/regenerate", content=b"{"), 422)
     problem(here.http.get("/nothing"), 404)
     problem(here.http.put("/v1/jobs"), 405)

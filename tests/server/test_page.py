@@ -281,7 +281,7 @@ def test_painted_cells_candidates_and_picks(paged, picture, up):
                         ("regenerate", {"cells": [[0, 0, 21]]}), ("regenerate", {"cells": [[0, 2, 2]]}),
                         ("regenerate", {"cells": [[0, 0, 1]], "below": 0.5}),
                         ("regenerate", {"cells": [[0, 0, 1]] * 9000})):  # fmt: skip
-        problem(here.http.post(f"/v1/jobs/{job['id']}/{wrong}", json=body), 413 if len(str(body)) > 65_536 else 422)
+        problem(here.http.post(f"/v1/jobs/{job['id']}/{wrong}", json=body), 413 if len(str(body)) > 262_144 else 422)
     problem(here.http.post(f"/v1/jobs/{id}/pick", json={"candidate": 1}), 422)  # nothing was regenerated
 
 

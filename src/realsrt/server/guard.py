@@ -11,7 +11,7 @@ from realsrt.server.metrics import Metrics
 from realsrt.server.problems import refuse, response
 
 SUBMIT = "/v1/jobs"  # has a limit of its own
-_SMALL = 65_536  # bytes of any other body
+_SMALL = 262_144  # bytes of any other body; as many painted cells as there may be fit
 _QUIET = ("/healthz", "/readyz", "/metrics")
 
 
