@@ -214,7 +214,7 @@ def test_what_must_not_hurt(tmp_path, weights, pictures, expected):
             )
             assert half.recv(100).startswith(b"HTTP/1.1 200")
         kinds = [kind for kind, _ in client.events(listened)]
-            assert kinds.count("preview") == 3  # the base image, and two steps
+        assert kinds.count("preview") == 3  # the base image, and two steps
         assert client.job(listened)["state"] == "done"
 
         id = client.submit(pictures[5], steps=1)
