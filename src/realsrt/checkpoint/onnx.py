@@ -123,8 +123,7 @@ class _WholePart(_OnnxPart):
         else:  # an image; up to 384 pixels a side these are the pieces
             ends = slice(None, PIECE), slice(-PIECE, None)
             looks = [trunk.look(lq[:, :, rows, columns]) for rows in ends for columns in ends]
-        costs = trunk.estimator(torch.stack(looks).mean(0))
-        return self.model.guide(lq, Ground(*trunk.at(self.denoise, lq, costs)))
+        return self.model.guide(lq, Ground(*trunk.at(self.denoise, lq, trunk.costs_of(looks))))
 
 
 def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int | None = None) -> list[Path]:

@@ -60,7 +60,7 @@ class TrunkImage:
             self._trunk.look(self._pick(rows.start, rows.stop, columns.start, columns.stop))
             for rows, columns in pieces(*self._source.hw)
         ]
-        return choose(self._trunk.estimator(torch.stack(found).mean(0))[0], denoise)
+        return choose(self._trunk.costs_of(found)[0], denoise)
 
     def _pick(self, first: int, stop: int, west: int, east: int) -> Tensor:
         lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]

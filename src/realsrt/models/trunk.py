@@ -154,7 +154,11 @@ class Trunk(nn.Module):
     def costs(self, lq_BCHW: Tensor) -> Tensor:
         """The estimator's costs (B,K) of images of any size, by their :func:`pieces`."""
         found = [self.look(lq_BCHW[:, :, rows, columns]) for rows, columns in pieces(*lq_BCHW.shape[-2:])]
-        return self.estimator(torch.stack(found).mean(0))
+        return self.costs_of(found)
+
+    def costs_of(self, looks: list[Tensor]) -> Tensor:
+        """The estimator's costs (B,K) of what was found in the pieces of images."""
+        return self.estimator(torch.stack(looks).mean(0))
 
     def forward(self, lq_BCHW: Tensor, denoise: float | None = None) -> tuple[Tensor, Tensor]:
         """Features (B,F,H,W) and base images (B,3,sH,sW), not clamped, of images (B,3,H,W) in [0,1]; each gets its

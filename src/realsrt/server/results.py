@@ -74,7 +74,6 @@ class Results:
         keys = [_key(digest, full, job.edits[:count]) for count in range(len(job.edits) + 1)]
         known = max((count for count, key in enumerate(keys) if self._memory.get(key)), default=-1)
         out = self._memory.get(keys[known]) if known >= 0 else None
-        seen: list[Upscaled] = []
         if show is not None and out is not None:
             for step in self._memory.steps(keys[0]):
                 show(step)
@@ -84,10 +83,11 @@ class Results:
                 progress((before + done / total) / (len(keys) - known - 1))
 
             if out is None:
-                out = self._upscale(picture, full, tell, show, seen)
+                out, steps = self._upscale(picture, full, tell, show)
             else:
                 out = self._regenerate(_picked(out, job.edits[: count - 1]), job.edits[count - 1], tell)
-            self._memory.put(keys[count], out, seen if count == 0 else ())
+                steps = ()
+            self._memory.put(keys[count], out, steps)
         assert out is not None
         progress(1.0)
         return replace(weaken(_picked(out, job.edits), options.strength), candidates=out.candidates)
@@ -98,18 +98,17 @@ class Results:
         options: UpscaleOptions,
         tell: Callable[[int, int], None],
         show: Show | None,
-        seen: list[Upscaled],
-    ) -> Upscaled:
-        """`seen` gets the steps before the result, where they are shown."""
+    ) -> tuple[Upscaled, Sequence[Upscaled]]:
+        """The result, and the steps before it where they are shown."""
         if show is None:
-            return self._up.upscale(picture, options, on_progress=tell)
-        out = None
+            return self._up.upscale(picture, options, on_progress=tell), ()
+        out, steps = None, []
         for out in self._up.stream(picture, options, on_progress=tell, base=True):
             show(out)
             if out.step < out.num_steps:
-                seen.append(replace(out, ids=None, origin=None))
+                steps.append(replace(out, ids=None, origin=None))
         assert out is not None
-        return out
+        return out, steps
 
     def _regenerate(self, out: Upscaled, edit: Regeneration, tell: Callable[[int, int], None]) -> Upscaled:
         return self._up.regenerate(

@@ -25,6 +25,7 @@ from realsrt.losses import (
 )
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
+from realsrt.models.features import SqueezeFeatures
 from realsrt.models.guide import Guide
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
@@ -57,9 +58,7 @@ class Adversary(nn.Module):
         super().__init__()
         features = None
         if config.discriminator == "features":
-            if config.perceptual_file is None or str(config.perceptual_file) in ("vgg", "none"):
-                raise UsageError("a discriminator of features reads a feature file: give --perceptual-file")
-            features = load_squeeze_features(config.perceptual_file)
+            features = squeeze_features(config, "a discriminator of features reads")
         self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build(features)
 
     def forward(self, real_BCHW: Tensor, fake_BCHW: Tensor) -> Outcome:
@@ -67,6 +66,14 @@ class Adversary(nn.Module):
         real, fake = self.net(torch.cat([real_BCHW, fake_BCHW.detach()])).chunk(2)
         loss = hinge_d_loss(real, fake)
         return Outcome(loss, {"d_loss": loss.detach(), "d_real": real.detach().mean(), "d_fake": fake.detach().mean()})
+
+
+def squeeze_features(config: TrainConfig, who: str) -> SqueezeFeatures:
+    """The network of ``perceptual_file``; ``who`` needs it ("the strength stage measures images by"). Raises UsageError
+    where none is given, CheckpointError for a bad file."""
+    if config.perceptual_file is None or str(config.perceptual_file) in ("vgg", "none"):
+        raise UsageError(f"{who} a feature file: give --perceptual-file")
+    return load_squeeze_features(config.perceptual_file)
 
 
 class PictureLoss(nn.Module):

@@ -7,14 +7,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsrt.errors import UsageError
-from realsrt.losses import load_squeeze_features
 from realsrt.model import RealSRT
 from realsrt.models.features import SqueezeFeatures, squeeze_maps
 from realsrt.models.guide import Guide
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, masked_target, mean_over_ranks, target_of
+from realsrt.training.stages.common import (
+    Outcome,
+    Stage,
+    freeze_all_but,
+    masked_target,
+    mean_over_ranks,
+    squeeze_features,
+    target_of,
+)
 
 
 class CriticMain(nn.Module):
@@ -27,9 +33,7 @@ class CriticMain(nn.Module):
         self.model, self.config = model, config
         self._features: list[SqueezeFeatures] = []  # in a list: they are no part of what learns
         if config.critic_labels == "far":
-            if config.perceptual_file is None:
-                raise UsageError("a critic of distances measures images by a feature file: give --perceptual-file")
-            self._features.append(load_squeeze_features(config.perceptual_file))
+            self._features.append(squeeze_features(config, "a critic of distances measures images by"))
         head_only = config.critic_learns == "head"
         freeze_all_but(model, [model.critic])
         model.critic.backbone.requires_grad_(not head_only)

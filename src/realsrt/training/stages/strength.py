@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from realsrt.errors import UsageError
 from realsrt.imaging.color import luma
 from realsrt.imaging.resize import upscale_bicubic
-from realsrt.losses import load_squeeze_features
 from realsrt.model import RealSRT
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
 from realsrt.models.trunk import SHARES, SHARPNESS, STRENGTHS, Trunk, mix
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch, PairPool
-from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_over_ranks
+from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_over_ranks, squeeze_features
 
 DECIBEL = 0.05
 """What a decibel of squared error costs, in squeeze distance."""
@@ -106,7 +105,5 @@ def strength_stage(model: RealSRT, config: TrainConfig) -> Stage:
     """Learns the trunk's estimator. Raises UsageError for a model without a trunk, or without a feature file."""
     if model.trunk is None:
         raise UsageError(f"preset {model.config.preset!r} has no trunk whose strength could be learned")
-    if config.perceptual_file is None:
-        raise UsageError("the strength stage measures images by a feature file: give --perceptual-file")
-    main = StrengthMain(model, model.trunk, load_squeeze_features(config.perceptual_file))
+    main = StrengthMain(model, model.trunk, squeeze_features(config, "the strength stage measures images by"))
     return Stage(main, prepare=main.learn_statistics)
