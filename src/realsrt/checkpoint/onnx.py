@@ -111,7 +111,7 @@ class _WholePart(_OnnxPart):
             # floor(N * share) of them, as `masked_count` says, without asking how many there are
             count = torch.ones_like(place).sum(1, keepdim=True) * schedule(step / self.steps) + 1e-9
             mask = place + 1 <= count
-        return model.decode(ids, guide), model.confidence_map(confidence.sigmoid(), guide)
+        return model.decode(ids, guide), model.grid(confidence.sigmoid(), guide)
 
     def _find(self, lq: Tensor) -> Guide:
         """The guide, of images of any size: `Trunk.costs` would choose its pieces by the size."""
