@@ -5,7 +5,7 @@
 A critic of distances (`--critic-labels far`) foretells how close the image is to its target at each place, as a rank:
 at confidence 0.8 a place is closer than 80 % of all. After training its ranks keep to the middle. Its gain and shift,
 two numbers, are fitted again here by logistic regression (Platt scaling) to the ranks of all places of all pairs; the
-order of places, and so what is generated, stays. `benchmarks/confidence.py` draws the reliability curve on other images.
+order of places, and so what is generated, stays. `benchmarks/confidence.py` draws the reliability curve on others.
 """
 
 import sys
@@ -61,6 +61,8 @@ def main(weights: str, lq: Path, hr: Path, out: Path) -> None:
     groups = pairing.match({"lq": lq, "hr": hr}).groups.values()
     pairs = [(pairing.load(group["lq"]), pairing.load(group["hr"])) for group in groups]
     factor, summand = fit(*measured(model, pairs, registry.checkout_features()))
+    if factor <= 0:
+        raise realsrt.UsageError(f"{weights}: its confidence does not order these places; nothing is fitted")
     with torch.no_grad():
         model.critic.gain.mul_(factor)
         model.critic.shift.mul_(factor).add_(summand)

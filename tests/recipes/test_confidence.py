@@ -4,10 +4,12 @@ import runpy
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import realsrt
 from realsrt import presets
+from realsrt.evaluation import pairing, registry
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 
@@ -20,30 +22,39 @@ def test_a_fit_finds_what_the_ranks_were_made_with():
     np.testing.assert_allclose([factor, summand], [1.7, -0.4], atol=1e-6)
 
 
-def test_weights_get_a_confidence_whose_mean_is_that_of_ranks(tmp_path):
-    """Ranks have a mean of one half; an untrained critic's confidence has not."""
-    model = presets.build("tiny", 1)
-    with torch.no_grad():
-        model.critic.shift.fill_(2.0)
-    realsrt.save_model(model, tmp_path / "before.safetensors", provenance={"by": "test"})
+def folders(path):
     rng = np.random.default_rng(0)
-    for name in "ab":
-        for folder, side in (("lq", 64), ("hr", 256)):
-            (tmp_path / folder).mkdir(exist_ok=True)
-            pixels = (rng.random((side, side, 3)) * 255).astype(np.uint8)
-            imageio.write(tmp_path / folder / f"{name}.png", Picture.from_array(pixels))
-    RECIPE["main"](
-        str(tmp_path / "before.safetensors"), tmp_path / "lq", tmp_path / "hr", tmp_path / "after.safetensors"
-    )
+    for folder, side in (("lq", 72), ("hr", 288)):
+        (path / folder).mkdir()
+        pixels = (rng.random((side, side, 3)) * 255).astype(np.uint8)
+        imageio.write(path / folder / "a.png", Picture.from_array(pixels))
+    return path / "lq", path / "hr"
+
+
+def test_what_is_measured_is_every_place_of_whole_windows(tmp_path):
+    lq, hr = (pairing.load(folder / "a.png") for folder in folders(tmp_path))
+    model = presets.build("tiny", 1)
+    logits, ranks = RECIPE["measured"](model, [(lq, hr)], registry.checkout_features())
+    out = model.super_resolve(lq[:, :, :64, :64])
+    torch.testing.assert_close(logits.sigmoid(), out.confidence.flatten())
+    assert sorted(ranks.tolist()) == pytest.approx([number / 1023 for number in range(1024)])
+
+
+@pytest.mark.parametrize("sense", [1, -1])
+def test_gain_and_shift_follow_the_fit_unless_it_turns_the_order_round(tmp_path, monkeypatch, sense):
+    model = presets.build("tiny", 1)
+    model.critic.shift.data.fill_(2.0)
+    realsrt.save_model(model, tmp_path / "before.safetensors", provenance={"by": "test"})
+    x = torch.linspace(-3, 3, 999)
+    monkeypatch.setitem(RECIPE["main"].__globals__, "measured", lambda *_: (x, (sense * 2 * x + 0.5).sigmoid()))
+    call = (str(tmp_path / "before.safetensors"), *folders(tmp_path), tmp_path / "after.safetensors")
+    if sense < 0:
+        with pytest.raises(realsrt.UsageError, match="does not order"):
+            RECIPE["main"](*call)
+        return
+    RECIPE["main"](*call)
     after = realsrt.load_model(tmp_path / "after.safetensors")
-    means, orders = [], []
-    for one in (realsrt.load_model(tmp_path / "before.safetensors"), after):
-        lq = realsrt.imageio.read(tmp_path / "lq" / "a.png").rgb_float()
-        out = one.super_resolve(torch.from_numpy(lq.copy()).permute(2, 0, 1)[None])
-        means.append(float(out.confidence.mean()))
-        orders.append(out.ids)
-    assert abs(means[0] - 0.5) > 0.2
-    assert abs(means[1] - 0.5) < 0.05
-    assert (orders[0] == orders[1]).float().mean() > 0.99
+    assert float(after.critic.gain) == pytest.approx(2 * model.critic.gain.item(), rel=1e-3)
+    assert float(after.critic.shift) == pytest.approx(4.5, rel=1e-3)
     assert after.info.provenance["by"] == "test"
-    assert after.info.provenance["confidence"]["pairs"] == 2
+    assert after.info.provenance["confidence"]["pairs"] == 1
