@@ -27,7 +27,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, needs
 from realsrt.io.files import file_sha256
 from realsrt.model import RealSRT
 from realsrt.models.guide import Ground, Guide
@@ -208,11 +208,9 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
 
 
 def _need_the_extra() -> None:
-    try:
+    with needs("onnx", "exporting"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError("exporting needs the extra 'onnx': in the source folder, pip install '.[onnx]'") from error
 
 
 def _plain(model: RealSRT) -> RealSRT:
