@@ -4,8 +4,9 @@ On the windows of degraded validation images: the rank correlation between a tok
 target's token, between the confidence of a region of 64x64 px and its squeeze and (extra `judge`) lite distance to the
 target (sign turned: more confident, closer), each within an image, as the mean over images with a bootstrap 95 %
 interval; and the reliability curve in ten equally filled bins of confidence: the share of right tokens, and by either
-distance the mean rank of closeness, 1 being the closest of all places of all these images. A confidence is right where
-it equals the rank by squeeze distance.
+distance the mean rank of closeness, 1 being the closest. A confidence is right where it equals the rank by squeeze
+distance: among the pairs it was fitted to (`recipes/confidence.py`; their distances are in the weight file), or else,
+as lite's always is, among all places of these images.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import degraded
 from torch import Tensor
@@ -39,8 +41,10 @@ def region_means(maps: list[Tensor], cells: int) -> Tensor:
     return torch.stack([torch.nn.functional.adaptive_avg_pool2d(m, (cells, cells)) for m in maps]).sum(0)
 
 
-def closeness_ranks(distance_N: Tensor) -> Tensor:
-    """Of each place, between 0, the farthest of all, and 1, the closest."""
+def closeness_ranks(distance_N: Tensor, among: list[float] | None = None) -> Tensor:
+    """Of each place, between 0, the farthest, and 1, the closest: of all, or among evenly spaced quantiles."""
+    if among:
+        return 1 - torch.from_numpy(np.interp(distance_N.numpy(), among, np.linspace(0, 1, len(among)))).float()
     return (-distance_N).argsort(stable=True).argsort(stable=True) / max(1, len(distance_N) - 1)
 
 
@@ -94,7 +98,8 @@ def main() -> None:
         for name, values in ({"token right": by_token} | by_region).items():
             low, high = bootstrap_interval(values, 0)
             print(f"rank correlation of confidence, {name}: {sum(values) / len(values):+.3f} ({low:+.3f}…{high:+.3f})")
-        ranks = {name: closeness_ranks(torch.cat(found)) for name, found in all_distance.items()}
+        fitted = {"squeeze": model.info.provenance.get("confidence", {}).get("distances")}
+        ranks = {name: closeness_ranks(torch.cat(found), fitted.get(name)) for name, found in all_distance.items()}
         heads = " | ".join(f"rank by {name}" for name in ranks)
         print(f"| confidence | right | {heads} |\n|---|---|{'---|' * len(ranks)}")
         gaps = []

@@ -3,14 +3,16 @@
     python recipes/confidence.py small.safetensors lq/ hr/ out.safetensors
 
 A critic of distances (`--critic-labels far`) foretells how close the image is to its target at each place, as a rank:
-at confidence 0.8 a place is closer than 80 % of all. After training its ranks keep to the middle. Its gain and shift,
-two numbers, are fitted again here by logistic regression (Platt scaling) to the ranks of all places of all pairs; the
-order of places, and so what is generated, stays. `benchmarks/confidence.py` draws the reliability curve on others.
+at confidence 0.8 a place is closer than 80 % of all places of these pairs. After training its ranks keep to the middle.
+Its gain and shift, two numbers, are fitted again here by logistic regression (Platt scaling) to the ranks of all places
+of all pairs; the order of places, and so what is generated, stays. `benchmarks/confidence.py` draws the reliability
+curve on others.
 """
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,9 @@ from realsrt.evaluation import pairing, registry
 from realsrt.losses import load_squeeze_features
 from realsrt.models.features import squeeze_maps
 from realsrt.models.heads import CodeCritic
+
+QUANTILES = 65
+"""Of the pairs' distances, in the file: what its confidence is a rank among."""
 
 
 def fit(logits_N: Tensor, ranks_N: Tensor) -> tuple[float, float]:
@@ -34,7 +39,7 @@ def fit(logits_N: Tensor, ranks_N: Tensor) -> tuple[float, float]:
 
 @torch.inference_mode()
 def measured(model: realsrt.RealSRT, pairs: list[tuple[Tensor, Tensor]], features: Path) -> tuple[Tensor, Tensor]:
-    """Logits of the confidence, and ranks of closeness, of all places of images' whole windows."""
+    """Logits of the confidence, and squeeze distances, of all places of images' whole windows."""
     squeeze = load_squeeze_features(features)
     side, scale = model.config.window, model.config.scale
     logits, distances = [], []
@@ -50,8 +55,12 @@ def measured(model: realsrt.RealSRT, pairs: list[tuple[Tensor, Tensor]], feature
                 far = torch.stack([torch.nn.functional.adaptive_avg_pool2d(one, cells) for one in maps]).sum(0)
                 logits.append(out.confidence.logit(1e-6).flatten())
                 distances.append(far.flatten())
-    far_N = torch.cat(distances)
-    return torch.cat(logits), (-far_N).argsort(stable=True).argsort(stable=True) / max(1, len(far_N) - 1)
+    return torch.cat(logits), torch.cat(distances)
+
+
+def closeness(distance_N: Tensor) -> Tensor:
+    """The rank of each among all, from 0, the farthest, to 1."""
+    return (-distance_N).argsort(stable=True).argsort(stable=True) / max(1, len(distance_N) - 1)
 
 
 def main(weights: str, lq: Path, hr: Path, out: Path) -> None:
@@ -60,14 +69,17 @@ def main(weights: str, lq: Path, hr: Path, out: Path) -> None:
         raise realsrt.UsageError(f"{weights}: its critic has no gain and shift to fit")
     groups = pairing.match({"lq": lq, "hr": hr}).groups.values()
     pairs = [(pairing.load(group["lq"]), pairing.load(group["hr"])) for group in groups]
-    factor, summand = fit(*measured(model, pairs, registry.checkout_features()))
+    logits_N, distance_N = measured(model, pairs, registry.checkout_features())
+    factor, summand = fit(logits_N, closeness(distance_N))
     if factor <= 0:
         raise realsrt.UsageError(f"{weights}: its confidence does not order these places; nothing is fitted")
     with torch.no_grad():
         model.critic.gain.mul_(factor)
         model.critic.shift.mul_(factor).add_(summand)
+    distances = [round(float(x), 4) for x in np.quantile(distance_N.numpy(), np.linspace(0, 1, QUANTILES))]
     told = {"pairs": len(pairs), "factor": round(factor, 4), "summand": round(summand, 4)}
-    realsrt.save_model(model, out, dtype=torch.float16, provenance={**model.info.provenance, "confidence": told})
+    provenance = {**model.info.provenance, "confidence": told | {"distances": distances}}
+    realsrt.save_model(model, out, dtype=torch.float16, provenance=provenance)
     print(f"{out}: {told}")
 
 

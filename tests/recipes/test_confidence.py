@@ -12,6 +12,8 @@ from realsrt import presets
 from realsrt.evaluation import pairing, registry
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.losses import load_squeeze_features
+from realsrt.models.features import squeeze_distance
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "confidence.py"))
 
@@ -34,10 +36,16 @@ def folders(path):
 def test_what_is_measured_is_every_place_of_whole_windows(tmp_path):
     lq, hr = (pairing.load(folder / "a.png") for folder in folders(tmp_path))
     model = presets.build("tiny", 1)
-    logits, ranks = RECIPE["measured"](model, [(lq, hr)], registry.checkout_features())
+    logits, distances = RECIPE["measured"](model, [(lq, hr)], registry.checkout_features())
     out = model.super_resolve(lq[:, :, :64, :64])
     torch.testing.assert_close(logits.sigmoid(), out.confidence.flatten())
+    whole = squeeze_distance(
+        load_squeeze_features(registry.checkout_features()), out.image.clamp(0, 1), hr[:, :, :256, :256]
+    )
+    assert float(distances.mean()) == pytest.approx(float(whole), rel=0.02)
+    ranks = RECIPE["closeness"](distances)
     assert sorted(ranks.tolist()) == pytest.approx([number / 1023 for number in range(1024)])
+    assert ranks[distances.argmin()] == 1
 
 
 @pytest.mark.parametrize("sense", [1, -1])
@@ -46,7 +54,9 @@ def test_gain_and_shift_follow_the_fit_unless_it_turns_the_order_round(tmp_path,
     model.critic.shift.data.fill_(2.0)
     realsrt.save_model(model, tmp_path / "before.safetensors", provenance={"by": "test"})
     x = torch.linspace(-3, 3, 999)
-    monkeypatch.setitem(RECIPE["main"].__globals__, "measured", lambda *_: (x, (sense * 2 * x + 0.5).sigmoid()))
+    far = 1 - (sense * 2 * x + 0.5).sigmoid()
+    monkeypatch.setitem(RECIPE["main"].__globals__, "measured", lambda *_: (x, far))
+    monkeypatch.setitem(RECIPE["main"].__globals__, "closeness", lambda distance: 1 - distance)
     call = (str(tmp_path / "before.safetensors"), *folders(tmp_path), tmp_path / "after.safetensors")
     if sense < 0:
         with pytest.raises(realsrt.UsageError, match="does not order"):
@@ -57,4 +67,7 @@ def test_gain_and_shift_follow_the_fit_unless_it_turns_the_order_round(tmp_path,
     assert float(after.critic.gain) == pytest.approx(2 * model.critic.gain.item(), rel=1e-3)
     assert float(after.critic.shift) == pytest.approx(4.5, rel=1e-3)
     assert after.info.provenance["by"] == "test"
-    assert after.info.provenance["confidence"]["pairs"] == 1
+    told = after.info.provenance["confidence"]
+    assert told["pairs"] == 1
+    assert told["distances"] == sorted(told["distances"])
+    assert told["distances"][0] == pytest.approx(float(far.min()), abs=1e-3)
