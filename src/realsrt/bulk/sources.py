@@ -3,16 +3,17 @@
 import glob
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch.plan import output_name, pictures_in
-from realsrt.bulk.store import OutputStore, is_local, open_fs
-from realsrt.errors import UsageError
-from realsrt.io.suffixes import WRITABLE, is_picture
+from realsrt.batch.plan import images_in, output_name, refuse_collisions
+from realsrt.bulk.store import OutputStore, is_local
+from realsrt.errors import UsageError, first_line
+from realsrt.io.files import open_fs
+from realsrt.io.suffixes import WRITABLE, is_image
 
 MANIFESTS = (".csv", ".parquet")
 _COLUMNS = ("path", "url", "uri")
@@ -37,7 +38,7 @@ class Item:
 
 
 def plan_items(
-    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Iterable[str] = ()
+    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Sequence[str] = ()
 ) -> list[Item]:
     """The images of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
     and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
@@ -53,7 +54,7 @@ def plan_items(
     try:
         found = list(_find(fs, path, source, store))
     except (OSError, tarfile.TarError) as problem:
-        text = getattr(problem, "strerror", None) or (str(problem).splitlines() or [type(problem).__name__])[0]
+        text = getattr(problem, "strerror", None) or first_line(problem)
         raise UsageError(f"{source}: cannot be read: {text}") from problem
     if not found:
         raise UsageError(f"{source}: no images there")
@@ -84,14 +85,14 @@ def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]
             hint = "is one file; realsrt upscale takes it" if os.path.exists(path) else "no such file or folder"
             raise UsageError(f"{source}: {hint}; give a folder, a manifest (.csv, .parquet) or .tar files")
         root = Path(path).absolute()
-        for file, problem in pictures_in(root, Path(store.root if store.local else os.devnull), recursive=True):
+        for file, problem in images_in(root, Path(store.root if store.local else os.devnull), recursive=True):
             yield Item(file.relative_to(root).as_posix(), str(file), problem=problem)
     else:
         own = f"{store.root}/" if not store.local and type(store.fs) is type(fs) else "\0"
         for file in fs.find(path):
             key = file[len(path) :].lstrip("/")
             hidden = any(part.startswith(".") for part in key.split("/"))
-            if is_picture(Path(file)) and not hidden and (not file.startswith(own) or own == f"{path}/"):
+            if is_image(Path(file)) and not hidden and (not file.startswith(own) or own == f"{path}/"):
                 yield Item(key, fs.unstrip_protocol(file))
 
 
@@ -132,7 +133,7 @@ def _table(fs: Any, path: str, source: str) -> list[dict[str, Any]]:
                 kinds = {name: pa.string() for name in (*_COLUMNS, "key")}
                 table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=kinds))
     except pa.ArrowException as problem:
-        raise UsageError(f"{source}: is no manifest that can be read ({str(problem).splitlines()[0]})") from problem
+        raise UsageError(f"{source}: is no manifest that can be read ({first_line(problem)})") from problem
     return table.to_pylist()
 
 
@@ -148,27 +149,24 @@ def _members(fs: Any, tar: str) -> Iterator[Item]:
     with fs.open(tar, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
         for member in members:
             name = PurePosixPath(os.path.normpath(member.name)).as_posix().lstrip("/")
-            wanted = is_picture(Path(name)) and not PurePosixPath(name).name.startswith(".")
+            wanted = is_image(Path(name)) and not PurePosixPath(name).name.startswith(".")
             if wanted and member.isfile() and not member.issparse():
                 if name.startswith("../"):
                     raise UsageError(f"{tar}: the member '{name}' would leave the output folder")
                 yield Item(f"{stem}/{name}", uri, member.offset_data, member.size)
 
 
-def _refuse_collisions(items: list[Item], store: OutputStore, companions: Iterable[str]) -> None:
-    inputs = {item.uri for item in items if item.start is None}
-    made: dict[str, Item] = {}
-    for item in items:
-        if item.problem:
-            continue
-        path = PurePosixPath(item.target)
-        for target in (path, *(path.with_name(path.stem + ending) for ending in companions)):
-            full = store.path(target.as_posix())
-            if (full if store.local else store.fs.unstrip_protocol(full)) in inputs:
-                raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
-            name = os.path.normcase(target.as_posix())
-            if name in made:
-                raise UsageError(
-                    f"{made[name].shown} and {item.shown} would both become {target}; rename one or run them apart"
-                )
-            made[name] = item
+def _refuse_collisions(items: list[Item], store: OutputStore, companions: Sequence[str]) -> None:
+    def identity(name: str) -> str:
+        full = store.path(name)
+        return os.path.normcase(full if store.local else store.fs.unstrip_protocol(full))
+
+    good = [(item, PurePosixPath(item.target)) for item in items if not item.problem]
+    refuse_collisions(
+        {os.path.normcase(item.uri) for item in items if item.start is None},
+        (
+            (item.shown, path, identity(path.as_posix()))
+            for item, target in good
+            for path in (target, *(target.with_name(target.stem + ending) for ending in companions))
+        ),
+    )

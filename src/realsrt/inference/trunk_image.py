@@ -117,7 +117,7 @@ class TrunkImage:
         if self._reduced:
             return found, *self._base_of_reduced(top, bottom, left, right)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
-        image = network.picture(features, lq).float()
+        image = network.image(features, lq).float()
         return found, mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)
 
     def _base_of_reduced(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor]:

@@ -226,7 +226,7 @@ class Trunk(nn.Module):
         network = self.network(denoise)
         features = network.features(lq_BCHW)
         if not reduced:
-            return features, network.picture(features, lq_BCHW)
+            return features, network.image(features, lq_BCHW)
         rows, columns = (Reduction(side, self.config.network.scale) for side in lq_BCHW.shape[-2:])
         small = columns.down.along(rows.down.along(lq_BCHW, 2), 3).clamp(0, 1)
         return features, columns.up.along(rows.up.along(network(small).to(lq_BCHW.dtype), 2), 3)
