@@ -67,6 +67,8 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
     server.service = service
     server.listening = listening or server.listening
     server.run()
+    if server.started:
+        service.stop()  # a second Ctrl-C leaves this out
     status = 0 if server.started else 1
     for thread in threading.enumerate():
         if thread.name.startswith("AnyIO worker"):  # of a request
