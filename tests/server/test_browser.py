@@ -346,7 +346,7 @@ def test_what_came_from_memory_does_not_change_the_estimate(page, crop, picture)
     state(page, "ready")
     page.wait_for_timeout(500)
     assert estimate(page) > 0.7 * first
-    assert page.inner_text("#go-all") == ""  # only one is left
+    assert page.is_hidden("#go-all")  # only one is left
     page.click("#go")
     state(page, "done")
     took = float(page.inner_text("#said").split()[2])
@@ -359,7 +359,7 @@ def test_unsure_places_are_a_tenth_at_first_and_what_is_marked_is_said(page, cro
     page.click("#unsure")
     share = page.inner_text("#tool-hint")
     assert share.endswith("of the picture is marked.")
-    assert 3 <= int(share.split()[0]) <= 30
+    assert 3 <= int(share.split()[0]) <= 60  # of an untrained model: many have the same confidence
     assert 0 < float(page.inner_text("#below-value")) < 1
     assert estimate(page, "#regenerate-go") > 0
     page.fill("#below", "0.01")
@@ -569,7 +569,7 @@ def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path, ca
         print(
             f"\nfirst paint {opening.first_paint:.0f} ms; 100 megapixels, to {closest} % and back: "
             f"{len(frames)} frames, median {frames[len(frames) // 2]:.0f} ms, longest {frames[-1]:.0f} ms; "
-            f"longest task of the page {tasks[-1]:.0f} ms of processor time; load {load:.1f} on {os.cpu_count()} processors"
+            f"longest task of the page {tasks[-1]:.0f} ms of processor time; load {load:.1f}"
         )
     assert closest > 100
     assert tasks[-1] < 100

@@ -426,7 +426,7 @@ function renderCandidates() {
   [...list.children].forEach((button, i) => {
     const kept = i + 1 === chosen.kept;
     button.setAttribute("aria-pressed", String(kept));
-    button.setAttribute("aria-label", `Candidate ${i + 1}, confidence ${told(chosen.list[i].score)}${said(chosen.list[i])}${kept ? ", kept" : ""}`);
+    button.setAttribute("aria-label", `Candidate ${i + 1}, ${told(chosen.list[i].score)}${said(chosen.list[i])}${kept ? ", kept" : ""}`);
   });
 }
 
