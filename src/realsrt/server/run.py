@@ -51,6 +51,7 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
     """Load the model, listen, and return the exit status once stopped. `listening` is told the address. Raises
     RealSRTError if it cannot start."""
     to_stderr(settings.log_level)
+    os.umask(0o077)  # what is written is for this user only
     if not settings.keys and not settings.local:
         say("service.open", 30, detail=f"anyone who reaches {settings.host} may use the service; see --keys-file")
     maker = ProcessMaker(settings)
