@@ -161,7 +161,7 @@ def warm_up(service: Service) -> None:
     path = service.store.incoming / "warm-up.png"
     imageio.write(path, Picture.from_array(noise))
     header = imageio.header(path)
-    service.submit(Upload(path, path.name, JobOptions(previews=False), header), WARM_UP)
+    service.submit(Upload(path, path.name, JobOptions(), header), WARM_UP)
 
 
 def _shown(path: Path) -> FileResponse:
