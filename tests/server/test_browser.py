@@ -604,7 +604,9 @@ def test_two_people_and_a_killed_server(browser, weights, crop, picture, tmp_pat
             page.context.close()
 
 
-def test_after_the_service_was_stopped_the_page_says_so_and_can_send_again(browser, weights, crop, tmp_path):
+@pytest.mark.parametrize("known", [True, False])
+def test_after_the_service_was_stopped_the_page_says_so_and_can_send_again(browser, weights, crop, tmp_path, known):
+    """Also where the cookie is not good any more, because the service's secret was removed."""
     data, more = tmp_path / "data", ("--page", "--model-path", str(weights))
     with Running(data, *more) as server:
         port = server.url.rpartition(":")[2]
@@ -617,6 +619,8 @@ def test_after_the_service_was_stopped_the_page_says_so_and_can_send_again(brows
         state(other, "running")
         assert server.end(signal.SIGTERM) == 0
     assert list((data / "jobs").iterdir()) == []
+    if not known:
+        (data / "visitors.key").unlink()
     with Running(data, *more, "--port", port):
         state(other, "ready")  # where one waited
         assert "has removed this picture" in other.inner_text("#wrong")

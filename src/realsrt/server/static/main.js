@@ -411,9 +411,11 @@ function renderCandidates() {
         image.alt = "";
         image.src = api.candidateUrl(chosen.id, i + 1);
         const label = document.createElement("span");
-        label.textContent = `${i + 1} · ${told(candidate.score)}${said(candidate)}`;
+        label.textContent = `${i + 1} · ${told(candidate.score)}`;
+        const how = document.createElement("small");
+        how.textContent = said(candidate).slice(2);
         button.type = "button";
-        button.append(image, label);
+        button.append(image, label, how);
         button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && lookAt(i + 1));
         button.addEventListener("focus", () => lookAt(i + 1));
         button.addEventListener("pointerleave", () => lookAt(chosen?.kept));

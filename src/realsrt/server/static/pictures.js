@@ -90,7 +90,7 @@ export class Pictures extends EventTarget {
     try {
       return await this.refresh(id);
     } catch (problem) {
-      return problem.status === 404 ? { id, state: "expired", gone: true } : null;
+      return [401, 404].includes(problem.status) ? { id, state: "expired", gone: true } : null;
     }
   }
 
@@ -241,6 +241,7 @@ export class Pictures extends EventTarget {
     // The service has none of its files any more: it was stopped, or their time was up.
     Object.assign(picture, { versions: [], at: -1, pending: null, step: null, exports: {}, error: REMOVED });
     picture.state = picture.file ? "ready" : "failed";
+    api.visit().catch(() => {}); // should the service not know this visitor any more
     this.changed();
   }
 
