@@ -8,7 +8,7 @@ import torch
 
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, load_official
 from realsrt.checkpoint.weights import load_file, one_line
-from realsrt.errors import CheckpointError
+from realsrt.errors import CheckpointError, NoModelError
 from realsrt.model import RealSRT
 
 HUB_FILE = "realsrt.safetensors"
@@ -57,7 +57,7 @@ def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "
     else:
         path, shown = Path(name), name
     if not path.is_file():
-        raise CheckpointError(
+        raise NoModelError(
             f"no model {shown!r}: neither a file nor one of the embedded models ({', '.join(embedded()) or 'none'})"
         )
     if path.suffix.lower() in PICKLE_SUFFIXES:
