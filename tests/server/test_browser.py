@@ -398,6 +398,18 @@ def test_many_with_a_bad_one_a_zip_and_a_reload(page, weights, crop, picture, tm
     assert again == (tmp_path / "cli.jpg").read_bytes()
 
 
+def test_a_folder_gives_its_pictures_only(page, picture, tmp_path):
+    for name in ("album/a.png", "album/inner/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(name)
+    for name in ("album/notes.txt", "album/.hidden.png", "album/inner/empty.png"):
+        (tmp_path / name).write_text("" if "empty" in name else "words")
+    page.set_input_files("#folder", str(tmp_path / "album"))
+    page.get_by_text("2 pictures", exact=True).wait_for()
+    names = [label.inner_text() for label in page.locator("#film-list .label").all()]
+    assert sorted(names) == ["a.png", "b.png"]
+
+
 def test_other_options_of_a_finished_picture(page, weights, crop, tmp_path):
     upscaled(page, crop)
     page.select_option("#outscale", "2")
@@ -637,7 +649,8 @@ def test_after_the_service_was_stopped_the_page_says_so_and_can_send_again(brows
 
 def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights, tmp_path):
     command = [sys.executable, "-m", "realsrt", "web", "--port", "0", "-g", "cpu", "--model-path", str(weights)]
-    (tmp_path / "tmp").mkdir()
+    foreign = tmp_path / "tmp" / "realsrt-web-other"  # somebody else's
+    foreign.mkdir(0o500, parents=True)
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
@@ -646,7 +659,7 @@ def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights
     assert server.stderr is not None
     person = context(browser)
     page = opened(person, server.stdout.readline().split()[1])
-    folder = next((tmp_path / "tmp").glob("realsrt-web-*"))
+    (folder,) = set((tmp_path / "tmp").glob("realsrt-web-*")) - {foreign}
     assert folder.stat().st_mode & 0o77 == 0
     drop(page, SIGN)
     page.click("summary")
@@ -656,5 +669,5 @@ def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights
     server.send_signal(signal.SIGTERM)
     assert server.wait(40) == 0
     assert server.stderr.read() == ""
-    assert list((tmp_path / "tmp").glob("realsrt-web-*")) == []
+    assert list((tmp_path / "tmp").glob("realsrt-web-*")) == [foreign]
     person.close()

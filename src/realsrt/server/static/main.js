@@ -391,7 +391,7 @@ function said({ denoise = 0, share = 0 }) {
   // How a candidate is restored, against the picture before.
   const noise = denoise > 0.15 ? "smoother" : denoise < -0.15 ? "rougher" : "";
   const edges = share > 0.1 ? "crisper" : share < -0.1 ? "softer" : "";
-  return [noise, edges].filter(Boolean).map((word) => `, ${word}`).join("");
+  return [noise, edges].filter(Boolean).join(", ");
 }
 
 function renderCandidates() {
@@ -413,9 +413,9 @@ function renderCandidates() {
         const label = document.createElement("span");
         label.textContent = `${i + 1} · ${told(candidate.score)}`;
         const how = document.createElement("small");
-        how.textContent = said(candidate).slice(2);
+        how.textContent = said(candidate);
         button.type = "button";
-        button.append(image, label, how);
+        button.append(image, label, " ", how);
         button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && lookAt(i + 1));
         button.addEventListener("focus", () => lookAt(i + 1));
         button.addEventListener("pointerleave", () => lookAt(chosen?.kept));
@@ -428,7 +428,6 @@ function renderCandidates() {
   [...list.children].forEach((button, i) => {
     const kept = i + 1 === chosen.kept;
     button.setAttribute("aria-pressed", String(kept));
-    button.setAttribute("aria-label", `Candidate ${i + 1}, ${told(chosen.list[i].score)}${said(chosen.list[i])}${kept ? ", kept" : ""}`);
   });
 }
 
