@@ -245,6 +245,11 @@ def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
 
 def test_a_box_and_the_eraser(page, crop):
     upscaled(page, crop)
+    page.click("[data-tool=brush]")
+    stroke(page, (0.5, 0.3), (0.52, 0.32))  # on the line between before and after
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    page.click("#clear")
+    page.wait_for_selector("#regenerate-go[disabled]")
     page.click("[data-tool=box]")
     stroke(page, (0.3, 0.4), (0.5, 0.6))
     page.wait_for_selector("#regenerate-go:not([disabled])")
