@@ -173,3 +173,19 @@ def test_curl_and_python_of_the_service(place, tiny):
             exec(compile(code.replace("http://127.0.0.1:8000", server.url), "service.md", "exec"), {})
         assert "preview" in out.getvalue()
         assert server.end() == 0
+
+
+def test_the_architecture_names_every_file_and_only_what_there_is():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 120
+    tree = text[text.index("src/realsrt/\n") :]
+    rooms = re.findall(r"^  (\w+)/ (.*\n(?:    .*\n)*)", tree, re.MULTILINE)
+    source = ROOT / "src" / "realsrt"
+    for room, listed in rooms:
+        there = {path.stem for path in (source / room).rglob("*.py")} - {"__init__"}
+        assert {name for name in there if not re.search(rf"\b{name}\b", listed)} == set(), room
+    named = re.findall(r"`(\w+(?:/\w+)+)(?:\.(\w+))?[\w.]*`", text)
+    assert len(named) > 15
+    for file, name in named:
+        code = (source / f"{file}.py").read_text("utf-8")
+        assert name in ("", "py") or re.search(rf"^ *(def|class) {name}\b|^{name}\b", code, re.MULTILINE), (file, name)
