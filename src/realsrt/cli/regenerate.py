@@ -49,11 +49,14 @@ def regenerate(
     max_temperature: Annotated[
         float | None, option(help="The candidates' temperatures rise to this, from --temperature on.")
     ] = None,
+    variety: Annotated[
+        float, option(help="How far denoising and crispness go from the picture's own, 0 to 1; 0: other tokens only.")
+    ] = 1.0,
     options: _UpscaleArgs = _UpscaleArgs(),
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     files: OutputArgs = OutputArgs(),  # noqa: B008 - frozen
 ) -> int:
-    """Upscale a picture and generate one region of it anew, by sampling; the rest is what upscale makes of it.
+    """Upscale a picture and restore one region of it in another way; the rest is what upscale makes of it.
 
     INPUT is the low-quality picture: upscaling always gives the same, so it is done again here, and what lies outside
     the region (and 8 pixels around it, at x4) is the same to the byte. With the options of upscale that were used.
@@ -67,7 +70,8 @@ def regenerate(
     from realsrt.inference.regenerate import Sampling
     from realsrt.inference.regions import check_limit, pixel_mask
 
-    Sampling(temperature, top_k, seed, candidates, max_temperature)  # what is wrong with it is said before the work
+    # What is wrong with it is said before the work:
+    Sampling(temperature, top_k, seed, candidates, max_temperature, variety)
     if below is not None:
         check_limit(below)
     endings = [f"_{number}" for number in range(2, candidates + 1)]
@@ -87,12 +91,13 @@ def regenerate(
         for number, region in enumerate(regions, 1):
             several = {"candidates": candidates, "max_temperature": max_temperature} if number == len(regions) else {}
             out = up.regenerate(
-                out, region, temperature=temperature, top_k=top_k, seed=seed, on_progress=screen.windows, **several
-            )
+                out, region, temperature=temperature, top_k=top_k, seed=seed, variety=variety,
+                on_progress=screen.windows, **several,
+            )  # fmt: skip
     from realsrt.io.metadata.provenance import provenance
 
     info = up.model.info
-    said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed}
+    said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed, "variety": variety}
 
     def made(one: "Upscaled") -> Any:
         """Each file tells of its own temperature."""
@@ -165,7 +170,9 @@ def _tell(job: FileJob, files: list[Path], out: "Upscaled") -> None:
     drawn = [round(one.temperature or 0, 4) for one in made]
     if not sys.stdout.isatty():
         told = {"outputs": [str(file) for file in files], "scores": scores, "temperatures": drawn}
-        print(json.dumps({"input": str(job.source)} | told))
+        changes = [one.change and [round(by, 3) for by in one.change] for one in made]
+        print(json.dumps({"input": str(job.source)} | told | {"changes": changes}))
         return
-    for file, score, temperature in zip(files, scores, drawn, strict=True):
-        print(f"{file}  confidence in the region {score:.3f}, temperature {temperature:g}")
+    for file, score, temperature, one in zip(files, scores, drawn, made, strict=True):
+        change = f", denoising {one.change.denoise:+.2f}, crispness {one.change.share:+.2f}" if one.change else ""
+        print(f"{file}  confidence in the region {score:.3f}, temperature {temperature:g}{change}")
