@@ -18,6 +18,7 @@ from realsrt.batch.report import abandon
 from realsrt.cli import (
     bulk,
     calibrate,
+    compare,
     degrade,
     evaluate,
     regenerate,
@@ -78,6 +79,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
     app.command(calibrate.calibrate)
+    app.command(compare.compare)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
     app.command(teach.teach)
     app.command(serve.serve)
