@@ -18,7 +18,7 @@ from realsrt.checkpoint.official import PICKLE_SUFFIXES, check_stored, unpickle
 from realsrt.checkpoint.onnx import WINDOW_KEY
 from realsrt.checkpoint.published import load_published
 from realsrt.checkpoint.weights import one_line, read_header, read_tensors
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import CheckpointError, UsageError, installing, needs
 from realsrt.model import RealSRT
 
 TILE = 256
@@ -108,13 +108,9 @@ def _is_ours(path: Path) -> bool:
 
 
 def _by_onnx(path: Path) -> ForeignNetwork:
-    try:
+    with needs("compare", f"{path}: an ONNX file"):
         import numpy as np
         import onnxruntime
-    except ImportError:
-        raise UsageError(
-            f"{path}: ONNX files need the extra 'compare': in the source folder, pip install '.[compare]'"
-        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     try:
@@ -156,8 +152,8 @@ def _by_spandrel(path: Path, content: Any, device: torch.device, otherwise: str)
         )
     except Exception as error:  # a torchvision of another build of torch is a RuntimeError
         raise UsageError(
-            f"{otherwise}; for others install spandrel, with the torchvision of your torch: in the source folder, "
-            f"pip install '.[compare]' ({one_line(error)})"
+            f"{otherwise}; others need spandrel, with the torchvision of your torch: {installing('compare')} "
+            f"({one_line(error)})"
         ) from None
     try:
         state = canonicalize_state_dict(content)

@@ -9,7 +9,7 @@ import torch
 from realsrt.checkpoint.hub import fetch
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, load_official
 from realsrt.checkpoint.weights import load_file
-from realsrt.errors import CheckpointError
+from realsrt.errors import NoModelError
 from realsrt.model import RealSRT
 
 
@@ -58,7 +58,7 @@ def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "
     if not path.is_file():
         known = ", ".join(embedded()) or "none"
         hub = "; a repository of the hub is written hf:org/repo" if name.count("/") == 1 else ""
-        raise CheckpointError(f"no model {shown!r}: neither a file nor one of the embedded models ({known}){hub}")
+        raise NoModelError(f"no model {shown!r}: neither a file nor one of the embedded models ({known}){hub}")
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return load_official(path).to(device)
     return load_file(path, shown).to(device)

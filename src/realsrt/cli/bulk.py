@@ -12,7 +12,7 @@ from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import error, note
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, needs
 from realsrt.io.files import FULL
 
 _EVERY = 10.0  # s between lines of progress where there is no terminal
@@ -63,11 +63,9 @@ def bulk(
     if files.confidence and options.steps == 0:
         raise UsageError(NO_STEPS)
     companions = [CONFIDENCE] if files.confidence else []
-    try:
+    with needs("bulk", "bulk"):
         store = open_store(dst)
         items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions)
-    except ModuleNotFoundError as problem:
-        raise UsageError(f"bulk needs {problem.name}: in the source folder, pip install '.[bulk]'") from problem
     info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[BulkRecord] = []
     full: list[str] = []

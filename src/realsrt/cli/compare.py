@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, UpscaleArgs, option
+from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, option
 from realsrt.cli.show import Screen, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import Alpha
@@ -66,6 +66,7 @@ def compare(
     from realsrt.evaluation import contact_sheet, pairing
     from realsrt.inference.threads import use_threads
 
+    check_outputs(output)
     contact_sheet.check(output)
     if rows < 1:
         raise UsageError("--rows must be 1 or more")

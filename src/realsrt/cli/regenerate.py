@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.outputs import CONFIDENCE, save
 from realsrt.batch.plan import FileJob, plan_batch
+from realsrt.batch.process import provenance_of, read_image
 from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
@@ -62,8 +63,6 @@ def regenerate(
     the region (and 8 pixels around it, at x4) is the same to the byte. With the options of upscale that were used.
     With several regions, --candidates are of the last. Without a terminal, stdout gets a line of JSON.
     """
-    from realsrt.io import image as imageio
-
     if sum(given is not None for given in (box, mask, below)) != 1:
         raise UsageError("give one of --box X0,Y0,X1,Y1 (as often as needed), --mask FILE or --below CONFIDENCE")
     regions: list[Any] = [parse_box(text) for text in box or ()] or [below]
@@ -76,9 +75,8 @@ def regenerate(
         check_limit(below)
     endings = [f"_{number}" for number in range(2, candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
-    picture = imageio.fitted(imageio.read(job.source, max_pixels=files.max_pixels), job.target)
+    picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
-    imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
     for region in regions if box else ():
         pixel_mask(region, (height, width), None)
     if mask is not None:
@@ -94,19 +92,13 @@ def regenerate(
                 out, region, temperature=temperature, top_k=top_k, seed=seed, variety=variety,
                 on_progress=screen.windows, **several,
             )  # fmt: skip
-    from realsrt.io.metadata.provenance import provenance
-
-    info = up.model.info
     said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed, "variety": variety}
 
     def made(one: "Upscaled") -> Any:
         """Each file tells of its own temperature."""
         own = {} if max_temperature is None else {"temperature": round(one.temperature or 0, 3)}
-        return (
-            None if not files.provenance else provenance(info.source, info.sha256, options.pixel_options() | said | own)
-        )
+        return provenance_of(up, options, files, said | own)
 
-    job.target.parent.mkdir(parents=True, exist_ok=True)
     plain = replace(files, confidence=False)
     written = []
     for ending, other in zip(endings, out.candidates[1:], strict=True):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from realsrt.degradations.plans import REALESRGAN, BlurPlan, DegradationConfig, Mixture, NoisePlan, Plan, draw_plan
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, needs
 from realsrt.imaging.blur import bell_kernels, filter_each, sinc_kernels
 from realsrt.imaging.jpeg import jpeg_each
 from realsrt.imaging.noise import add_gaussian_noise, add_noise_each, add_poisson_noise
@@ -138,12 +138,8 @@ def pillow_jpeg(images: Iterable[Tensor], qualities: Iterable[float]) -> list[Te
 
     Result on 8-bit levels in [0,1]. Raises UsageError when Pillow is not installed.
     """
-    try:
+    with needs("train", "JPEG degradation on the CPU"):
         from PIL import Image
-    except ImportError as error:
-        raise UsageError(
-            "JPEG degradation on the CPU needs Pillow: in the source folder, pip install '.[train]'"
-        ) from error
     decoded = []
     for image, quality in zip(images, qualities, strict=True):
         pixels_HWC = (image[0].clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).contiguous().numpy()

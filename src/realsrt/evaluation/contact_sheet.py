@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, UsageError, needs
 from realsrt.evaluation.metrics import luma
 from realsrt.io.atomic import write_whole
 
@@ -156,9 +156,7 @@ def _html(title: str, about: str, rows: Sequence[Crop]) -> str:
 
 
 def check(path: Path) -> None:
-    """Raise UsageError if no sheet can be written there, or Pillow is missing."""
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist")
+    """Raise UsageError if no sheet can be written with this suffix, or Pillow is missing."""
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path}: a sheet is written as {', '.join(SUFFIXES)}")
     pillow()
@@ -166,10 +164,8 @@ def check(path: Path) -> None:
 
 def pillow() -> tuple[Any, Any]:
     """PIL's Image and ImageDraw. Raises UsageError without Pillow."""
-    try:
+    with needs("metrics", "a sheet"):
         from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise UsageError("a sheet needs Pillow: in the source folder, pip install '.[metrics]'") from error
     return Image, ImageDraw
 
 

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.config import ModelConfig
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import wavelet
@@ -96,7 +95,7 @@ def regenerate(
         raise UsageError("the result was made by another model; regenerate it with that one")
     if job.batched and len(result.ids) != 1:
         raise UsageError(f"regenerate takes one image, not a batch of {len(result.ids)}; upscale them one by one")
-    place = RegionTask(runner.model.config, job, result, region)
+    place = RegionTask(job, result, region)
     varied = sampling.variety > 0 and runner.model.trunk is not None
     rounds = sampling.candidates if sampling.temperature > 0 or varied else 1
     total = rounds * len(place.indices) * job.settings.num_steps
@@ -115,8 +114,8 @@ def regenerate(
 class RegionTask:
     """A region of a result: its pixels, the tokens under it, and the windows that see them."""
 
-    def __init__(self, config: ModelConfig, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
-        self._job, self._result, self._fold = job, result, config.fold
+    def __init__(self, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
+        self._job, self._result, self._fold = job, result, job.fold
         self._source, tiles = job.inputs[0].colour, job.tiles
         self._belief = _single(result.confidence, job)
         self._ids = _single(result.ids, job)
@@ -138,7 +137,7 @@ class RegionTask:
         job, tiles = self._job, self._job.tiles
         whole = job.out_hw != (tiles.height * job.scale, tiles.width * job.scale)  # to be resampled in its place
         image = Patch(tiles, tiles.window * job.scale, self.indices, taper=job.taper, whole=whole)
-        belief = Patch(tiles, tiles.window // job.cell, self.indices, taper=job.taper, whole=True)
+        belief = Patch(tiles, tiles.window // job.fold, self.indices, taper=job.taper, whole=True)
         ids, steps, done = self._ids.copy(), _single(self._result.window_steps, job), 0
         steps = None if steps is None else steps.copy()
         settings = replace(job.settings, confidence=True, confidence_exit=1.0, variation=sampling.variation(number))
@@ -197,7 +196,7 @@ class RegionTask:
     def _map(self, belief: Patch) -> Tensor:
         """The windows' confidence on the output's grid; true where all windows are among them."""
         mean, there = belief.finish()
-        both = tiling.crop_tokens(torch.cat([mean, there[None].float()]), self._job.tiles, self._job.cell)
+        both = tiling.crop_tokens(torch.cat([mean, there[None].float()]), self._job.tiles, self._job.fold)
         height, width = self._cells.shape
         if both.shape[1:] != (height, width):
             both = resize(both[None], (height, width), "bilinear", antialias=True)[0]

@@ -312,7 +312,7 @@ class _SubBatch:
         ids = model.grid(running.last.ids.to("cpu", torch.int32), running.guide)
         confidence = running.last.confidence if settings.confidence else None
         if confidence is not None:
-            confidence = model.confidence_map(confidence.to("cpu", torch.float32), running.guide)
+            confidence = model.grid(confidence.to("cpu", torch.float32), running.guide)
         faults = [""] * len(self.indices)
         if images is not None:
             images = images.float()

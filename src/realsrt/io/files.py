@@ -38,14 +38,22 @@ def check_name(path: Path) -> None:
         raise ImageError(f"{path}: cannot be written: {error.strerror}; use another name or folder") from error
 
 
-def check_place(target: Path, samples: int, depth: int) -> None:
-    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or, as
-    NoRoomError, there is surely no room for a picture of so many samples of `depth` bits."""
+def check_writable(target: Path) -> None:
+    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only or can't be made."""
     folder = next(folder for folder in target.absolute().parents if folder.exists())
     if target.is_dir():
-        raise ImageError(f"{target}: there is a folder of this name; remove it or use --suffix")
+        raise ImageError(f"{target}: there is a folder of this name; remove it or use another name")
+    if not folder.is_dir():
+        raise ImageError(f"{target}: {folder} is no folder; choose another place")
     if not os.access(folder, os.W_OK):
         raise ImageError(f"{target}: no permission to write into {folder}; choose another folder")
+
+
+def check_place(target: Path, samples: int, depth: int) -> None:
+    """As `check_writable`; and raise NoRoomError if there is surely no room for a picture of so many samples of `depth`
+    bits."""
+    check_writable(target)
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
     need = int(samples * depth / 8 * _LEAST.get(target.suffix.lower(), _LEAST_LOSSY))
     free = shutil.disk_usage(folder).free
     if need > free:
