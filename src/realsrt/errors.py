@@ -13,6 +13,11 @@ def one_line(text: str) -> str:
     return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(text.split()))
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 200 characters; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 class RealSRTError(Exception):
     """Base of every error this package raises on purpose."""
 

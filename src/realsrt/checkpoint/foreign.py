@@ -17,8 +17,8 @@ from realsrt.checkpoint.load import load_model
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, check_stored, unpickle
 from realsrt.checkpoint.onnx import WINDOW_KEY
 from realsrt.checkpoint.published import load_published
-from realsrt.checkpoint.weights import one_line, read_header, read_tensors
-from realsrt.errors import CheckpointError, UsageError, installing, needs
+from realsrt.checkpoint.weights import read_header, read_tensors
+from realsrt.errors import CheckpointError, UsageError, first_line, installing, needs
 from realsrt.model import RealSRT
 
 TILE = 256
@@ -116,7 +116,7 @@ def _by_onnx(path: Path) -> ForeignNetwork:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds
-        raise CheckpointError(f"{path} is no ONNX file that can be run: {one_line(error)}") from None
+        raise CheckpointError(f"{path} is no ONNX file that can be run: {first_line(error)}") from None
     entries = session.get_inputs()
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     if len(entries) != 1 or entries[0].type not in types or len(entries[0].shape) != 4:
@@ -134,7 +134,7 @@ def _by_onnx(path: Path) -> ForeignNetwork:
         try:
             return torch.from_numpy(session.run(None, {name: lq_BCHW.numpy().astype(kind)})[0]).float()
         except Exception as error:
-            raise CheckpointError(f"{path} fails on {tuple(lq_BCHW.shape)}: {one_line(error)}") from None
+            raise CheckpointError(f"{path} fails on {tuple(lq_BCHW.shape)}: {first_line(error)}") from None
 
     side = sides[0] or _PROBE
     shape = tuple(run(torch.zeros(1, 3, side, side)).shape)
@@ -153,7 +153,7 @@ def _by_spandrel(path: Path, content: Any, device: torch.device, otherwise: str)
     except Exception as error:  # a torchvision of another build of torch is a RuntimeError
         raise UsageError(
             f"{otherwise}; others need spandrel, with the torchvision of your torch: {installing('compare')} "
-            f"({one_line(error)})"
+            f"({first_line(error)})"
         ) from None
     try:
         state = canonicalize_state_dict(content)
@@ -162,7 +162,7 @@ def _by_spandrel(path: Path, content: Any, device: torch.device, otherwise: str)
     except CheckpointError:
         raise
     except Exception as error:  # spandrel's or torch's
-        raise CheckpointError(f"{path} is no network that spandrel knows: {one_line(error)}") from None
+        raise CheckpointError(f"{path} is no network that spandrel knows: {first_line(error)}") from None
     if not isinstance(found, ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
         raise CheckpointError(f"{path} is no network from one RGB image to another")
     found.eval()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from realsrt.checkpoint.weights import one_line, save_model
-from realsrt.errors import CheckpointError
+from realsrt.checkpoint.weights import save_model
+from realsrt.errors import CheckpointError, first_line
 from realsrt.model import RealSRT
 
 HUB_FILE = "realsrt.safetensors"
@@ -114,7 +114,7 @@ def model_card(model: RealSRT, repo: str, card: Path | None = None, licence: str
         try:
             text = card.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise CheckpointError(f"{card}: the model card cannot be read: {one_line(error)}") from None
+            raise CheckpointError(f"{card}: the model card cannot be read: {first_line(error)}") from None
     with _told(f"{card}: the model card's metadata cannot be read"):
         made = ModelCard((_BARE if not text.startswith("---\n") else "") + _LOCAL_LINK.sub(r"\1", text))
         for name, value in (METADATA | ({"license": licence} if licence else {})).items():

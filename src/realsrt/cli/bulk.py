@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, OutputArgs, UpscaleArgs, option
-from realsrt.cli.show import error, note
+from realsrt.cli.show import duration, error, note
 from realsrt.errors import UsageError, needs
 from realsrt.io.files import FULL
 
@@ -111,16 +111,10 @@ def _progress(tally: Any) -> Callable[..., None]:
             return
         said[0] = now
         left = tally.seconds_left
-        eta = "" if left is None or last else f", {_span(left)} left"
+        eta = "" if left is None or last else f", {duration(left)} left"
         counts = ", ".join(f"{count} {status}" for status, count in tally.counts.items() if count)
         text = f"{tally.settled} of {tally.total} ({counts or 'starting'}), {tally.rate:.2f} pictures/s{eta}"
         print(f"\r\033[K{text}" if live else f"realsrt: {text}", end="\n" if last or not live else "", file=sys.stderr)
         sys.stderr.flush()
 
     return show
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -7,8 +7,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, UsageError, first_line
 from realsrt.io import atomic
 
 MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
@@ -60,6 +61,19 @@ def check_place(target: Path, samples: int, depth: int) -> None:
         raise NoRoomError(
             f"{target}: needs at least {_size(need)}, and {_size(free)} are free; make room or choose another folder"
         )
+
+
+def open_fs(url: str) -> tuple[Any, str]:
+    """The file system, by fsspec, of a path or URL, and the path there. Raises UsageError if it is unknown, or needs
+    what is not installed."""
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as problem:
+        hint = " (pip install s3fs, gcsfs or adlfs)" if isinstance(problem, ImportError) else ""
+        raise UsageError(f"{url}: {first_line(problem)}{hint}") from problem
+    return fs, path.rstrip("/")
 
 
 def _size(count: int) -> str:
