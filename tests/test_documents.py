@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from realsrt.cli import main
+from realsrt.cli import build_app, main, spelled
 from realsrt.io import image as imageio
 
 ROOT = Path(__file__).parents[1]
@@ -69,3 +69,18 @@ def test_python_of_the_readme(place, number):
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile(("" if number == 0 else "import realsrt\n") + code, f"README, block {number}", "exec"), {})
     assert number or imageio.header("photo_x4.png").width == 240
+
+
+def told():
+    """Every realsrt command in a code block of a document."""
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]):
+        for block in re.findall(r"^(?:    .*\n)+|^```\n.*?^```", path.read_text("utf-8"), re.M | re.S):
+            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+                if line.strip().startswith("realsrt "):
+                    yield pytest.param(re.split("  ?# |;  ", line.strip())[0], id=f"{path.stem}: {line.strip()[:60]}")
+
+
+@pytest.mark.parametrize("line", list(told()))
+def test_commands_of_all_documents_are_understood(line):
+    words = spelled(shlex.split(line)[1:])
+    build_app(words).parse_args(words, exit_on_error=False, print_error=False)
