@@ -136,6 +136,21 @@ def test_python_of_the_readme(place, number):
     assert number or imageio.header("photo_x4.png").width == 240
 
 
+def told():
+    """Every realsrt command in a code block of a document."""
+    for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]):
+        for block in re.findall(r"^(?:    .*\n)+|^```\n.*?^```", path.read_text("utf-8"), re.M | re.S):
+            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+                if line.strip().startswith("realsrt "):
+                    yield pytest.param(re.split("  ?# |;  ", line.strip())[0], id=f"{path.stem}: {line.strip()[:60]}")
+
+
+@pytest.mark.parametrize("line", list(told()))
+def test_commands_of_all_documents_are_understood(line):
+    words = spelled(shlex.split(line)[1:])
+    build_app(words).parse_args(words, exit_on_error=False, print_error=False)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_python_of_regenerating(place, tiny, monkeypatch):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from realsrt.errors import UsageError
 from realsrt.io import image as imageio
 from realsrt.server import visitors
 from realsrt.server.app import create_app
@@ -395,3 +396,24 @@ def test_what_the_page_says_of_the_service(paged, picture):
     assert facts["pace"] == sorted(facts["pace"])
     assert facts["pace"][0] > 0
     assert "png" in facts["formats"]
+
+
+def test_only_pages_that_were_named_may_show_it_in_a_frame(opened):
+    here = opened(page=True, frame_origins=("https://hub.example",))
+    assert "frame-ancestors https://hub.example" in here.http.get("/").headers["content-security-policy"]
+    said = here.http.post("/v1/visit").headers["set-cookie"].lower()
+    assert all(word in said for word in ("samesite=none", "secure", "partitioned", "httponly"))
+    refused = here.http.post("/v1/jobs", headers={"Origin": "https://hub.example"}, content=b"")
+    assert refused.status_code == 403  # around the page, not in its name
+
+
+def test_by_default_no_page_may_show_it_in_a_frame(opened):
+    here = opened(page=True)
+    assert "frame-ancestors 'none'" in here.http.get("/").headers["content-security-policy"]
+    assert "samesite=strict" in here.http.post("/v1/visit").headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize("origin", ["hub.example", "https://a.example; script-src *", "https://a b", "*", "'none'"])
+def test_what_is_no_origin_gets_into_no_policy(tmp_path, origin):
+    with pytest.raises(UsageError, match="--frame-origin"):
+        ServerSettings(tmp_path, frame_origins=(origin,))

@@ -47,8 +47,10 @@ class _Static(StaticFiles):
 
 def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors: Visitors) -> None:
     """The page at /, its files below /page, and what it asks for besides the interface for all."""
+    frames = service.settings.frame_origins
     headers = {
-        "Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
+        "Content-Security-Policy": POLICY.replace("ancestors 'none'", "ancestors " + (" ".join(frames) or "'none'")),
+        "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
         "Cross-Origin-Opener-Policy": "same-origin", "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     }  # fmt: skip
     app.mount("/page", _Static(directory=STATIC), name="page")
@@ -77,13 +79,16 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
     @app.post("/v1/visit", status_code=204, include_in_schema=False)
     def visit(request: Request, response: Response) -> None:
         """Give who has none a cookie. By POST: a cookie of SameSite=Strict is not sent along when a link elsewhere
-        leads here, and must not be replaced then."""
+        leads here, and must not be replaced then. Within pages of other origins it has to be of SameSite=None: orders
+        from elsewhere are then refused by their Origin alone."""
         if visitors.owner(request.cookies.get(COOKIE)) is None:
             address = request.client.host if request.client else ""
             response.set_cookie(
-                COOKIE, visitors.welcome(address), max_age=visitors.max_age, httponly=True, samesite="strict",
-                secure=request.url.scheme == "https",
+                COOKIE, visitors.welcome(address), max_age=visitors.max_age, httponly=True,
+                samesite="none" if frames else "strict", secure=bool(frames) or request.url.scheme == "https",
             )  # fmt: skip
+            if frames:  # a jar of its own for each page around, which browsers take from third parties
+                response.headers["set-cookie"] += "; Partitioned"
 
     @app.get("/v1/archive.zip", include_in_schema=False)
     def archive(

@@ -257,7 +257,7 @@ def _html(one: Strip) -> bytes:
         {"title": title, "image": _uri(image, "JPEG"), "zoom": _uri(zoomed, "PNG"), "map": _uri(grid, "PNG")}
         for (title, image, grid), zoomed in zip(_panels(one, 1400), _zoomed(one, 480), strict=True)
     ]
-    page = Path(__file__).with_name("page.html").read_text()
+    page = Path(__file__).with_name("page.html").read_text("utf-8")
     low, high = shades([one])
     fill = {
         "@NAME@": escape(one.name), "@LAST@": str(len(steps) - 1), "@LOW@": f"{low:.2f}", "@HIGH@": f"{high:.2f}",
