@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from realsrt import degradations
+from realsrt.checkpoint.foreign import labels
 from realsrt.errors import UsageError
 from realsrt.evaluation import pairing, registry
 from realsrt.evaluation.pairing import load as to_tensor
@@ -115,12 +116,6 @@ def bicubic() -> Contestant:
 
 def label(model: str, steps: int) -> str:
     return f"{model}, {steps} step{'s' * (steps != 1)}"
-
-
-def labels(names: Sequence[str]) -> list[str]:
-    """Weight files by their stem, or by the whole path where stems are equal; other names as they are."""
-    stems = [Path(name).stem if name.endswith((".safetensors", ".pth")) else name for name in names]
-    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
 
 
 def models_by_label(names: Sequence[str], device: str) -> dict[str, Upscaler]:

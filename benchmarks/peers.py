@@ -34,7 +34,6 @@ from common import (
     bicubic,
     build_metrics,
     heads,
-    labels,
     markdown,
     models_by_label,
     ours,
@@ -45,17 +44,15 @@ from common import (
 )
 from memory import peak_growth
 from panels import Panel, most_detail, nearest, save_grid, to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
-from realsrt.checkpoint.published import load_published
+from realsrt.checkpoint.foreign import TILE, ForeignNetwork, labels, load_any
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.evaluation import pairing
 from realsrt.evaluation.registry import Metric
 from realsrt.inference.runner import pick_device
 
 METRICS = ("psnr_y", "ms_ssim", "squeeze", "lite")
-MARGIN = 16
-"""Input pixels that a tile of a published network reads beyond its own on every side."""
 CROP = 256
 LARGEST = 768
 """Longest side of an image on the sheet of one image; crops are never made smaller."""
@@ -75,29 +72,18 @@ class Race:
         return sum(self.megapixels) / sum(self.seconds[label])
 
 
-@torch.inference_mode()
-def enlarge(network: nn.Module, lq_BCHW: Tensor, tile: int, device: torch.device) -> Output:
-    """One x4 network, tile by tile; what a tile's margin adds is cut off."""
-    height, width = lq_BCHW.shape[2:]
-    out_BCHW = torch.empty(1, 3, 4 * height, 4 * width)
-    for top in range(0, height, tile):
-        for left in range(0, width, tile):
-            bottom, right = min(top + tile, height), min(left + tile, width)
-            first_row, first_column = max(0, top - MARGIN), max(0, left - MARGIN)
-            read_BCHW = lq_BCHW[..., first_row : bottom + MARGIN, first_column : right + MARGIN]
-            made_BCHW = network(read_BCHW.to(device)).float().cpu()
-            rows = slice(4 * (top - first_row), 4 * (bottom - first_row))
-            columns = slice(4 * (left - first_column), 4 * (right - first_column))
-            out_BCHW[..., 4 * top : 4 * bottom, 4 * left : 4 * right] = made_BCHW[..., rows, columns]
-    return Output(to_8bit(out_BCHW))
+def enlarge(network: ForeignNetwork, lq_BCHW: Tensor, tile: int) -> Output:
+    return Output(to_8bit(network.enlarge(lq_BCHW, tile)))
 
 
 def published(files: Sequence[Path], tile: int, device: torch.device) -> list[Contestant]:
-    networks = [load_published(file).to(device) for file in files]
-    return [
-        Contestant(label, label, partial(enlarge, network, tile=tile, device=device))
-        for label, network in zip(labels([str(file) for file in files]), networks, strict=True)
-    ]
+    made = []
+    for label, file in zip(labels([str(file) for file in files]), files, strict=True):
+        network = load_any(str(file), device=device)
+        if not isinstance(network, ForeignNetwork) or network.scale != 4:
+            raise UsageError(f"--networks takes networks of others for x4, and {file} is none")
+        made.append(Contestant(label, label, partial(enlarge, network, tile=tile)))
+    return made
 
 
 def race(
@@ -193,8 +179,8 @@ class Sheets:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     made = parser(__doc__)
-    made.add_argument("--networks", type=Path, nargs="*", default=[], help="files of the Real-ESRGAN project, x4")
-    made.add_argument("--tile", type=positive, default=256, help="side of a tile of a network, in input pixels")
+    made.add_argument("--networks", type=Path, nargs="*", default=[], help="files of others, x4")
+    made.add_argument("--tile", type=positive, default=TILE, help="side of a tile of a network, in input pixels")
     return made.parse_args(argv)
 
 

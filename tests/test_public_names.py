@@ -17,7 +17,7 @@ WITH_EXAMPLES = sorted(
     if re.search(r"\n +>>> ", path.read_text(encoding="utf-8"))
 )
 CALLED = [  # what people call: Args, Returns and Raises where there are any, and an example
-    realsrt.load_model, realsrt.save_model, realsrt.presets.get, realsrt.presets.build,
+    realsrt.load_model, realsrt.save_model, realsrt.push_to_hub, realsrt.presets.get, realsrt.presets.build,
     realsrt.RealSRT.super_resolve, realsrt.Upscaler.__init__, realsrt.Upscaler.from_pretrained,
     realsrt.Upscaler.upscale, realsrt.Upscaler.upscale_many, realsrt.Upscaler.stream, realsrt.Upscaler.regenerate,
     imageio.read, imageio.header, imageio.write, Client.__init__,
@@ -26,9 +26,9 @@ CALLED = [  # what people call: Args, Returns and Raises where there are any, an
 PUBLIC = {
     "realsrt": [
         "CheckpointError", "ImageError", "RealSRT", "RealSRTError", "SuperResolved", "Upscaled", "Upscaler",
-        "UsageError", "__version__", "load_model", "presets", "save_model",
+        "UsageError", "__version__", "load_model", "presets", "push_to_hub", "save_model",
     ],
-    "realsrt.checkpoint": ["embedded", "load_model", "save_model"],
+    "realsrt.checkpoint": ["embedded", "load_model", "push_to_hub", "save_model"],
     "realsrt.imageio": [
         "FORMATS", "MAX_PIXELS", "Header", "Picture", "check_output", "header", "output_format", "read",
         "supported_formats", "write",

@@ -14,6 +14,7 @@ _LAZY = {
     "Upscaled": "realsrt.inference.result",
     "load_model": "realsrt.checkpoint",
     "save_model": "realsrt.checkpoint",
+    "push_to_hub": "realsrt.checkpoint",
     "RealSRT": "realsrt.model",
     "SuperResolved": "realsrt.model",
     "presets": "realsrt",
@@ -27,7 +28,7 @@ __all__ = ["__version__", *_LAZY]  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from realsrt import presets
-    from realsrt.checkpoint import load_model, save_model
+    from realsrt.checkpoint import load_model, push_to_hub, save_model
     from realsrt.errors import CheckpointError, ImageError, RealSRTError, UsageError
     from realsrt.inference.result import Upscaled
     from realsrt.inference.upscaler import Upscaler

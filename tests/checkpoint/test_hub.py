@@ -1,27 +1,34 @@
 """`hf:` names, against a server on this machine that answers as the hub does."""
 
+import base64
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import constants
 
 import realsrt
 from realsrt.checkpoint import save_model
-from realsrt.checkpoint.load import HUB_FILE
+from realsrt.checkpoint.hub import HUB_FILE, model_card
 from realsrt.errors import CheckpointError
 
 COMMITS = {"main": "1" * 40, "v2": "2" * 40, "refs/pr/3": "3" * 40}
 
 
 class Hub(ThreadingHTTPServer):
-    """One repository, org/repo; ``files`` by commit; ``asked`` records every request."""
+    """One repository, org/repo; ``files`` by commit; ``asked`` records every request.
+
+    What is uploaded is kept in ``committed``, by name, the weight file by way of ``large``; ``token`` is wanted then.
+    """
 
     daemon_threads = True
 
@@ -30,6 +37,10 @@ class Hub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.asked: list[str] = []
         self.broken = False
+        self.token: str | None = None
+        self.large: dict[str, bytes] = {}
+        self.committed: dict[str, bytes] = {}
+        self.created: dict[str, object] = {}
 
     @property
     def address(self):
@@ -47,6 +58,66 @@ class Answer(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.answer(body=True)
+
+    def do_POST(self):
+        hub, body = self.server, self.read()
+        hub.asked.append(f"{self.command} {self.path}")
+        if hub.token and self.headers["Authorization"] != f"Bearer {hub.token}":
+            return self.refuse(401, None)
+        if self.path == "/api/repos/create":
+            hub.created = json.loads(body)
+            return self.give({"url": f"{hub.address}/org/repo"})
+        if self.path == "/api/validate-yaml":
+            block = json.loads(body)["content"].split("---\n")[1]
+            known = yaml.safe_load(block)["pipeline_tag"] == "image-to-image"
+            errors = [] if known else [{"message": "pipeline_tag is unknown"}]
+            return self.give({"warnings": [], "errors": errors}, 200 if known else 400)
+        if self.path == "/api/models/org/repo/preupload/main":
+            names = [file["path"] for file in json.loads(body)["files"]]
+            modes = {name: "lfs" if name.endswith(".safetensors") else "regular" for name in names}
+            return self.give(
+                {"files": [{"path": k, "uploadMode": mode, "shouldIgnore": False} for k, mode in modes.items()]}
+            )
+        if self.path == "/org/repo.git/info/lfs/objects/batch":
+            objects = [
+                {**one, "actions": {"upload": {"href": f"{hub.address}/large/{one['oid']}"}}}
+                for one in json.loads(body)["objects"]
+            ]
+            return self.give({"transfer": "basic", "objects": objects})
+        if self.path == "/api/models/org/repo/commit/main":
+            for line in map(json.loads, body.splitlines()):
+                value = line["value"]
+                if line["key"] == "file":
+                    hub.committed[value["path"]] = base64.b64decode(value["content"])
+                elif line["key"] == "lfsFile":
+                    hub.committed[value["path"]] = hub.large[value["oid"]]
+            hub.files[COMMITS["main"]] = hub.committed[HUB_FILE]
+            oid = COMMITS["main"]
+            return self.give({"commitUrl": f"{hub.address}/org/repo/commit/{oid}", "commitOid": oid})
+        return self.refuse(404, None)
+
+    def do_PUT(self):
+        self.server.asked.append(f"{self.command} {self.path}")
+        self.server.large[self.path.rpartition("/")[2]] = self.read()
+        self.give({})
+
+    def read(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers["Content-Length"]))
+        parts = []
+        while size := int(self.rfile.readline(), 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def give(self, document, status=200):
+        content = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def answer(self, body):
         hub = self.server
@@ -139,6 +210,84 @@ def test_a_new_version_is_noticed(hub, tmp_path, monkeypatch):
     monkeypatch.setitem(COMMITS, "main", "4" * 40)
     state, hub.files["4" * 40] = weights(tmp_path, 5)
     assert same(realsrt.load_model("hf:org/repo"), state)
+
+
+def test_what_is_pushed_is_loaded_again(hub):
+    hub.token = "hf_right"
+    model = realsrt.presets.build("tiny", 4)
+    address = realsrt.push_to_hub(model, "org/repo", licence="mit", private=True, token="hf_right")
+    assert address == f"{hub.address}/org/repo/commit/{COMMITS['main']}"
+    assert (hub.created["name"], hub.created["organization"]) == ("repo", "org")
+    assert "private" in (hub.created.get("visibility"), hub.created.get("private") and "private")
+    assert set(hub.committed) == {HUB_FILE, "README.md", "NOTICE"}
+    assert b"Xintao Wang" in hub.committed["NOTICE"]
+    card = hub.committed["README.md"].decode()
+    assert 'from_pretrained("hf:org/repo")' in card
+    assert metadata(card)["license"] == "mit"
+    assert same(realsrt.Upscaler.from_pretrained("hf:org/repo", device="cpu").model, model.state_dict())
+
+
+def test_a_file_in_half_precision_stays_the_same_file(hub, tmp_path):
+    save_model(realsrt.presets.build("tiny", 4), tmp_path / "half.safetensors", dtype=torch.float16)
+    realsrt.push_to_hub(realsrt.load_model(tmp_path / "half.safetensors"), "org/repo")
+    assert hub.committed[HUB_FILE] == (tmp_path / "half.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("token", ["hf_wrong", None])
+def test_who_may_not_write_is_told_so(hub, monkeypatch, token):
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: None)
+    hub.token = "hf_right"
+    with pytest.raises(CheckpointError, match="wants a login") as caught:
+        realsrt.push_to_hub(realsrt.presets.build("tiny"), "org/repo", token=token)
+    assert "org/repo" in str(caught.value)
+    assert not hub.committed
+
+
+def metadata(card):
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_card_of_small_has_what_the_hub_reads():
+    source = Path(__file__).parents[2] / "MODEL_CARD.md"
+    card = model_card(realsrt.load_model("small"), "org/repo", source)
+    found = metadata(card)
+    assert (found["library_name"], found["pipeline_tag"]) == ("realsrt", "image-to-image")
+    assert found["license"] == "other"
+    assert found["license_link"] == "NOTICE"
+    assert found["metrics"] == ["psnr", "ms_ssim"]
+    assert "](docs/" not in card  # not there
+    assert "](docs/" in source.read_text("utf-8")
+    assert "Interpolating the tensors" in card
+
+
+def test_a_card_without_metadata_gets_it_and_one_that_has_its_own_keeps_it(tmp_path):
+    model, card = realsrt.presets.build("tiny"), tmp_path / "card.md"
+    card.write_text("# Ours\n")
+    assert metadata(model_card(model, "org/repo", card))["pipeline_tag"] == "image-to-image"
+    card.write_text("---\npipeline_tag: other\nlicense: cc0-1.0\n---\n# Ours\n")
+    found = metadata(model_card(model, "org/repo", card, "mit"))
+    assert (found["pipeline_tag"], found["license"], found["library_name"]) == ("other", "cc0-1.0", "realsrt")
+
+
+def test_a_card_that_the_hub_would_not_take_stops_before_anything_is_sent(hub, tmp_path):
+    card = tmp_path / "card.md"
+    for text, words in (
+        (b"---\npipeline_tag: nonsense\n---\n", "pipeline_tag is unknown"),
+        (b"---\na: [\n---\n", "metadata cannot be read"),
+        (b"\xff\xfe", "cannot be read"),
+    ):
+        card.write_bytes(text)
+        with pytest.raises(CheckpointError, match=r"metadata|cannot be read") as caught:
+            realsrt.push_to_hub(realsrt.presets.build("tiny"), "org/repo", card=card)
+        assert words in str(caught.value)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        realsrt.push_to_hub(realsrt.presets.build("tiny"), "org/repo", card=tmp_path / "none.md")
+    assert not hub.committed
+    assert not hub.large
+
+
+def test_a_repository_without_its_prefix_is_told_how_to_write_it():
+    assert "hf:org/repo" in message("org/repo")
 
 
 def message(name):

@@ -99,6 +99,14 @@ def test_convert_names_what_is_wrong(capsys, tmp_path):
     assert not (tmp_path / "b.safetensors").exists()
 
 
+def test_signs_that_a_pipe_cannot_hold_are_written_otherwise(monkeypatch, tmp_path):
+    with open(tmp_path / "out", "w", encoding="cp1252") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["models"]) == 0
+        print("mean error ≤ 12", file=sys.stdout)
+    assert b"\\u2264 12" in (tmp_path / "out").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("status", "argv"),
     [

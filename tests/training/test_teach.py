@@ -1,5 +1,6 @@
 """`realsrt teach`: what it records, that it goes on after any interruption, and what it refuses."""
 
+import fcntl
 import os
 import signal
 import tarfile
@@ -150,7 +151,7 @@ def test_a_signal_ends_it_after_the_pair(record, monkeypatch, number):
 def test_one_writes_at_a_time(record):
     path = record()
     with path.open("rb") as other:
-        pair_tar.fcntl.flock(other, pair_tar.fcntl.LOCK_EX)
+        fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match=r"another process is writing .*--shard"):
             record()
 

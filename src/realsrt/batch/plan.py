@@ -3,8 +3,11 @@
 import glob
 import hashlib
 import os
+import sys
+import unicodedata
 from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from realsrt.errors import UsageError
@@ -42,7 +45,7 @@ def plan_batch(
     earlier runs into this output wrote, which is no input, unless it is the only one and named itself.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
-    means_folder = os.fspath(output).endswith(os.sep)
+    means_folder = os.fspath(output).endswith(("/", os.sep))
     output = Path(output)
     ext = ext.lower().lstrip(".")
     if ext != "auto" and ext not in WRITABLE:
@@ -185,4 +188,20 @@ def refuse_collisions(inputs: Container[str], made: Iterable[tuple[object, objec
 
 
 def _identity(path: Path) -> str:
-    return os.path.normcase(os.path.realpath(path))
+    """The same for paths that are the same file."""
+    real = os.path.normcase(os.path.realpath(path))
+    return unicodedata.normalize("NFC", real).casefold() if _case_blind(path.absolute().parent) else real
+
+
+@lru_cache(1024)
+def _case_blind(folder: Path) -> bool:
+    """Whether a folder, or the next that exists above it, takes a.png and A.PNG for the same file, as they do on macOS,
+    on Windows and on memory cards."""
+    found = next(path for path in (folder, *folder.parents) if path.exists())
+    other = found.name.swapcase()
+    if other == found.name:
+        return sys.platform in ("darwin", "win32")
+    try:
+        return found.samefile(found.with_name(other))
+    except OSError:
+        return False

@@ -1,6 +1,7 @@
-"""Weight files: load a model by name, file or hub repository; save one."""
+"""Weight files: load a model by name, file or hub repository; save one, or push it to the hub."""
 
+from realsrt.checkpoint.hub import push_to_hub
 from realsrt.checkpoint.load import embedded, load_model
 from realsrt.checkpoint.weights import save_model
 
-__all__ = ["embedded", "load_model", "save_model"]
+__all__ = ["embedded", "load_model", "push_to_hub", "save_model"]

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import torch
 
+from realsrt.checkpoint.hub import fetch
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, load_official
 from realsrt.checkpoint.weights import load_file
-from realsrt.errors import CheckpointError, NoModelError, first_line
+from realsrt.errors import NoModelError
 from realsrt.model import RealSRT
-
-HUB_FILE = "realsrt.safetensors"
 
 
 def embedded() -> list[str]:
@@ -49,7 +48,7 @@ def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "
     """
     name = os.fspath(source)
     if name.startswith("hf:"):
-        path = _from_hub(name)
+        path = fetch(name)
         shown = f"{name.partition('@')[0]}@{path.parent.name}"  # the cache's folder is named by the commit
     elif name in embedded():
         with as_file(files("realsrt.weights") / f"{name}.safetensors") as path:
@@ -57,29 +56,9 @@ def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "
     else:
         path, shown = Path(name), name
     if not path.is_file():
-        raise NoModelError(
-            f"no model {shown!r}: neither a file nor one of the embedded models ({', '.join(embedded()) or 'none'})"
-        )
+        known = ", ".join(embedded()) or "none"
+        hub = "; a repository of the hub is written hf:org/repo" if name.count("/") == 1 else ""
+        raise NoModelError(f"no model {shown!r}: neither a file nor one of the embedded models ({known}){hub}")
     if path.suffix.lower() in PICKLE_SUFFIXES:
         return load_official(path).to(device)
     return load_file(path, shown).to(device)
-
-
-def _from_hub(name: str) -> Path:
-    """Fetch "hf:org/repo[@revision]" through huggingface_hub's cache."""
-    repo, _, revision = name.removeprefix("hf:").partition("@")
-    if repo.count("/") != 1:
-        raise CheckpointError(f"{name!r} is not of the form hf:org/repo[@revision]")
-    from huggingface_hub import errors, hf_hub_download
-
-    reasons = {
-        errors.LocalEntryNotFoundError: "the hub can't be reached, and the file is not in the cache",
-        errors.RepositoryNotFoundError: "there is no such repository, or it needs a login",
-        errors.RevisionNotFoundError: "the repository has no such revision",
-        errors.EntryNotFoundError: "the repository has no such file",
-    }
-    try:
-        return Path(hf_hub_download(repo, HUB_FILE, revision=revision or None))
-    except Exception as error:  # the hub's, its HTTP library's, or the file system's
-        reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), first_line(error))
-        raise CheckpointError(f"can't fetch {HUB_FILE} of {name}: {reason}") from None

@@ -9,6 +9,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -111,12 +112,28 @@ def load_official(path: Path) -> RealSRT:
 
 
 def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[str, Tensor]:
-    """The first there is of ``names`` in a pickled checkpoint, unpickled with torch's weights-only reader.
+    """The first there is of ``names`` in a pickled checkpoint. Raises CheckpointError."""
+    content = unpickle(path)
+    found = [content[name] for name in names if name in content] if isinstance(content, dict) else []
+    params = found[0] if found else None
+    if not isinstance(params, dict):
+        raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?")
+    check_stored(params, path)
+    return params
 
-    Raises CheckpointError."""
+
+def check_stored(params: Mapping[str, Any], path: Path) -> None:
+    """Raise CheckpointError if a tensor stands for more numbers than the file holds."""
+    for name, value in params.items():
+        if isinstance(value, Tensor) and not _is_stored(value):
+            raise CheckpointError(f"{path}: {name!r} stands for more numbers than the file holds")
+
+
+def unpickle(path: Path) -> Any:
+    """What a pickled file holds, by torch's weights-only reader: no code in it is run. Raises CheckpointError."""
     try:
         _refuse_inflating(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except CheckpointError:
         raise
     except Exception as error:  # torch raises nearly anything on damaged files
@@ -128,14 +145,6 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
                 ) from None
             reason = "neither a torch archive nor pickled tensors"
         raise CheckpointError(f"{path} is not a readable checkpoint ({reason}); download it again") from None
-    found = [content[name] for name in names if name in content] if isinstance(content, dict) else []
-    params = found[0] if found else None
-    if not isinstance(params, dict):
-        raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?")
-    for name, value in params.items():
-        if isinstance(value, Tensor) and not _is_stored(value):
-            raise CheckpointError(f"{path}: {name!r} stands for more numbers than the file holds")
-    return params
 
 
 def _refuse_inflating(path: Path) -> None:

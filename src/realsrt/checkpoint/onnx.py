@@ -35,6 +35,8 @@ from realsrt.models.trunk import PIECE
 from realsrt.sampling.schedules import SCHEDULES, masked_count
 
 OPSET = 20
+WINDOW_KEY = "window"
+"""Metadata of a whole model's file with steps: the side of the windows that it is meant for, in input pixels."""
 TOLERANCE = 1e-3  # of a part's floats, between PyTorch and ONNX Runtime
 
 
@@ -159,7 +161,7 @@ def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int
     if free:
         shape |= {axis: fold * torch.export.Dim(name, min=4, max=4096) for axis, name in ((2, "rows"), (3, "columns"))}
     part = _WholePart(model, denoise, steps)
-    _save(part, (inputs[-1],), ["lq"], outputs, {"lq": shape}, path)
+    _save(part, (inputs[-1],), ["lq"], outputs, {"lq": shape}, path, {WINDOW_KEY: str(window)} if steps else {})
     for lq in inputs:
         _compare(part, (lq,), ["lq"], path)
     return [path]
@@ -237,8 +239,9 @@ def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output
 
 
 def _save(
-    part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], shapes: Any, path: Path
-) -> None:
+    part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], shapes: Any, path: Path,
+    metadata: dict[str, str] | None = None,
+) -> None:  # fmt: skip
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -247,6 +250,7 @@ def _save(
             dynamic_shapes=shapes,
         )  # fmt: skip
     assert program is not None
+    program.model.metadata_props.update(metadata or {})
     program.save(str(path))
 
 

@@ -9,12 +9,10 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, read_pickle
-from realsrt.checkpoint.weights import bounded_building, check_state
+from realsrt.checkpoint.weights import bounded_building, check_state, read_tensors
 from realsrt.errors import CheckpointError, NoModelError
 from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
@@ -47,10 +45,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         if not state or not all(isinstance(value, Tensor) for value in state.values()):
             raise CheckpointError(f"{path} holds no state dict; download it again")
         return state
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError):
-        raise CheckpointError(f"{path} is no weight file, or a damaged one; download it again") from None
+    return read_tensors(path)
 
 
 def _config(state: dict[str, Tensor], where: str) -> SRVGGConfig | RRDBConfig:

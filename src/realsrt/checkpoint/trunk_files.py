@@ -84,8 +84,8 @@ def _to_ncnn(network: SRVGGNetCompact, state: dict[str, Tensor]) -> tuple[str, b
         if done.returncode or not converted.is_file():
             raise RealSRTError(f"pnnx could not convert the trunk: {done.stderr.strip()[-200:] or done.returncode}")
         # the names by which Upscayl's engine asks
-        param = re.sub(r"\bin0\b", "data", re.sub(r"\bout0\b", "output", converted.read_text()))
-        converted.write_text(param)
+        param = re.sub(r"\bin0\b", "data", re.sub(r"\bout0\b", "output", converted.read_text("utf-8")))
+        converted.write_text(param, "utf-8")
         _compare(network, converted)
         return param, converted.with_suffix(".bin").read_bytes()
 

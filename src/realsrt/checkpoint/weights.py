@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file as read_safetensors
 from safetensors.torch import save as serialize
 from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -57,6 +58,14 @@ def read_header(path: Path) -> dict[str, Any]:
     if version != FORMAT_VERSION:
         raise CheckpointError(f"{path} has format {version}, this version reads {FORMAT_VERSION}; update realsrt")
     return header
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of any safetensors file, whoever wrote it. Raises CheckpointError."""
+    try:
+        return read_safetensors(path)
+    except (SafetensorError, OSError):
+        raise CheckpointError(f"{path} is no weight file, or a damaged one; download it again") from None
 
 
 def load_file(path: Path, shown: str) -> RealSRT:

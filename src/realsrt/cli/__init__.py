@@ -18,6 +18,7 @@ from realsrt.batch.report import abandon
 from realsrt.cli import (
     bulk,
     calibrate,
+    compare,
     degrade,
     evaluate,
     regenerate,
@@ -78,6 +79,7 @@ def build_app(tokens: Sequence[str] = ()) -> App:
     app.command(degrade.degrade)
     app.command(evaluate.evaluate)
     app.command(calibrate.calibrate)
+    app.command(compare.compare)
     app.command(train.command() if tokens[:1] == ["train"] else train.train, name="train", help=train.HELP)
     app.command(teach.teach)
     app.command(serve.serve)
@@ -105,6 +107,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed: no file that is opened later may take its place
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        elif hasattr(stream := getattr(sys, name), "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # "≤" where a pipe of Windows knows 256 characters
     try:
         status = _run(argv)
         sys.stdout.flush()

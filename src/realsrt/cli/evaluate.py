@@ -54,7 +54,7 @@ def evaluate(
     niqe_params: Annotated[Path | None, option(help="Other parameters for NIQE than ours, as .npz.")] = None,
     csv: Annotated[Path | None, option(help="Write a line a picture into this file.")] = None,
     json_: Annotated[Path | None, option("--json", help="Write everything into this file.")] = None,
-    sheet: Annotated[Path | None, option(help="Write crops of where pictures differ most (.png).")] = None,
+    sheet: Annotated[Path | None, option(help="Write crops of where pictures differ most (.png or .html).")] = None,
     sheet_rows: Annotated[int, option(help="Crops on the sheet.")] = 12,
     input: Annotated[Path | None, option(help="The folder of low-quality inputs, for the sheet.")] = None,
     device: Annotated[str, option(help="For metrics that are networks: cpu, auto, cuda:0, mps.")] = "cpu",
@@ -71,8 +71,8 @@ def evaluate(
     if crop_border < 0 or mod_crop < 1 or sheet_rows < 1:
         raise UsageError("--crop-border must be 0 or more, --mod-crop and --sheet-rows 1 or more")
     check_outputs(csv, json_, sheet)
-    if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise UsageError(f"{sheet}: a sheet is written as .png, .jpg or .webp")
+    if sheet:
+        contact_sheet.check(sheet)
     model = registry.load_niqe(niqe_params) if niqe_params else None
     judged = _judged(results, compare)
     names = registry.parse_names(metrics)
@@ -81,10 +81,8 @@ def evaluate(
             f"{', '.join(lacking)} needs the originals: give --target, or metrics that need none (niqe, …)"
         )
     roles = judged | ({"target": target} if target else {}) | ({"input": input} if input else {})
-    if sheet:
-        contact_sheet.pillow()
-        if len(roles) < 2:
-            raise UsageError("--sheet shows differences: give --target, --input or --compare as well")
+    if sheet and len(roles) < 2:
+        raise UsageError("--sheet shows differences: give --target, --input or --compare as well")
     matched = pairing.match(
         roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else []
     )

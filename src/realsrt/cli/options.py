@@ -36,6 +36,16 @@ def check_outputs(*paths: Path | None) -> None:
             raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist or is read-only")
 
 
+def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:
+    """ "1,2,3,4" → (1, 2, 3, 4). Raises UsageError naming the option."""
+    parts = text.replace(" ", "").split(",")
+    try:
+        x0, y0, x1, y1 = (int(part) for part in parts)
+    except ValueError:
+        raise UsageError(f"{option} takes X0,Y0,X1,Y1 in output pixels such as 100,80,228,208, not '{text}'") from None
+    return x0, y0, x1, y1
+
+
 NO_STEPS = "0 steps give the base image alone, no confidence map and no step to show: give --steps 1 or more"
 
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from realsrt.batch.outputs import CONFIDENCE, save
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.process import provenance_of, read_image
-from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option
+from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 
@@ -123,16 +123,6 @@ def _with_companions(input: str, output: str, endings: list[str], confidence: bo
     maps = [CONFIDENCE] if confidence else []
     suffix = one_image(input, output, maps, "regenerate").target.suffix
     return one_image(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
-
-
-def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:
-    """ "1,2,3,4" → (1, 2, 3, 4). Raises UsageError naming the option."""
-    parts = text.replace(" ", "").split(",")
-    try:
-        x0, y0, x1, y1 = (int(part) for part in parts)
-    except ValueError:
-        raise UsageError(f"{option} takes X0,Y0,X1,Y1 in output pixels such as 100,80,228,208, not '{text}'") from None
-    return x0, y0, x1, y1
 
 
 def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "np.ndarray":

@@ -25,6 +25,7 @@ _EXTRAS = {
     "video": ("av",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ncnn": ("ncnn", "pnnx"),
+    "compare": ("spandrel", "onnxruntime", "PIL"),
 }
 _FORMATS = {".pth": "pth", ".safetensors": "pth", ".param": "ncnn", ".onnx": "onnx"}
 

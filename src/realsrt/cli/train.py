@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import Field, field, fields, make_dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from cyclopts import Parameter
 from docstring_parser import parse_from_object
@@ -23,14 +23,13 @@ def command() -> Callable[..., int]:
         from realsrt.training import config as training
         from realsrt.training import train as run
     options = _options(training.TrainConfig, training.stage_defaults())
-    stages = Literal["strength", "tokenizer", "generator", "critic", "control"]
 
     def train(stage: str, /, *, options: Any) -> int:
         print(f"weights: {run(training.make_config(stage, **vars(options)))}")
         return 0
 
     train.__annotations__ = {
-        "stage": Annotated[stages, Parameter(help="What to learn; each stage builds on the one before.")],
+        "stage": Annotated[training.StageName, Parameter(help="What to learn; each stage builds on the one before.")],
         "options": Annotated[options, Parameter(name="*")],
         "return": int,
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, SteppedArgs, option
+from realsrt.cli.options import ModelArgs, SteppedArgs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.io.files import MAX_PIXELS, check_writable
@@ -31,7 +31,6 @@ def visualize(
 
     A .gif plays the steps, an .html is one file with a slider. Needs the extra `visualize`.
     """
-    from realsrt.cli.regenerate import parse_box
     from realsrt.io import image as imageio
     from realsrt.visualize import render
 

@@ -1,10 +1,13 @@
-"""Contact sheets: the places where two images differ most, side by side, with words.
+"""Contact sheets: the places where images differ most, side by side, with words; as an image or as one HTML file.
 
 Shape suffixes: B batch, C channels, H W pixels.
 """
 
+import base64
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.errors import ImageError, needs
+from realsrt.errors import ImageError, UsageError, needs
 from realsrt.evaluation.metrics import luma
+from realsrt.io.atomic import write_whole
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".html")
 SIDE = 96
 """Side of a crop in output pixels."""
 _CELL, _GAP, _LINE = 288, 6, 16
 _BLOCK = 8
+_HEAD = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.5rem; }}
+h2 {{ font-size: 1rem; margin: 1.5rem 0 .5rem; }}
+section {{ display: flex; flex-wrap: wrap; gap: .6rem; }}
+figure {{ margin: 0; }}
+img {{ display: block; width: 288px; image-rendering: pixelated; }}
+</style>
+<h1>{title}</h1>
+<p>{about}</p>"""
 
 
 @dataclass(frozen=True)
@@ -31,16 +52,18 @@ class Crop:
     rank: int = 0
 
 
-def most_different(a_BCHW: Tensor, b_BCHW: Tensor, *, side: int = SIDE, count: int = 1) -> list[tuple[int, int, float]]:
-    """Squares (top, left, mean absolute difference of luma) where two (1,3,H,W) images differ most, worst first.
+def most_different(*images_BCHW: Tensor, side: int = SIDE, count: int = 1) -> list[tuple[int, int, float]]:
+    """Squares (top, left, mean difference of luma) where (1,3,H,W) images differ most, worst first: two in the mean of
+    the absolute difference, more in that of largest minus smallest.
 
     At most `count` that do not overlap, on a grid of 8 px; the whole of a smaller image. Raises ValueError when sizes
     differ.
     """
-    if a_BCHW.shape != b_BCHW.shape:
-        raise ValueError(f"shapes differ: {tuple(a_BCHW.shape)} and {tuple(b_BCHW.shape)}")
-    height, width = (min(side, length) for length in a_BCHW.shape[2:])
-    gap_BCHW = (luma(a_BCHW.clamp(0, 1)) - luma(b_BCHW.clamp(0, 1))).abs()
+    if len(shapes := {tuple(image.shape) for image in images_BCHW}) != 1:
+        raise ValueError(f"shapes differ: {' and '.join(map(str, shapes))}")
+    height, width = (min(side, length) for length in images_BCHW[0].shape[2:])
+    lumas = torch.stack([luma(image.clamp(0, 1)) for image in images_BCHW])
+    gap_BCHW = lumas.amax(0) - lumas.amin(0)
     mean_HW = F.avg_pool2d(gap_BCHW, (height, width), stride=_BLOCK)[0, 0]
     found = []
     for _ in range(count):
@@ -56,16 +79,16 @@ def most_different(a_BCHW: Tensor, b_BCHW: Tensor, *, side: int = SIDE, count: i
 
 
 def crops(
-    name: str, panels: Mapping[str, Tensor], between: tuple[str, str], *, count: int = 2, side: int = SIDE
+    name: str, panels: Mapping[str, Tensor], between: Sequence[str], *, count: int = 2, side: int = SIDE
 ) -> list[Crop]:
-    """Where the two panels named by `between`, equally large, differ most: all panels (1,3,H,W) cut at that place.
+    """Where the panels named by `between`, equally large, differ most: all panels (1,3,H,W) cut at that place.
 
     A panel of another size, as a low-quality input has, is cut in proportion.
     """
-    a_BCHW, b_BCHW = panels[between[0]], panels[between[1]]
-    full_height, full_width = a_BCHW.shape[2:]
+    judged = [panels[label] for label in between]
+    full_height, full_width = judged[0].shape[2:]
     made = []
-    for rank, (top, left, value) in enumerate(most_different(a_BCHW, b_BCHW, side=side, count=count)):
+    for rank, (top, left, value) in enumerate(most_different(*judged, side=side, count=count)):
         cut = {}
         for label, image_BCHW in panels.items():
             down, across = image_BCHW.shape[2] / full_height, image_BCHW.shape[3] / full_width
@@ -83,8 +106,15 @@ def choose(found: Sequence[Crop], rows: int) -> list[Crop]:
     return sorted(found, key=lambda crop: (crop.rank, -crop.difference))[:rows]
 
 
-def save(path: Path, rows: Sequence[Crop]) -> None:
-    """Write the sheet, one row a crop, enlarged without smoothing. Raises UsageError without Pillow, ImageError."""
+def save(path: Path, rows: Sequence[Crop], *, about: str = "") -> None:
+    """Write the sheet, one row a crop, enlarged without smoothing; .html is one file with the images inside it, and
+    begins with the line `about`. Raises UsageError without Pillow, ImageError."""
+    if path.suffix.lower() == ".html":
+        try:
+            write_whole(path, _html(path.stem, about, rows).encode())
+        except OSError as error:
+            raise ImageError(f"{path}: the sheet cannot be written: {error.strerror}") from error
+        return
     Image, ImageDraw = pillow()
     columns = max(len(crop.panels) for crop in rows)
     width, height = columns * (_CELL + _GAP) + _GAP, len(rows) * (_CELL + 2 * _LINE + _GAP) + _GAP
@@ -105,6 +135,31 @@ def save(path: Path, rows: Sequence[Crop]) -> None:
         sheet.save(path)
     except (OSError, ValueError) as error:  # ValueError: an extension that Pillow does not know
         raise ImageError(f"{path}: the sheet cannot be written: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _html(title: str, about: str, rows: Sequence[Crop]) -> str:
+    Image, _ = pillow()
+
+    def figure(label: str, panel_CHW: Tensor) -> str:
+        buffer = io.BytesIO()
+        Image.fromarray(panel_CHW.permute(1, 2, 0).contiguous().numpy()).save(buffer, "PNG")
+        data = base64.b64encode(buffer.getvalue()).decode()
+        return (
+            f'<figure><img src="data:image/png;base64,{data}" alt=""><figcaption>{escape(label)}</figcaption></figure>'
+        )
+
+    lines = [_HEAD.format(title=escape(title), about=escape(about))]
+    for crop in rows:
+        lines += [f"<h2>{escape(crop.title)}</h2>\n<section>", *(figure(*panel) for panel in crop.panels.items())]
+        lines.append("</section>")
+    return "\n".join(lines) + "\n"
+
+
+def check(path: Path) -> None:
+    """Raise UsageError if no sheet can be written with this suffix, or Pillow is missing."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"{path}: a sheet is written as {', '.join(SUFFIXES)}")
+    pillow()
 
 
 def pillow() -> tuple[Any, Any]:

@@ -6,7 +6,9 @@ output's sides in pixels at that scale, h some rows.
 
 from __future__ import annotations
 
+import mmap
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from realsrt.inference.adapters import Pixels, Planes, to_hwc
 from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.runner import View, WindowResult
-from realsrt.io.atomic import temporary_beside
+from realsrt.io.atomic import BINARY, temporary_beside
 from realsrt.io.picture import Picture
 
 Rows = Callable[[int, Planes], None]
@@ -218,8 +220,10 @@ class RowStore:
         self._next = 0
         large = int(np.prod(self._shape)) * like.pixels.itemsize > IN_MEMORY
         self._path = temporary_beside(target) if large else None
-        self._file = None if self._path is None else os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | BINARY
+        self._file = None if self._path is None else os.open(self._path, flags, 0o600)
         self._pixels = None if large else np.empty(self._shape, like.pixels.dtype)
+        self._map: mmap.mmap | None = None
 
     def add(self, first: int, planes: Planes) -> None:
         """The next rows. Raises ImageError if they are not finite, OSError if the disk does not take them."""
@@ -244,11 +248,18 @@ class RowStore:
         if self._path is None:
             assert self._pixels is not None
             return replace(self._like, pixels=self._pixels)
-        return replace(self._like, pixels=np.memmap(self._path, self._like.pixels.dtype, "r", shape=self._shape))
+        with self._path.open("rb") as file:
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return replace(self._like, pixels=np.frombuffer(self._map, self._like.pixels.dtype).reshape(self._shape))
 
     def close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None
         if self._path is not None:
-            self._path.unlink(missing_ok=True)
+            try:
+                self._path.unlink(missing_ok=True)
+            except PermissionError:  # on Windows a file goes once no map of it is left
+                if self._map is not None:
+                    weakref.finalize(self._map, self._path.unlink, missing_ok=True)
+            self._map = None

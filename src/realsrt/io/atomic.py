@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,11 @@ try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None
+
+WINDOWS = os.name == "nt"
+BINARY = getattr(os, "O_BINARY", 0)
+"""For os.open: Windows would write each line's end as two bytes."""
+_PATIENCE = (0.05, 0.2, 0.8)  # seconds
 
 
 def shortened(name: str) -> str:
@@ -27,7 +33,7 @@ def whole_or_absent(path: Path, *, temporary: Path | None = None, durable: bool 
     """A descriptor of a temporary file, by default beside `path`, that becomes `path` at the end, or vanishes on any
     error. `durable`: also if the power fails. Raises OSError."""
     temporary = temporary or temporary_beside(path)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:
         try:
             yield descriptor
@@ -53,8 +59,17 @@ def write_whole(
 
 
 def rename(source: Path, target: Path, *, durable: bool = True) -> None:
-    """Let a file take the place of another; `durable`: the name too, where folders can be synced. Raises OSError."""
-    os.replace(source, target)
+    """Let a file take the place of another; `durable`: the name too, where folders can be synced. Windows refuses while
+    another program reads the other, as virus scanners do for a moment: it is tried again for a second. Raises OSError.
+    """
+    for seconds in (*_PATIENCE, None):
+        try:
+            os.replace(source, target)
+            break
+        except PermissionError:
+            if not WINDOWS or seconds is None:
+                raise
+            time.sleep(seconds)
     if durable:
         with contextlib.suppress(OSError):
             folder = os.open(target.parent, os.O_RDONLY)

@@ -3,12 +3,14 @@
 import errno
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from realsrt.errors import ImageError, UsageError, first_line
+from realsrt.io import atomic
 
 MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -17,6 +19,7 @@ _FULL_TEXTS = (*map(os.strerror, FULL), "database or disk is full")  # the last 
 # fit is refused.
 _LEAST = {".png": 0.2, ".tif": 0.2, ".tiff": 0.2}
 _LEAST_LOSSY = 0.01
+_NOT_ON_WINDOWS = re.compile(r'(con|prn|aux|nul|(com|lpt)[0-9¹²³]) *(\..*)?|.*[<>:"|?*\x00-\x1f].*|.*[. ]', re.I | re.S)
 
 
 class NoRoomError(ImageError):
@@ -24,7 +27,10 @@ class NoRoomError(ImageError):
 
 
 def check_name(path: Path) -> None:
-    """Raise ImageError if the file system can hold no file of this name."""
+    """Raise ImageError if the file system can hold no file of this name: Windows would write to a device, a stream of
+    another file, or under another name."""
+    if atomic.WINDOWS and _NOT_ON_WINDOWS.fullmatch(path.name):
+        raise ImageError(f"{path}: Windows can hold no file of this name; use another, or --suffix")
     try:
         path.lstat()
     except FileNotFoundError:

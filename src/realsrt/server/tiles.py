@@ -61,7 +61,7 @@ def _made(source: Path, folder: Path, max_pixels: int) -> Tiles:
             depth="onetile",
         )  # fmt: skip
         made = unfinished / "t_files"
-        (made / "tiles.json").write_text(json.dumps(asdict(tiles)))
+        (made / "tiles.json").write_text(json.dumps(asdict(tiles)), "utf-8")
         os.rename(made, folder)
     finally:
         with contextlib.suppress(OSError):

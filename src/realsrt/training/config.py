@@ -3,11 +3,12 @@
 import math
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from realsrt.errors import UsageError
 
-STAGES = ("strength", "tokenizer", "generator", "critic", "control")
+StageName = Literal["strength", "tokenizer", "generator", "critic", "control"]
+STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ class StageConfig:
 class TrainConfig(StageConfig, LossConfig, DataConfig):
     """One run. It ends, its learning rate decayed, at ``max_steps`` or ``max_minutes``, whichever comes first."""
 
-    stage: Literal["strength", "tokenizer", "generator", "critic", "control"]
+    stage: StageName
     _: KW_ONLY
     out: str | Path = Path("runs/train")
     """A folder that all machines of the run see, or a URL: s3://bucket/run, or whatever else fsspec knows."""

@@ -5,7 +5,6 @@ to disk; then their first header takes the block's place. Whoever reads meanwhil
 or the new one.
 """
 
-import fcntl
 import io
 import json
 import os
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from realsrt.errors import RealSRTError, UsageError
+from realsrt.io.atomic import lock
 from realsrt.io.files import is_full
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -34,17 +34,12 @@ class PairTar:
         except OSError as error:
             raise UsageError(f"can't write {path} ({error.strerror})") from None
         try:
-            self._lock()
+            if lock(self._file.fileno()) is False:
+                raise UsageError(f"another process is writing {self.path}; give each its own --shard")
             self._end = self._read(settings)
         except BaseException:
             self._file.close()
             raise
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another process is writing {self.path}; give each its own --shard") from None
 
     def _read(self, settings: Mapping[str, Any]) -> int:
         """Where the members end; what an interrupted write left behind that is overwritten."""

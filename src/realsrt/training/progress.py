@@ -60,8 +60,8 @@ class Log:
         self.counts: dict[str, int] = {}
         self.steps, self.since = 0, time.monotonic()
         if accelerator.is_main_process and self.path.exists():
-            lines = [line for line in self.path.read_text().splitlines(keepends=True) if _step(line) <= step]
-            self.path.write_text("".join(lines))
+            lines = [line for line in self.path.read_text("utf-8").splitlines(keepends=True) if _step(line) <= step]
+            self.path.write_text("".join(lines), "utf-8")
 
     def add(self, step: int, minutes: float, figures: dict[str, Any], *, show: bool) -> dict[str, float]:
         """Take in a step's figures; with ``show`` write a line and return its means. Only that reads the device."""
@@ -76,7 +76,7 @@ class Log:
         self.accelerator.log(means, step=step)
         if self.accelerator.is_main_process:
             line = {"step": step, "minutes": round(minutes, 3)} | {k: float(f"{v:.5g}") for k, v in means.items()}
-            with self.path.open("a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             self.accelerator.print(" ".join(f"{k}={v}" for k, v in line.items()), flush=True)
         self.sums, self.counts, self.steps, self.since = {}, {}, 0, time.monotonic()

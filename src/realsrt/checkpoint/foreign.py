@@ -1,0 +1,169 @@
+"""Networks of other projects, to be compared with ours.
+
+The Real-ESRGAN project's compact and dense networks are read by our own code, ONNX files are run by ONNX Runtime, and
+what else spandrel knows is built by it (extra ``compare``).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from realsrt.checkpoint.load import load_model
+from realsrt.checkpoint.official import PICKLE_SUFFIXES, check_stored, unpickle
+from realsrt.checkpoint.onnx import WINDOW_KEY
+from realsrt.checkpoint.published import load_published
+from realsrt.checkpoint.weights import read_header, read_tensors
+from realsrt.errors import CheckpointError, UsageError, first_line, installing, needs
+from realsrt.model import RealSRT
+
+TILE = 256
+MARGIN = 16
+"""Input pixels that a tile reads beyond its own on every side."""
+_PROBE = 32  # a side of the image that tells what an ONNX file does
+
+
+@dataclass(frozen=True)
+class ForeignNetwork:
+    """`run`: (1,3,h,w) RGB in [0,1] → (1,3,sh,sw) float32 on the CPU, s the `scale`. `side`: the only h and w it takes,
+    or None for any."""
+
+    run: Callable[[Tensor], Tensor]
+    scale: int
+    side: int | None = None
+
+    @torch.inference_mode()
+    def enlarge(self, lq_BCHW: Tensor, tile: int = TILE) -> Tensor:
+        """(1,3,H,W) → (1,3,sH,sW), not clamped, tile by tile; what a tile's margin adds is cut off. Raises
+        CheckpointError if the network does not take such an image."""
+        height, width, s = *lq_BCHW.shape[2:], self.scale
+        margin = MARGIN if self.side is None or self.side >= 4 * MARGIN else 0
+        tile = tile if self.side is None else self.side - 2 * margin
+        out_BCHW = torch.empty(1, 3, s * height, s * width)
+        for top in range(0, height, tile):
+            for left in range(0, width, tile):
+                bottom, right = min(top + tile, height), min(left + tile, width)
+                first, west = max(0, top - margin), max(0, left - margin)
+                read_BCHW = lq_BCHW[..., first : bottom + margin, west : right + margin]
+                if self.side is not None:  # the last pixels again and again, up to the side
+                    short = [self.side - length for length in read_BCHW.shape[2:]]
+                    read_BCHW = F.pad(read_BCHW, (0, short[1], 0, short[0]), mode="replicate")
+                rows = slice(s * (top - first), s * (bottom - first))
+                columns = slice(s * (left - west), s * (right - west))
+                made_BCHW = self.run(read_BCHW.contiguous())[..., rows, columns]
+                if made_BCHW.shape[2:] != (s * (bottom - top), s * (right - left)):
+                    raise CheckpointError(f"the network gives other than {s} times the size at a tile of {tile} pixels")
+                out_BCHW[..., s * top : s * bottom, s * left : s * right] = made_BCHW
+        return out_BCHW
+
+
+def load_any(source: str, *, device: str | torch.device = "cpu") -> RealSRT | ForeignNetwork:
+    """A model of ours, as `load_model` takes it, or a network of another project: .onnx, .pth or .safetensors.
+
+    No code in a file is run. Raises UsageError without a package that the file needs, CheckpointError for what is
+    missing, damaged or no network from one RGB image to another.
+    """
+    path, device = Path(source), torch.device(device)
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        return load_model(source, device=device)
+    if suffix == ".onnx":
+        return _by_onnx(path)
+    if suffix not in (".safetensors", *PICKLE_SUFFIXES):
+        raise CheckpointError(f"{path} is none of .safetensors, .pth and .onnx")
+    if suffix == ".safetensors" and _is_ours(path):
+        return load_model(source, device=device)
+    content = read_tensors(path) if suffix == ".safetensors" else unpickle(path)
+    try:
+        network = load_published(path).to(device)
+        return ForeignNetwork(lambda lq_BCHW: network(lq_BCHW.to(device)).float().cpu(), 4)
+    except CheckpointError as error:
+        problem = error
+    if suffix != ".safetensors":
+        try:
+            return load_model(source, device=device)  # the authors'
+        except CheckpointError:
+            pass
+    return _by_spandrel(path, content, device, str(problem))
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Weight files by their stem, or by the whole path where stems are equal; other names as they are."""
+    stems = [Path(name).stem if name.endswith((".safetensors", ".pth", ".onnx")) else name for name in names]
+    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        read_header(path)
+    except CheckpointError as error:
+        if "not of this package" in str(error):
+            return False
+        raise
+    return True
+
+
+def _by_onnx(path: Path) -> ForeignNetwork:
+    with needs("compare", f"{path}: an ONNX file"):
+        import numpy as np
+        import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its own kinds
+        raise CheckpointError(f"{path} is no ONNX file that can be run: {first_line(error)}") from None
+    entries = session.get_inputs()
+    types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+    if len(entries) != 1 or entries[0].type not in types or len(entries[0].shape) != 4:
+        takes = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in entries)
+        raise CheckpointError(f"{path} takes {takes}: one image of floats, (1,3,H,W), is needed")
+    name, kind = entries[0].name, types[entries[0].type]
+    window = session.get_modelmeta().custom_metadata_map.get(WINDOW_KEY)
+    sides = [int(window)] * 2 if window else [side if isinstance(side, int) else None for side in entries[0].shape[2:]]
+    if sides[0] != sides[1]:
+        raise CheckpointError(
+            f"{path} takes images of {sides[0]}x{sides[1]}: only squares or any size are possible here"
+        )
+
+    def run(lq_BCHW: Tensor) -> Tensor:
+        try:
+            return torch.from_numpy(session.run(None, {name: lq_BCHW.numpy().astype(kind)})[0]).float()
+        except Exception as error:
+            raise CheckpointError(f"{path} fails on {tuple(lq_BCHW.shape)}: {first_line(error)}") from None
+
+    side = sides[0] or _PROBE
+    shape = tuple(run(torch.zeros(1, 3, side, side)).shape)
+    if len(shape) != 4 or shape[:2] != (1, 3) or shape[2] != shape[3] or shape[2] % side:
+        raise CheckpointError(f"{path} makes {shape} of an image of {side}x{side}: no larger RGB image")
+    return ForeignNetwork(run, shape[2] // side, sides[0])
+
+
+def _by_spandrel(path: Path, content: Any, device: torch.device, otherwise: str) -> ForeignNetwork:
+    try:
+        from spandrel import (  # pyright: ignore[reportMissingImports] - brings torchvision, and is tried only
+            ImageModelDescriptor,
+            ModelLoader,
+            canonicalize_state_dict,
+        )
+    except Exception as error:  # a torchvision of another build of torch is a RuntimeError
+        raise UsageError(
+            f"{otherwise}; others need spandrel, with the torchvision of your torch: {installing('compare')} "
+            f"({first_line(error)})"
+        ) from None
+    try:
+        state = canonicalize_state_dict(content)
+        check_stored(state, path)
+        found = ModelLoader(device).load_from_state_dict(state)
+    except CheckpointError:
+        raise
+    except Exception as error:  # spandrel's or torch's
+        raise CheckpointError(f"{path} is no network that spandrel knows: {first_line(error)}") from None
+    if not isinstance(found, ImageModelDescriptor) or (found.input_channels, found.output_channels) != (3, 3):
+        raise CheckpointError(f"{path} is no network from one RGB image to another")
+    found.eval()
+    return ForeignNetwork(lambda lq_BCHW: found(lq_BCHW.to(device)).float().cpu(), found.scale)

@@ -1,0 +1,136 @@
+"""`realsrt compare`: models side by side, ours and those of others, on the same images."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from realsrt.batch.plan import plan_batch
+from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, option
+from realsrt.cli.show import Screen, table
+from realsrt.errors import UsageError
+from realsrt.inference.options import Alpha
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from realsrt.evaluation.contact_sheet import Crop
+
+Run = Callable[["Tensor"], "Tensor"]
+"""(1,3,H,W) in [0,1] → (1,3,sH,sW) on the CPU."""
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class _UpscaleArgs(UpscaleArgs):
+    outscale: Annotated[float, Parameter(parse=False)] = 4.0
+    size: Annotated[tuple[int, int] | None, Parameter(parse=False)] = None
+    alpha: Annotated[Alpha, Parameter(parse=False)] = "lanczos"
+    confidence: Annotated[bool, Parameter(parse=False)] = False
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class _ModelArgs(ModelArgs):
+    model_name: Annotated[str, Parameter(parse=False)] = "small"
+    model_path: Annotated[str | None, Parameter(parse=False)] = None
+
+
+def compare(
+    input: Annotated[list[str], option("--input", "-i", help="Low-quality images.", consume_multiple=True)],
+    *,
+    models: Annotated[
+        list[str],
+        option(
+            "--models", "-n", consume_multiple=True,
+            help="Names and weight files of ours, hf:org/repo, .pth and .safetensors of others, .onnx files.",
+        ),
+    ],
+    output: Annotated[Path, option("--output", "-o", help="The sheet: .png, .jpg, .webp or .html.")],
+    rows: Annotated[int, option(help="Crops on the sheet.")] = 6,
+    options: _UpscaleArgs = _UpscaleArgs(),
+    model: _ModelArgs = _ModelArgs(),
+) -> int:  # fmt: skip
+    """Upscale images by several models; show where the results differ most, beside input and bicubic, and the seconds.
+
+    Networks of the Real-ESRGAN project (SRVGGNetCompact, RRDBNet) need no extra; what else spandrel knows, and ONNX
+    files, need the extra `compare`. Options are for our models. Others run in tiles; what they do not enlarge four
+    times is brought to that size. The seconds are of the upscaling alone, in turns, after a warm-up.
+    """
+    import torch
+
+    from realsrt.checkpoint.foreign import labels
+    from realsrt.evaluation import contact_sheet, pairing
+    from realsrt.inference.threads import use_threads
+
+    check_outputs(output)
+    contact_sheet.check(output)
+    if rows < 1:
+        raise UsageError("--rows must be 1 or more")
+    sources = [job.source for job in plan_batch(input, output.parent / "as upscaled", ext="png")]
+    if output.resolve() in {Path(source).resolve() for source in (*sources, *models)}:
+        raise UsageError(f"{output} is read too and would be overwritten; give another name")
+    names = labels(models)
+    if twice := {name for name in names if names.count(name) > 1 or name in ("input", "bicubic")}:
+        raise UsageError(f"two are named {twice.pop()}: give each model once, under a name of its own")
+    use_threads(model.threads)
+    runs = {label: _contestant(name, options, model) for label, name in zip(names, models, strict=True)}
+    seconds: dict[str, list[float]] = {label: [] for label in runs}
+    crops: list[Crop] = []
+    megapixels = 0.0
+    with Screen(len(sources)) as screen:
+        for number, source in enumerate(sources):
+            screen.begin(source.name)
+            lq = pairing.load(source)
+            for run in runs.values() if not number else ():
+                run(lq[..., :32, :32])
+            turn = number % len(names)
+            crops += _upscaled(source.name, lq, runs, [*names[turn:], *names[:turn]], seconds, rows)
+            megapixels += 16 * lq.shape[2] * lq.shape[3] / 1e6
+            screen.advance()
+    where = f"{model.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    contact_sheet.save(
+        output, contact_sheet.choose(crops, rows),
+        about=f"Where the results differ most. Seconds of the whole image, upscaling alone; {where}.",
+    )  # fmt: skip
+    found = [[label, f"{sum(own):.2f}", f"{megapixels / sum(own):.3g}"] for label, own in seconds.items()]
+    table(f"{len(sources)} images, {megapixels:.3g} megapixels made; {where}", ["model", "seconds", "MP/s"], found)
+    return 0
+
+
+def _contestant(name: str, options: _UpscaleArgs, model: _ModelArgs) -> Run:
+    from realsrt.checkpoint.foreign import ForeignNetwork, load_any
+    from realsrt.inference.runner import pick_device
+    from realsrt.inference.upscaler import Upscaler
+
+    device = pick_device(model.device)
+    found = load_any(name, device=device)
+    if isinstance(found, ForeignNetwork):
+        return found.enlarge
+    up = Upscaler(found, device, model.chosen_precision)
+    up.check(options)
+    return lambda lq_BCHW: up.upscale(lq_BCHW, options).image.float().cpu()
+
+
+def _upscaled(
+    name: str, lq: "Tensor", runs: Mapping[str, Run], turn: Sequence[str], seconds: dict[str, list[float]], rows: int
+) -> "list[Crop]":
+    """The crops of one image, models in the order of `runs`, computed in that of `turn`. Adds to `seconds`."""
+    from realsrt.evaluation import contact_sheet
+    from realsrt.imaging.resize import resize, upscale_bicubic
+
+    made: dict[str, Tensor] = {}
+    for label in turn:
+        began = time.perf_counter()
+        made[label] = runs[label](lq)
+        seconds[label].append(time.perf_counter() - began)
+    panels = {"input": lq, "bicubic": upscale_bicubic(lq, 4)}
+    for label in runs:
+        scale = made[label].shape[2] // lq.shape[2]
+        shown = f"{label}  {seconds[label][-1]:.2f} s" + (f"  (x{scale}, resized)" if scale != 4 else "")
+        panels[shown] = resize(made[label], (4 * lq.shape[2], 4 * lq.shape[3]), "bicubic", antialias=True)
+    differing = [label for label in panels if label != "input" and (label != "bicubic" or len(runs) == 1)]
+    return contact_sheet.crops(name, panels, differing, count=rows)
