@@ -253,6 +253,6 @@ def test_usage(photos, network_file, tmp_path, monkeypatch, capsys, argv, words)
 
 
 def test_a_teacher_that_is_none_is_refused(photos, tmp_path, capsys):
-    assert main(["teach", str(photos), str(tmp_path / "p.tar"), "--teacher", "none.pth", "--count", "1"]) == 1
+    assert main(["teach", str(photos), str(tmp_path / "p.tar"), "--teacher", "none.pth", "--count", "1"]) == 2
     assert "none.pth" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
