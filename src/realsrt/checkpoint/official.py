@@ -135,6 +135,8 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
     for name, value in params.items():
         if isinstance(value, Tensor) and not _is_stored(value):
             raise CheckpointError(f"{path}: {name!r} stands for more numbers than the file holds")
+    if sum(value.nbytes for value in params.values() if isinstance(value, Tensor)) > path.stat().st_size:
+        raise CheckpointError(f"{path}: its tensors, which share their numbers, stand for more than the file holds")
     return params
 
 

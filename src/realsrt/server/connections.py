@@ -11,6 +11,7 @@ from realsrt.server.logs import say
 
 HEAD_SECONDS = 20.0  # until the head of a request is in; also of the next one, on a connection that is kept
 _PLACES = 1000  # connections at most; one address has the half of them
+AT_ONCE = 64  # connections that are accepted before the first of them is looked at
 _FILES = 4096  # open files that the service asks for, where the system lets it have them
 _OTHERS = 100  # files besides those of connections
 _SAID_EVERY = 60.0  # seconds
