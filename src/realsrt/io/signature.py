@@ -16,7 +16,7 @@ _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs",
 
 _CONVERT = "save it as PNG or TIFF with an image editor first"
 ADVICE = {
-    "HEIC": "is a HEIC picture, which needs the extra heic: pip install 'realsrt[heic]'",
+    "HEIC": "is a HEIC picture, which needs the extra heic: in the source folder, pip install '.[heic]'",
     "JPEG XL": "is a JPEG XL picture, which this installation's libvips cannot read; convert it to PNG first",
     "AVIF": "is an AVIF picture, which this installation's libvips cannot read; convert it to PNG first",
     "CgBI": "is a PNG for iPhone apps (CgBI), not a standard one; convert it with pngcrush or sips first",
