@@ -22,7 +22,7 @@ _TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it
 _LEFT_OUT = {
     jpeg.GAIN_MAP: "its gain map (HDR) is left out, the base picture is used",
     jpeg.VIDEO: "the video of this motion photo is left out",
-    jpeg.PICTURES: "only the first of its pictures is used",
+    jpeg.IMAGES: "only the first of its pictures is used",
 }
 _FIELDS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
 _UNSUPPORTED = (

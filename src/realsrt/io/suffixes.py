@@ -3,9 +3,9 @@
 from pathlib import Path
 
 WRITABLE = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "avif", "jxl")
-PICTURES = (*WRITABLE, "jpe", "jfif", "gif", "heic", "heif", "bmp")
+IMAGES = (*WRITABLE, "jpe", "jfif", "gif", "heic", "heif", "bmp")
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether a file is named like an image that can be read."""
-    return path.suffix.lower().lstrip(".") in PICTURES
+    return path.suffix.lower().lstrip(".") in IMAGES
