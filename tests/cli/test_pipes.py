@@ -108,6 +108,32 @@ def test_nothing_goes_out_where_nothing_came_in(piped, capsysbinary, data):
     assert captured.err.count(b"\n") == 1
 
 
+class Endless(io.RawIOBase):
+    """As /dev/zero; `read_of_it` bytes so far."""
+
+    read_of_it = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.read_of_it += len(buffer)
+        assert self.read_of_it < 2**22, "it would never end"
+        return len(buffer)
+
+
+def test_what_has_no_end_and_is_no_picture(piped, capsysbinary, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    assert main(["upscale", "-", "-o", "-"]) == 1
+    assert b"is not a picture" in capsysbinary.readouterr().err
+
+
+def test_a_closed_stdin(piped, capsysbinary, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["upscale", "-", "-o", "-"]) == 2
+    assert b"nothing is piped" in capsysbinary.readouterr().err
+
+
 def test_no_temporary_files_stay(piped, capsysbinary, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)

@@ -18,7 +18,8 @@ from realsrt.io.suffixes import WRITABLE
 
 STDIN, STDOUT = "/dev/stdin", "/dev/stdout"  # what `-` stands for
 _SUFFIXES = {
-    "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "HEIC": ".heic", "GIF": ".gif", "JPEG XL": ".jxl",
+    "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "HEIC": ".heic", "GIF": ".gif",
+    "JPEG XL": ".jxl",
 }  # fmt: skip
 
 
@@ -38,7 +39,7 @@ class Pipes:
             raise UsageError("a pipe takes one picture; give one input, or a folder as the output")
         if piped.count(STDIN) > 1:
             raise UsageError("- (stdin) can be given once only")
-        if STDIN in piped and sys.stdin.isatty():
+        if STDIN in piped and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("nothing is piped into stdin; give a file, or `… | realsrt upscale - …`")
         if output == STDOUT and sys.stdout.isatty():
             raise UsageError("stdout is a terminal, which shows no pictures; give a file, or pipe it on")
@@ -51,14 +52,18 @@ class Pipes:
             self.output = str(self._target(ext))
 
     def _spooled(self, text: str, folder: Path) -> Path:
-        """All that comes through a pipe, in a file named by what it is."""
+        """All that comes through a pipe, in a file named by what it is; the beginning alone if that is no picture's, as
+        it may have no end."""
         folder.mkdir()
         path = folder / "stdin"
         with ExitStack() as stack:
             pipe = sys.stdin.buffer if text == STDIN else stack.enter_context(open(text, "rb"))
-            shutil.copyfileobj(pipe, stack.enter_context(path.open("wb")))
-        with path.open("rb") as file:
-            format = identify(file.read(HEAD))
+            file = stack.enter_context(path.open("wb"))
+            head = pipe.read(HEAD)
+            file.write(head)
+            format = identify(head)
+            if format in _SUFFIXES:
+                shutil.copyfileobj(pipe, file)
         return path.rename(path.with_suffix(_SUFFIXES.get(format, ".png")))
 
     def _target(self, ext: str) -> Path:

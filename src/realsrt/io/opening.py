@@ -17,6 +17,7 @@ from realsrt.io.signature import ADVICE, HEAD, identify
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
 _WALKED = 2**28  # bytes of a JPEG file that is looked through for what lies behind its picture
+_PAGES = 10_000  # of a TIFF; libvips goes through all of them
 _TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it can be
 _LEFT_OUT = {
     jpeg.GAIN_MAP: "its gain map (HDR) is left out, the base picture is used",
@@ -91,6 +92,8 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
             format = identify(file.read(HEAD))
             if format == "TIFF" and exif.is_raw(file):
                 format = "RAW"
+            if format == "TIFF" and exif.has_more_pages(file, _PAGES):
+                raise _crowded(path, _PAGES, "pages")
         if format == "HEIC":
             return _heic(path)
         if not pyvips.type_find("VipsForeign", LOADERS.get(format, "")):
@@ -108,6 +111,11 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
         raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
     except pyvips.Error as error:
         raise unreadable(path, error) from error
+
+
+def _crowded(path: Path, most: int, what: str) -> ImageError:
+    """Of a file whose parts would keep its decoder busy for minutes, or fill the memory."""
+    return ImageError(f"{path}: has more than {most:,} {what}, as no picture needs; save it anew with an image editor")
 
 
 def _left_out(path: Path, names: Iterable[str]) -> tuple[str, ...]:
@@ -129,6 +137,8 @@ def _jpeg(path: Path, fail_on: str) -> Opened:
     data = path.read_bytes()
     found = jpeg.walk(data)
     notices = _left_out(path, jpeg.left_out(data, found))
+    if found.crowded:
+        raise _crowded(path, jpeg.SEGMENTS, "segments")
     if not found.only_end_missing:
         return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path), fail_on), notices)
     mended = data.removesuffix(b"\xff") + b"\xff\xd9"
@@ -154,7 +164,10 @@ def _png(path: Path) -> Opened:
 
 def _boxes(path: Path) -> heif.Boxes:
     with path.open("rb") as file:
-        return heif.read(file)
+        boxes = heif.read(file)
+    if boxes.crowded:
+        raise _crowded(path, heif.BOXES, "boxes")
+    return boxes
 
 
 def _heic(path: Path) -> Opened:
