@@ -347,8 +347,9 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         del fields["cicp"]
         if code[1] in colour.HDR:
             fields.pop("icc-profile-data", None)
-            told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now, clipped at diffuse white"
-            image = colour.to_srgb(_vips(pixels), code, min(bits, picture.depth))
+            image, peak = colour.to_srgb(_vips(pixels), code, min(bits, picture.depth))
+            told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now"
+            told += f", its light of up to {peak:,.0f} cd/m² brought down to white" if peak > colour.WHITE else ""
             return replace(picture, metadata=fields), image, [told]
     if picture.depth > 8 and picture.depth not in format.depths:
         wanted = np.uint8 if bits == 8 else np.uint16
