@@ -2,7 +2,9 @@
 gAMA and cHRM of PNG. Each becomes an ICC profile, or, for HDR, stays a code point or becomes sRGB."""
 
 import struct
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -63,6 +65,34 @@ def of_code(primaries: int, transfer: int, *, gray: bool = False) -> Signal:
         return Signal()
     name = f"{_NAMES.get(primaries, f'primaries {primaries}')}, transfer {transfer}"
     return Signal(profile(_PRIMARIES[primaries], _CURVES[transfer], name, gray=gray), (primaries, transfer))
+
+
+def of_places(places: tuple[float, ...], gamma: float, transfer: int, *, gray: bool) -> Signal:
+    """Of x and y of white, red, green and blue, and a gamma below 1 or, if 0, a transfer of H.273."""
+    curve = (1 / gamma,) if gamma else _CURVES.get(transfer)
+    if curve is None or len(places) != 8 or not _sane(list(places)) or not 0.2 <= curve[0] <= 5:
+        return Signal(notice="its colour space is not known; taken as sRGB")
+    return Signal(profile(places, curve, "Custom", gray=gray))
+
+
+def corners(primaries: int) -> tuple[float, ...]:
+    """x and y of red, green and blue of primaries of H.273."""
+    return _PRIMARIES[primaries][2:]
+
+
+def light_of(pixels: np.ndarray, code: tuple[int, int]) -> np.ndarray:
+    """HWC samples of a code point as linear light, float32, 1 is white, by the primaries of BT.709: beyond them below 0
+    or above 1. Alpha from 0 to 1."""
+    count = 1 if pixels.shape[2] < 3 else 3
+    curve = _CURVES[code[1]]
+    levels = np.linspace(0, 1, np.iinfo(pixels.dtype).max + 1, dtype=np.float32)
+    g, a, b, c, d = curve if len(curve) == 5 else (*curve, 1, 0, 1, 0)
+    table = np.where(levels >= d, (a * levels + b) ** g, c * levels).astype(np.float32)
+    light = table[pixels[..., :count]]
+    if count == 3 and code[0] != 1:
+        matrix = np.linalg.solve(_to_pcs(_PRIMARIES[1])[0], _to_pcs(_PRIMARIES[code[0]])[0])
+        light = light @ matrix.T.astype(np.float32)
+    return np.concatenate([light, levels[pixels[..., count:]]], axis=2)
 
 
 def of_png(file: BinaryIO, *, gray: bool) -> Signal:
@@ -141,6 +171,25 @@ def sound(icc: bytes) -> bytes:
     except pyvips.Error:
         return b""
     return icc
+
+
+def into(image: pyvips.Image, code: tuple[int, int], depth: int) -> pyvips.Image:
+    """An image with an ICC profile in the colours of a code point without HDR, of 8 or 16 bit."""
+    with tempfile.TemporaryDirectory() as folder:  # libvips takes profiles by file only
+        path = Path(folder) / "to.icc"
+        path.write_bytes(profile(_PRIMARIES[code[0]], _CURVES[code[1]], ""))
+        return image.icc_transform(str(path), embedded=True, depth=depth)
+
+
+def same_as(icc: bytes) -> tuple[int, int] | None:
+    """The code point that says the same as an RGB profile, to a level of 8 bit: sRGB's, Display P3's or none."""
+    cube = np.stack(np.meshgrid(*3 * [np.arange(0, 256, 51)]), axis=-1).reshape(1, -1, 3).astype(np.uint8)
+    image = pyvips.Image.new_from_array(cube).copy(interpretation="srgb")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)  # pyright: ignore[reportArgumentType]
+    for code in ((1, SRGB), (12, SRGB)):
+        if np.abs(into(image, code, 8).numpy().astype(int) - cube).max() <= 1:
+            return code
+    return None
 
 
 def _to_pcs(primaries: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
