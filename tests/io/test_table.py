@@ -18,6 +18,7 @@ from realsrt.io import image as imageio
 from realsrt.io.formats import supported_formats
 from realsrt.io.metadata import colour
 from realsrt.io.picture import Picture
+from support.decoded import opened
 from support.phones import GAIN_MAP, MOTION, ULTRA_HDR, VIDEO, coded, packet, pixels, with_mpf
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"
@@ -31,22 +32,6 @@ def written(folder: Path, suffix: str, picture: Picture) -> tuple[Path, str]:
     """The file, and ", notice" if one was given."""
     path = folder / f"out.{suffix}"
     return path, ", notice" if imageio.write(path, picture) else ""
-
-
-def opened(path: Path) -> Image.Image:
-    """By Pillow; JPEG XL, which it does not know, by imagecodecs, with the EXIF of its box."""
-    if path.suffix != ".jxl":
-        with Image.open(path) as image:
-            image.load()
-            return image
-    import imagecodecs
-
-    data = path.read_bytes()
-    image = Image.fromarray(imagecodecs.jpegxl_decode(data))
-    if b"Exif" in data:
-        start = data.index(b"Exif")
-        image.info["exif"] = b"Exif\0\0" + data[start + 8 : start - 4 + int.from_bytes(data[start - 4 : start], "big")]
-    return image
 
 
 def content(path: Path) -> bytes:
