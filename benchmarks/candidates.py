@@ -5,8 +5,9 @@ region's candidates: how often the one of the higher score is the one closer to 
 region and --context px around it); 50 % is chance. The mean over images, with a bootstrap 95 % interval. The same of
 other orders, to see what could be had: nearness to the image before, and to the target itself, in squared error.
 Then the mean distance of the best by score, of all candidates, of the image as it was before, and of the best that
-could have been chosen; differences paired by region, their intervals over images. `--max-temperature 4` spreads the
-candidates' temperatures from --temperature to 4.
+could have been chosen; differences paired by region, their intervals over images. And how far the candidates are
+from the image before and from each other, in levels of 255, mean over the region. `--variety 0` draws tokens only;
+`--max-temperature 4` spreads the candidates' temperatures from --temperature to 4.
 """
 
 import argparse
@@ -45,6 +46,11 @@ def nearness(candidates: Sequence[Upscaled], other: Tensor, box: tuple[int, ...]
     return [-float((one.image[:, :, *cut] - other[:, :, *cut]).square().mean()) for one in candidates]
 
 
+def levels(one: Tensor, other: Tensor) -> float:
+    """Mean absolute difference, of 255."""
+    return 255 * float((one - other).abs().mean())
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,6 +59,7 @@ def main() -> None:
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--max-temperature", type=float)
+    parser.add_argument("--variety", type=float, default=1.0)
     parser.add_argument("--top-k", type=int)
     parser.add_argument("--candidates", type=int, default=4)
     parser.add_argument("--regions", type=int, default=2, help="an image")
@@ -66,6 +73,7 @@ def main() -> None:
         load_squeeze_features(args.features or registry.checkout_features()),
     )
     agreement: dict[str, list[float]] = {name: [] for name in ("score", "nearness to before", "nearness to the target")}
+    apart: dict[str, list[float]] = {"the image before": [], "each other": []}
     rows: dict[str, list[float]] = {name: [] for name in ("before", "mean", "best by score", "best possible")}
     for number, item in enumerate(degraded(args.target, args.protocol, 0, args.limit)):
         assert item.target is not None
@@ -79,10 +87,13 @@ def main() -> None:
             box = (x, y, x + args.side, y + args.side)
             best = up.regenerate(
                 before, box, temperature=args.temperature, top_k=args.top_k, seed=number, candidates=args.candidates,
-                max_temperature=args.max_temperature,
+                max_temperature=args.max_temperature, variety=args.variety,
             )  # fmt: skip
             found = [distance(features, one.image, item.target, box, args.context) for one in best.candidates]
             near = [nearness(best.candidates, other, box, args.context) for other in (before.image, item.target)]
+            inside = [one.image[:, :, *around(box, 0)] for one in (before, *best.candidates)]
+            apart["the image before"] += [levels(inside[0], one) for one in inside[1:]]
+            apart["each other"] += [levels(one, other) for one, other in combinations(inside[1:], 2)]
             scores = [one.score or 0.0 for one in best.candidates]
             for order, values in zip(agreed.values(), (scores, *near), strict=True):
                 order += [
@@ -101,7 +112,13 @@ def main() -> None:
     count = len(agreement["score"])
     pairs = args.regions * args.candidates * (args.candidates - 1) // 2 * count
     spread = "" if args.max_temperature is None else f" to {args.max_temperature:g}"
-    print(f"{args.model}, {count} images, {pairs} pairs, temperature {args.temperature:g}{spread}, top-k {args.top_k}")
+    print(
+        f"{args.model}, {count} images, {pairs} pairs, variety {args.variety:g}, temperature "
+        f"{args.temperature:g}{spread}, top-k {args.top_k}"
+    )
+    for name, values in apart.items():
+        quarters = ", ".join(f"{value:.2f}" for value in np.quantile(values, (0.25, 0.5, 0.75)))
+        print(f"difference of candidates to {name}, of 255: mean {np.mean(values):.2f}, quartiles {quarters}")
     print("| order by | the first is the closer one |\n|---|---|")
     for name, values in agreement.items():
         low, high = bootstrap_interval(values, 0)

@@ -250,3 +250,23 @@ def run_sets(
         print("\n\n".join("\n".join(lines) for lines in tables), flush=True)
         if args.json:
             args.json.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def spearman(x: Tensor, y: Tensor) -> float:
+    """Rank correlation of two rows of numbers, in [-1,1]; ties share their mean rank, and a constant row gives 0.
+
+    Raises ValueError when lengths differ or fewer than two values are given.
+    """
+    x, y = x.flatten(), y.flatten()
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"two rows of one length of at least 2 are needed, not {len(x)} and {len(y)}")
+    x_rank, y_rank = (_mean_ranks(row) for row in (x, y))
+    x_rank, y_rank = x_rank - x_rank.mean(), y_rank - y_rank.mean()
+    scale = (x_rank.square().sum() * y_rank.square().sum()).sqrt()
+    return float((x_rank * y_rank).sum() / scale) if scale > 0 else 0.0
+
+
+def _mean_ranks(row_N: Tensor) -> Tensor:
+    _, group_N, count = torch.unique(row_N, return_inverse=True, return_counts=True)
+    last = count.cumsum(0).double()
+    return (last - (count.double() - 1) / 2)[group_N]

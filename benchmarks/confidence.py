@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from common import degraded
+from common import degraded, spearman
 from torch import Tensor
 
 from realsrt.checkpoint import load_model
 from realsrt.errors import UsageError
 from realsrt.evaluation import registry
 from realsrt.evaluation.lite import lite_maps, load_lite
-from realsrt.evaluation.metrics import bootstrap_interval, spearman
+from realsrt.evaluation.metrics import bootstrap_interval
 from realsrt.losses import load_squeeze_features
 from realsrt.models.features import SqueezeFeatures, squeeze_maps
 

@@ -3,7 +3,7 @@
 #
 #   experiments/run.sh NAME DATA…
 #
-# NAME    critic · condition · masks · tokens · control, as in docs/experiments.md
+# NAME    critic · condition · masks · control, as in docs/experiments.md
 # DATA    folders of photographs and tars (sides of 256 px or more)
 # START   weights to start from where an experiment does not start from nothing (default small: the embedded ones)
 # OUT     where runs go (default runs/experiments)
@@ -50,7 +50,6 @@ critic) # labels and heads of the critic
   run paper critic --preset "$variants:small_linear_critic" --critic-temperatures 0 0 "${options[@]}"
   run wrong_linear critic --preset "$variants:small_linear_critic" "${wrong[@]}" "${options[@]}"
   run wrong_code critic --preset small "${wrong[@]}" "${options[@]}"
-  run wrong_shared critic --preset "$variants:small_shared_trunk" --critic-learns head "${wrong[@]}" "${options[@]}"
   ;;
 condition | masks) # what the generator sees of the input; how many of its tokens are masked
   fresh "$start" "$out/start.safetensors" generator critic
@@ -59,27 +58,15 @@ condition | masks) # what the generator sees of the input; how many of its token
   [ "$name" = masks ] || run tokens generator --preset "$variants:small_token_condition" "${options[@]}"
   [ "$name" = condition ] || run paper generator --preset small --mask-sampling paper "${options[@]}"
   ;;
-tokens) # what tokens hold; every stage from nothing
-  for preset in small small_texture_tokens small_plain_tokens; do
-    known=small
-    [ "$preset" = small ] || known="$variants:$preset"
-    options=(--perceptual 0.05 "${taps[@]}" --batch 8)
-    run "$preset/tokenizer" tokenizer --preset "$known" --max-steps 300 "${options[@]}"
-    run "$preset/generator" generator --init "$out/$preset/tokenizer/model.safetensors" --max-steps 200 --batch 8
-    run "$preset/control" control --init "$out/$preset/generator/model.safetensors" --max-steps 100 --gan 0 \
-      --sampler-steps 1 "${options[@]}"
-  done
-  ;;
-control) # decoder frozen or not, control on one scale or two, generator tuned through the decoder
+control) # decoder frozen or not, control on one scale or two
   options=(--init "$start" --max-steps 400 --perceptual 0.1 "${taps[@]}" --lr 4e-4 --gan-start 60 --clean-share 0.2)
   options+=(--sampler-steps 1 2)
   run frozen control --preset "$variants:small_coarse_control" --tune-decoder=false "${options[@]}"
   run coarse control --preset "$variants:small_coarse_control" "${options[@]}"
   run fine control --preset small "${options[@]}"
-  run generator control --preset small --tune-generator "${options[@]}"
   ;;
 *)
-  echo "no experiment is named $name: critic, condition, masks, tokens or control" >&2
+  echo "no experiment is named $name: critic, condition, masks or control" >&2
   exit 2
   ;;
 esac

@@ -1,5 +1,6 @@
 """Tiny models compute with one thread, here and in processes that tests start: with more, a busy machine waits."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -16,6 +17,14 @@ def same_numbers_in_any_order():
     """Random numbers of a test do not depend on the tests before it."""
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_is_loaded_is_no_garbage():
+    """Looking for garbage passes over what earlier modules have loaded: at the end of each training run, in all of a
+    session's memory, that took longer than the run."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -48,3 +48,15 @@ def test_a_variant_differs_in_what_it_says():
     assert replace(presets.small(), stride=32) != presets.small()
     with pytest.raises(UsageError, match="small"):
         presets.get("smal")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny_paper", "small"])
+def test_headers_of_former_versions_mean_the_same(name):
+    data = to_dict(presets.get(name))
+    for table in (data["tokenizer"]["quantizer"], data["generator"], data["critic"]):
+        table["groups"] = 1
+    data["tokenizer"] |= {"tokens": "residual", "token_fold": 2}
+    assert from_dict(json.loads(json.dumps(data))) == presets.get(name)
+    data["tokenizer"]["tokens"] = "texture"
+    with pytest.raises(CheckpointError, match=r"config.tokenizer has entries this version does not know: tokens"):
+        from_dict(data)

@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import pytest
@@ -67,52 +66,27 @@ def test_adaptive_weight_is_the_ratio_of_norms_clamped():
     assert not losses.adaptive_weight(nll, nll).requires_grad
 
 
-@pytest.mark.parametrize("spec", [None, "none"])
-def test_no_perceptual_loss_is_zero(x_BCHW, spec):
-    loss = losses.build_perceptual(spec)
-    assert torch.equal(loss(x_BCHW, x_BCHW.flip(2)), torch.zeros(len(x_BCHW)))
-    assert not list(loss.parameters())
-
-
 def test_squeeze_loss_is_the_distance_over_its_taps(x_BCHW, weight_file):
     taps = ("conv1", "fire3")
-    loss = losses.build_perceptual(weight_file, taps=taps)
+    loss = losses.SqueezeLoss(weight_file, taps=taps)
     expected = squeeze_distance(losses.load_squeeze_features(weight_file), x_BCHW, x_BCHW.flip(2), taps)
     torch.testing.assert_close(loss(x_BCHW, x_BCHW.flip(2)), expected)
-    assert (losses.build_perceptual(str(weight_file))(x_BCHW, x_BCHW.flip(2)) > expected).all()
+    assert (losses.SqueezeLoss(str(weight_file))(x_BCHW, x_BCHW.flip(2)) > expected).all()
     assert not any(p.requires_grad for p in loss.parameters())
 
 
-def test_bad_specs_are_refused(tmp_path, weight_file):
+def test_bad_files_and_layers_are_refused(tmp_path, weight_file):
     with pytest.raises(CheckpointError, match=r"nowhere\.safetensors"):
-        losses.build_perceptual(tmp_path / "nowhere.safetensors")
+        losses.SqueezeLoss(tmp_path / "nowhere.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not weights")
     with pytest.raises(CheckpointError, match=r"bad\.safetensors: cannot read"):
-        losses.build_perceptual(tmp_path / "bad.safetensors")
+        losses.SqueezeLoss(tmp_path / "bad.safetensors")
     with pytest.raises(UsageError, match="fire4"):
-        losses.build_perceptual(weight_file, taps=("fire4",))
-
-
-def test_vgg_without_torchvision_says_what_to_do(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(UsageError, match="install torchvision"):
-        losses.build_perceptual("vgg")
-
-
-def test_vgg_loss_taps_before_the_relu(x_BCHW):
-    nn = torch.nn
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3, padding=1)]
-    loss = losses._VggLoss(nn.Sequential(*layers, nn.ReLU(inplace=True)))
-    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-    a, b = (layers[2](layers[0]((x - mean) / std).relu()) for x in (x_BCHW, x_BCHW.flip(2)))
-    torch.testing.assert_close(loss(x_BCHW, x_BCHW.flip(2)), 0.1 * (a - b).abs().mean((1, 2, 3)))
+        losses.SqueezeLoss(weight_file, taps=("fire4",))
 
 
 def test_trained_features_load_and_their_loss_falls_under_descent(x_BCHW):
-    loss = losses.build_perceptual(WEIGHTS, taps=("conv1", "fire3", "fire5"))
+    loss = losses.SqueezeLoss(WEIGHTS, taps=("conv1", "fire3", "fire5"))
     moving = (x_BCHW * 0.5 + 0.25).requires_grad_()
     before = loss(moving, x_BCHW).mean()
     (gradient,) = torch.autograd.grad(before, moving)

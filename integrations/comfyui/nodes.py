@@ -92,13 +92,15 @@ class Regenerate:
     def INPUT_TYPES(cls) -> dict[str, Any]:
         temperature = {"default": 1.0, "min": 0.0, "max": 10.0, "step": 0.05,
                        "tooltip": "1: as the model believes; 0: always the likeliest"}  # fmt: skip
-        sampling = {"temperature": ("FLOAT", temperature), "seed": _SEED}
+        variety = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.05,
+                   "tooltip": "How far denoising and crispness go from the image's own; 0: tokens only"}  # fmt: skip
+        sampling = {"temperature": ("FLOAT", temperature), "variety": ("FLOAT", variety), "seed": _SEED}
         images = {"model": ("REALSRT_MODEL",), "image": ("IMAGE",), "mask": ("MASK",)}
         return {"required": {**images, **_options(1), **sampling}}
 
     def regenerate(
         self, model: Upscaler, image: Tensor, mask: Tensor, steps: int, denoise: float, fidelity: float,
-        strength: float, temperature: float, seed: int,
+        strength: float, temperature: float, variety: float, seed: int,
     ) -> tuple[Tensor]:  # fmt: skip
         if len(mask) not in (1, len(image)):
             raise ValueError(f"{len(mask)} masks for {len(image)} images: give one for all, or one each")
@@ -107,7 +109,9 @@ class Regenerate:
             out = model.upscale(one, on_progress=told, **_given(steps, denoise, fidelity, strength))
             inside = _resized(region, _image(out).shape[1:3])
             if inside.any():
-                out = model.regenerate(out, inside, temperature=temperature, seed=seed, on_progress=told)
+                out = model.regenerate(
+                    out, inside, temperature=temperature, variety=variety, seed=seed, on_progress=told
+                )
             made.append(_image(out))
         return (torch.cat(made),)
 

@@ -68,16 +68,11 @@ class ModelConfig:
 
     @property
     def fold(self) -> int:
-        """Side of a token in low-quality pixels."""
+        """Side of a token, and of a cell of the confidence map, in low-quality pixels."""
         return max(1, self.token_size // self.scale)
 
-    @property
-    def cell(self) -> int:
-        """Side of a cell of the confidence map in low-quality pixels: a token's, but no more than 8 output pixels."""
-        return min(self.fold, max(1, 8 // self.scale))
 
-
-_REMOVED = {"groups": 1}
+_REMOVED = {"groups": 1, "tokens": "residual", "token_fold": 2}
 """What headers of former versions hold, and the only value of it that still has a meaning."""
 _KINDS = (VQGANConfig, ResidualTokenizerConfig, EncoderControlConfig, FeatureControlConfig)
 

@@ -54,71 +54,15 @@ def load_squeeze_features(path: str | Path) -> SqueezeFeatures:
     return SqueezeFeatures.from_state(state, str(path))
 
 
-class PerceptualLoss(nn.Module):
-    """Distance of two images (B,3,H,W) in a frozen network's features, (B,); made by `build_perceptual`.
+class SqueezeLoss(nn.Module):
+    """`squeeze_distance` of two images (B,3,H,W), (B,), over some layers of a frozen SqueezeNet."""
 
-    This class itself has no network and is always zero.
-    """
-
-    def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-        return x_BCHW.new_zeros(len(x_BCHW))
-
-
-class _SqueezeLoss(PerceptualLoss):
-    def __init__(self, features: SqueezeFeatures, taps: Sequence[str]) -> None:
+    def __init__(self, path: str | Path, taps: Sequence[str] = TAPS) -> None:
+        """Raises UsageError for a layer that does not exist, CheckpointError for a bad feature file."""
         super().__init__()
-        self.features, self.taps = features, tuple(taps)
+        if unknown := [tap for tap in taps if tap not in TAPS]:
+            raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
+        self.features, self.taps = load_squeeze_features(path), tuple(taps)
 
     def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
         return squeeze_distance(self.features, x_BCHW, y_BCHW, self.taps)
-
-
-# conv1_2, conv2_2, conv3_4, conv4_4, conv5_4 before their ReLU, with Real-ESRGAN's weights
-_VGG_WEIGHTS = {2: 0.1, 7: 0.1, 16: 1.0, 25: 1.0, 34: 1.0}
-
-
-class _VggLoss(PerceptualLoss):
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, layers: nn.Module) -> None:
-        super().__init__()
-        # new ReLUs: VGG's work in place and would change the tapped activations
-        kept = list(layers.children())[: max(_VGG_WEIGHTS) + 1]
-        self.layers = nn.ModuleList(nn.ReLU() if isinstance(layer, nn.ReLU) else layer for layer in kept)
-        self.requires_grad_(False).eval()
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1), persistent=False)
-
-    def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-        x, y = (x_BCHW - self.mean) / self.std, (y_BCHW - self.mean) / self.std
-        loss = x_BCHW.new_zeros(len(x_BCHW), dtype=torch.float32)
-        for number, layer in enumerate(self.layers.children()):
-            x, y = layer(x), layer(y)
-            if number in _VGG_WEIGHTS:
-                loss = loss + _VGG_WEIGHTS[number] * (x.float() - y.float()).abs().mean((1, 2, 3))
-        return loss
-
-
-def build_perceptual(spec: str | Path | None, *, taps: Sequence[str] = TAPS) -> PerceptualLoss:
-    """The perceptual loss that `spec` names: None or "none" (zero), "vgg", or the path of a SqueezeNet feature file.
-
-    "vgg" needs torchvision and its VGG19 weights, in torch's cache or to be fetched by it. `taps` are the layers of the
-    SqueezeNet. Raises UsageError for unknown taps or when torchvision or its weights are missing, CheckpointError for
-    a bad file.
-    """
-    if spec is None or str(spec) == "none":
-        return PerceptualLoss()
-    if unknown := [tap for tap in taps if tap not in TAPS]:
-        raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
-    if str(spec) != "vgg":
-        return _SqueezeLoss(load_squeeze_features(spec), taps)
-    advice = 'install torchvision, or give the path of a SqueezeNet feature file, or "none"'
-    try:
-        from torchvision.models import VGG19_Weights, vgg19  # pyright: ignore[reportMissingImports]
-    except (ImportError, RuntimeError) as error:  # RuntimeError: torchvision built for another torch
-        raise UsageError(f"the VGG perceptual loss needs a working torchvision ({error}): {advice}") from error
-    try:
-        return _VggLoss(vgg19(weights=VGG19_Weights.IMAGENET1K_V1).features)
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"torchvision's VGG19 weights could not be loaded ({error}): {advice}") from error

@@ -31,8 +31,8 @@ class CheckpointInfo:
 
 
 class SuperResolved(NamedTuple):
-    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w); ``confidence`` as a
-    map (see :meth:`RealSRT.confidence_map`) in [0,1] or None; every step."""
+    """``image`` (B,3,sH,sW), as decoded: neither colour-corrected nor clamped; ``ids`` (B,h,w); ``confidence`` (B,h,w)
+    in [0,1] or None; every step."""
 
     image: Tensor
     ids: Tensor
@@ -151,14 +151,8 @@ class RealSRT(nn.Module):
         return guide.lq.shape[-2] // self.config.fold, guide.lq.shape[-1] // self.config.fold
 
     def grid(self, ids_BN: Tensor, guide: Guide) -> Tensor:
-        """A row of tokens (B, N) as the grid (B, h, w) of the guide's windows."""
+        """A row of tokens, or of their confidences, (B, N) as the grid (B, h, w) of the guide's windows."""
         return ids_BN.unflatten(1, self._grid_shape(guide))
-
-    def confidence_map(self, confidence_BN: Tensor, guide: Guide) -> Tensor:
-        """Confidences of tokens as a map (B, H/c, W/c), c = ``config.cell``: each repeated over the cells that it
-        covers."""
-        cells = self.config.fold // self.config.cell
-        return self.grid(confidence_BN, guide).repeat_interleave(cells, 1).repeat_interleave(cells, 2)
 
     def decode(self, ids_BN: Tensor, guide: Guide, *, fidelity: float = 1.0) -> Tensor:
         """Images (B,3,sH,sW) of tokens (B,N), steered by the input: ``fidelity`` scales the control residual
@@ -212,6 +206,6 @@ class RealSRT(nn.Module):
             )
         )
         final = steps[-1]
-        confidence = None if final.confidence is None else self.confidence_map(final.confidence, guide)
+        confidence = None if final.confidence is None else self.grid(final.confidence, guide)
         image = self.decode(final.ids, guide, fidelity=fidelity)
         return SuperResolved(image, self.grid(final.ids, guide), confidence, steps)

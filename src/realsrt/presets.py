@@ -106,7 +106,7 @@ def get(name: str) -> ModelConfig:
     """The config of a preset.
 
     Args:
-        name: One of PRESETS, or a function in a file: "experiments/variants.py:small_plain_tokens".
+        name: One of PRESETS, or a function in a file: "experiments/variants.py:small_linear_critic".
 
     Returns:
         The config, to be changed by ``dataclasses.replace`` or built by ``RealSRT(config)``.

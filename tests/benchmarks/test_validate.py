@@ -159,3 +159,14 @@ def test_0_steps_is_the_base_image_where_there_is_one(tmp_path, capsys):
     differences = text[text.index("difference to old") :]
     assert "new, 2 steps" in differences
     assert "0 steps" not in differences
+
+
+def test_spearman_is_the_correlation_of_mean_ranks():
+    x = torch.tensor([1.0, 2.0, 2.0, 3.0])
+    assert common.spearman(x, x.exp()) == pytest.approx(1)
+    assert common.spearman(x, -x) == pytest.approx(-1)
+    # ranks 1, 2.5, 2.5, 4 and 2, 1, 3, 4: by hand
+    assert common.spearman(x, torch.tensor([5.0, 0.0, 7.0, 9.0])) == pytest.approx(3 / (4.5 * 5) ** 0.5)
+    assert common.spearman(x, torch.ones(4)) == 0
+    with pytest.raises(ValueError, match="length"):
+        common.spearman(x, torch.ones(3))

@@ -1,6 +1,7 @@
 """The exported parts, joined by NumPy alone, against the model in PyTorch."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from realsrt.checkpoint import load_model
 from realsrt.cli import main
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.io.image import read
+from realsrt.model import RealSRT
 
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -19,9 +21,18 @@ pytest.importorskip("onnxscript")
 from realsrt.checkpoint import onnx  # noqa: E402
 
 
-@pytest.fixture(scope="module", params=["tiny", "tiny_paper"])
+@pytest.fixture(
+    scope="module",
+    params=["both", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny", "tiny_paper"))],
+)
 def exported(request, tmp_path_factory):
-    model = presets.build(request.param, 3).eval()
+    """A preset, or ("both") one whose generator sees the input as the paper's does and whose critic as ours."""
+    config = presets.get("tiny" if request.param == "both" else request.param)
+    if request.param == "both":
+        seen = {"condition": "tokens", "injection": "cross", "condition_depth": 1}
+        config = replace(config, generator=replace(config.generator, **seen))
+    torch.manual_seed(3)
+    model = RealSRT(config).eval()
     folder = tmp_path_factory.mktemp(request.param)
     return model, folder, onnx.export(model, folder)
 

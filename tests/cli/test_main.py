@@ -1,12 +1,15 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import realsrt
 from realsrt.cli import main, spelled
+from realsrt.io import image as imageio
 
 
 def fails(capsys, status: int, *argv: str) -> str:
@@ -92,4 +95,32 @@ def test_convert_names_what_is_wrong(capsys, tmp_path):
     (tmp_path / "a.pth").write_bytes(b"not weights")
     assert "a.pth" in fails(capsys, 1, "convert", str(tmp_path / "a.pth"), str(tmp_path / "b.safetensors"))
     fails(capsys, 2, "convert", str(tmp_path / "a.pth"), str(tmp_path / "b.pth"))
+    assert "none.pth" in fails(capsys, 2, "convert", str(tmp_path / "none.pth"), str(tmp_path / "b.safetensors"))
     assert not (tmp_path / "b.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "argv"),
+    [
+        (1, "convert in.pth out.safetensors"),
+        (1, "export parts"),
+        (1, "export trunk.pth"),
+        (1, "regenerate -i in.png -o out.png --box 0,0,8,8"),
+        (1, "visualize -i in.png -o out.gif"),
+        (2, "calibrate . . -o out.json"),
+        (2, "evaluate in.png --target in.png --csv out.csv"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_the_work(capsys, monkeypatch, tmp_path, status, argv):
+    def work(*_, **__):
+        pytest.fail("work for nothing")
+
+    monkeypatch.chdir(tmp_path)
+    imageio.write("in.png", imageio.Picture.from_array(np.zeros((8, 8, 3), np.uint8)))
+    monkeypatch.setattr("realsrt.cli.options.ModelArgs.load", work)
+    monkeypatch.setattr("realsrt.checkpoint.load_model", work)
+    monkeypatch.setattr("realsrt.checkpoint.convert.load_model", work)
+    monkeypatch.setattr("realsrt.evaluation.pairing.measure", work)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert re.search("no permission to write|read-only", fails(capsys, status, *argv.split()))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]

@@ -184,7 +184,7 @@ def test_too_many_pixels(fake, tmp_path, capsys):
 
 def test_an_unknown_model_is_named(tmp_path, capsys):
     picture(tmp_path / "a.png")
-    assert main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "-n", "nosuch"]) != 0
+    assert main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), "-n", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err
 
 

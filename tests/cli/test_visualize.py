@@ -74,5 +74,5 @@ def test_what_is_refused(folder, capsys, output, argv, inputs, word):
 
 def test_without_the_extra_it_says_what_to_install(folder, capsys, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
-    assert run(folder, "none.png") == 1
+    assert run(folder, "none.png") == 2
     assert "pip install '.[visualize]'" in capsys.readouterr().err

@@ -95,8 +95,7 @@ def test_steps_come_in_order_and_at_their_sizes(gt_BCHW, monkeypatch, jpeg_first
 
     monkeypatch.setattr(apply, "filter_each", record("blur", apply.filter_each))
     monkeypatch.setattr(apply, "resize_each", record("resize", apply.resize_each))
-    monkeypatch.setattr(apply, "add_gaussian_noise", record("gaussian", apply.add_gaussian_noise))
-    monkeypatch.setattr(apply, "add_poisson_noise", record("poisson", apply.add_poisson_noise))
+    monkeypatch.setattr(apply, "add_noise", record("noise", apply.add_noise))
     monkeypatch.setattr(apply, "pillow_jpeg", record("jpeg", apply.pillow_jpeg))
     blur = BlurPlan("sinc", 7, cutoff=2.0)
     orders = (
@@ -105,8 +104,8 @@ def test_steps_come_in_order_and_at_their_sizes(gt_BCHW, monkeypatch, jpeg_first
     )
     plan = Plan(orders, "bilinear", blur, jpeg_first, antialias=False)
     apply.run_plans([gt_BCHW[:1]], [plan], [rng()], 4)
-    first = [("blur", 128, 96), ("resize", 128, 96), ("gaussian", 64, 48), ("jpeg", 64, 48)]
-    second = [("blur", 64, 48), ("resize", 64, 48), ("poisson", 40, 30)]
+    first = [("blur", 128, 96), ("resize", 128, 96), ("noise", 64, 48), ("jpeg", 64, 48)]
+    second = [("blur", 64, 48), ("resize", 64, 48), ("noise", 40, 30)]
     final = [("resize", 40, 30), ("blur", 32, 24)]
     end = [("jpeg", 40, 30), *final] if jpeg_first else [*final, ("jpeg", 32, 24)]
     assert steps == first + second + end

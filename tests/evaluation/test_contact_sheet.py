@@ -73,5 +73,5 @@ def test_the_sheet_holds_the_crops(tmp_path):
 
 def test_without_pillow(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(UsageError, match="Pillow"):
+    with pytest.raises(UsageError, match=r"a sheet needs PIL.*pip install"):
         contact_sheet.pillow()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from realsrt.errors import UsageError
-from realsrt.evaluation.metrics import bootstrap_interval, luma, ms_ssim, psnr, psnr_y, spearman, ssim
+from realsrt.evaluation.metrics import bootstrap_interval, luma, ms_ssim, psnr, psnr_y, ssim
 
 
 @pytest.fixture
@@ -105,14 +105,3 @@ def test_bootstrap_interval_by_seed():
     assert bootstrap_interval([2.5], seed=0) == (2.5, 2.5)
     with pytest.raises(ValueError, match="no values"):
         bootstrap_interval([], seed=0)
-
-
-def test_spearman_is_the_correlation_of_mean_ranks():
-    x = torch.tensor([1.0, 2.0, 2.0, 3.0])
-    assert spearman(x, x.exp()) == pytest.approx(1)
-    assert spearman(x, -x) == pytest.approx(-1)
-    # ranks 1, 2.5, 2.5, 4 and 2, 1, 3, 4: by hand
-    assert spearman(x, torch.tensor([5.0, 0.0, 7.0, 9.0])) == pytest.approx(3 / (4.5 * 5) ** 0.5)
-    assert spearman(x, torch.ones(4)) == 0
-    with pytest.raises(ValueError, match="length"):
-        spearman(x, torch.ones(3))

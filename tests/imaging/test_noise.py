@@ -1,7 +1,17 @@
 import pytest
 import torch
 
-from realsrt.imaging.noise import add_gaussian_noise, add_noise_each, add_poisson_noise
+from realsrt.imaging.noise import add_noise
+
+
+def add_gaussian_noise(x_BCHW, strength_B, gray_B, rng, poisson=False):
+    count = len(x_BCHW)
+    strength, gray = (torch.as_tensor(value).expand(count).tolist() for value in (strength_B, gray_B))
+    return torch.cat(add_noise(x_BCHW.split(1), [poisson] * count, strength, gray, [rng] * count))
+
+
+def add_poisson_noise(*args):
+    return add_gaussian_noise(*args, poisson=True)
 
 
 def rng() -> torch.Generator:
@@ -61,7 +71,7 @@ def test_each_with_its_own_numbers_is_one_by_one():
     generators = lambda: [torch.Generator().manual_seed(i) for i in range(4)]  # noqa: E731
     images = [torch.rand(1, 3, 20 + 7 * i, 40 - 6 * i, generator=rng()) for i in range(4)]
     strength, gray, poisson = [9.0, 1.5, 20.0, 0.5], [True, True, False, False], [False, True, False, True]
-    together = add_noise_each(images, poisson, strength, gray, generators())
+    together = add_noise(images, poisson, strength, gray, generators())
     for i, own in enumerate(generators()):
         add = add_poisson_noise if poisson[i] else add_gaussian_noise
         torch.testing.assert_close(together[i], add(images[i], strength[i], gray[i], own))

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from realsrt.errors import UsageError
-from realsrt.imaging.lanczos import lanczos
+from realsrt.imaging.lanczos import Lanczos
 from realsrt.inference import alpha
 from realsrt.inference.adapters import Planes
 from realsrt.inference.upscaler import Upscaler
@@ -14,7 +14,7 @@ from support.fakes import Fake, make, noise
 def test_lanczos_is_pillows_where_nothing_rings():
     plane = torch.from_numpy(np.linspace(0.1, 0.9, 20 * 30, dtype=np.float32).reshape(1, 20, 30))
     for hw in ((80, 120), (7, 11), (33, 64)):
-        ours = lanczos(plane, hw)
+        ours = Lanczos(plane, hw).rows(0, hw[0])
         theirs = np.asarray(Image.fromarray(plane[0].numpy()).resize(hw[::-1], Image.Resampling.LANCZOS))
         assert ours.shape == (1, *hw)
         inner = np.s_[8:-8, 16:-16] if min(hw) > 30 else np.s_[2:-2, 2:-2]
@@ -24,7 +24,7 @@ def test_lanczos_is_pillows_where_nothing_rings():
 def test_lanczos_keeps_plain_areas_to_the_last_bit():
     plane = torch.ones(1, 12, 20)
     plane[..., 10:] = 0
-    out = lanczos(plane, (48, 80))
+    out = Lanczos(plane, (48, 80)).rows(0, 48)
     assert (out[..., :36] == 1).all()
     assert (out[..., 44:] == 0).all()
     assert ((out[..., 36:44] > 0) & (out[..., 36:44] < 1)).any()

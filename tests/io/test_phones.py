@@ -257,7 +257,7 @@ def test_heic_without_its_library_names_the_extra(tmp_path, monkeypatch):
         assert imageio.read(HEIC / "turned8.heic").pixels.shape == (48, 32, 3)
     except ImageError as error:
         message = str(error)
-        assert "pip install 'realsrt[heic]'" in message
+        assert "pip install '.[heic]'" in message
 
 
 @pytest.mark.skipif(not formats.heif_library(), reason="HEIC needs the extra heic (pi-heif)")

@@ -15,8 +15,10 @@ from realsrt.models.trunk import (
     EstimatorConfig,
     StrengthEstimator,
     TrunkConfig,
+    Variation,
     choose,
     pieces,
+    vary,
     weigh_shares,
 )
 
@@ -76,6 +78,23 @@ def test_the_cheapest_strength_and_its_share():
     assert found.denoise == 0.5
     assert found.share == pytest.approx(0.25, abs=1e-3)
     assert choose(costs((1.0, 0.5), (1.0, 1.0))).share == pytest.approx(0.75, abs=1e-3)  # two as good: their mean
+
+
+@pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
+def test_variations_lie_around_the_own_amounts(own):
+    """Their strengths reach the other end and never leave the range, their shares go both ways; none is the own."""
+    costs = torch.zeros(len(STRENGTHS), len(SHARES)).flatten()
+    before = choose(costs, own)
+    around = [vary(costs, before, Variation(turn / 16, 1.0)) for turn in range(16)]
+    strengths, shares = zip(*around, strict=True)
+    assert min(strengths) >= 0
+    assert max(strengths) <= 1
+    assert max(abs(strength - own) for strength in strengths) >= 0.5
+    assert min(shares) < before.share - 0.3
+    assert max(shares) > before.share + 0.7
+    assert min(abs(strength - own) + abs(share - before.share) for strength, share in around) > 0.3
+    assert len(set(around)) > 14
+    assert vary(costs, before, Variation(0.3, 0.0)) == before
 
 
 def test_a_given_strength_is_taken_and_its_shares_weighed():

@@ -19,6 +19,7 @@ pytest.importorskip("accelerate")
 
 import realsrt
 from realsrt import presets
+from realsrt.errors import UsageError
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 from realsrt.models.srvgg import SRVGGConfig
@@ -36,7 +37,9 @@ def part(name):
     return module
 
 
-gpu_run, squeezed = part("run"), part("squeezed")
+sys.path.insert(0, str(SCRIPT.parent / "gpu"))
+gpu_run, gpu_pack, squeezed = part("run"), part("pack"), part("squeezed")
+sys.path.pop(0)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,18 @@ def packed(places):
     return places / "packed"
 
 
+@pytest.fixture
+def pack(places, monkeypatch):
+    """What the script's `pack` calls, on the photographs."""
+
+    def packed(folder, **environment):
+        for name, value in {"WHEELS": "0", **environment}.items():
+            monkeypatch.setenv(name, str(value))
+        gpu_pack.pack(folder, [places / "photos"], places / "init.safetensors")
+
+    return packed
+
+
 def test_bash_can_read_it():
     assert subprocess.run(["bash", "-n", SCRIPT], check=False).returncode == 0
     if shellcheck := shutil.which("shellcheck"):
@@ -93,27 +108,27 @@ def test_a_pack_holds_what_a_run_needs(packed):
         assert sorted(pairs.getnames()) == ["00000.gt.png", "00000.lq.png"]
 
 
-def test_photographs_are_taken_evenly_up_to_a_size(places, tmp_path):
+def test_photographs_are_taken_evenly_up_to_a_size(pack, places, tmp_path, capsys):
     size = (places / "photos" / "0.png").stat().st_size
-    done = call("pack", tmp_path / "p", places / "photos", places / "init.safetensors", PHOTOS_MB=3.3 * size / 1e6)
-    assert "photos: 3 of 6" in done.stdout
+    pack(tmp_path / "p", PHOTOS_MB=3.3 * size / 1e6)
+    assert "photos: 3 of 6" in capsys.readouterr().out
     with tarfile.open(tmp_path / "p" / "photos.tar") as photos:
         first = photos.extractfile("00001.png").read()
     assert first == (places / "photos" / "2.png").read_bytes()
-    done = call("pack", tmp_path / "q", places / "photos", places / "init.safetensors", PHOTOS_MB=0.001)
-    assert done.returncode == 2
-    assert "not one picture" in done.stderr
+    with pytest.raises(UsageError, match="not one picture"):
+        pack(tmp_path / "q", PHOTOS_MB=0.001)
 
 
-def test_too_much_is_refused_and_leaves_nothing_to_run(places, tmp_path):
-    done = call("pack", tmp_path / "p", places / "photos", places / "init.safetensors", LIMIT_MB=5)
+def test_too_much_is_refused_and_leaves_nothing_to_run(pack, places, tmp_path):
+    done = call("pack", tmp_path / "p", places / "photos", places / "init.safetensors", LIMIT_MB=5, PHOTOS_MB=0.3)
     assert done.returncode == 2
     assert re.search(r"\d+\.\d MB would travel, and 5 may: repository \d.*PHOTOS_MB", done.stderr)
     assert len(done.stderr.splitlines()) == 1
     done = call("run", tmp_path / "p", tmp_path / "out")
     assert done.returncode == 2
     assert "was not packed" in done.stderr
-    assert call("pack", places / "photos", places / "photos", places / "init.safetensors").returncode == 2
+    with pytest.raises(UsageError, match="is there already"):
+        pack(places / "photos")
     assert (places / "photos" / "0.png").exists()  # a folder that is no pack is left alone
 
 

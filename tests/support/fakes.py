@@ -28,7 +28,6 @@ class Fake(torch.nn.Module):
             stride=8,
             scale=4,
             fold=2,
-            cell=2,
             num_steps=3,
             color_fix="none",
             refine="dense",
@@ -61,8 +60,6 @@ class Fake(torch.nn.Module):
 
     def grid(self, ids, guide):
         return ids.unflatten(1, (guide.shape[-2] // 2, guide.shape[-1] // 2))
-
-    confidence_map = grid
 
     def decode(self, ids, guide, *, fidelity):
         step = (ids - (F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1) * 100).long()).float().mean()

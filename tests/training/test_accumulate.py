@@ -31,7 +31,7 @@ def init(photos, tmp_path_factory):
         ("tokenizer", {}),
         ("generator", {"mask_sampling": "paper"}),
         ("critic", {}),
-        ("control", {"gan": 0.0, "tune_generator": True}),
+        ("control", {"gan": 0.0}),
     ],
 )
 def test_gradients_are_those_of_the_whole_batch(photos, tmp_path, init, stage, options):

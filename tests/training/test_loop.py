@@ -200,7 +200,7 @@ def test_minutes_end_a_run_and_its_learning_rate(config):
     run = config("tokenizer", max_steps=None, max_minutes=0.03, log_every=1, warmup=1)
     started = time.monotonic()
     train(run)
-    assert 1.5 < time.monotonic() - started < 10
+    assert 1.5 < time.monotonic() - started < 120
     lines = [json.loads(line) for line in (run.out / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["lr"] < 0.1 * lines[0]["lr"]
     assert torch.load(run.out / "state.pt", weights_only=True)["minutes"] == pytest.approx(0.03, abs=0.01)

@@ -1,5 +1,4 @@
 import copy
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from realsrt.models.features import SqueezeFeatures
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
-from realsrt.training.stages.common import Adversary, PictureLoss, draw_masks, severity, weight_of_part
+from realsrt.training.stages.common import Adversary, draw_masks, severity, weight_of_part
 from realsrt.training.stages.critic import sample
 
 FEATURES = Path(__file__).parents[2] / "recipes/features/squeezenet1_1.safetensors"
@@ -57,8 +56,9 @@ def build_stage(model, name, **options):
     return stage
 
 
-def run(model, name, batch, steps, lr, **options):
-    """Train on one batch repeated; the figure that stands for the stage, step by step."""
+def run(model, name, batch, steps, lr, until=0.0, **options):
+    """Train on one batch repeated, at most until that share of the first loss; the figure that stands for the stage,
+    step by step."""
     stage = build_stage(model, name, **options)
     optimizer = torch.optim.AdamW([p for p in stage.main.parameters() if p.requires_grad], lr=lr, weight_decay=0)
     losses = []
@@ -68,6 +68,8 @@ def run(model, name, batch, steps, lr, **options):
         outcome.loss.backward()
         optimizer.step()
         losses.append(float(outcome.figures["pixel" if name in ("tokenizer", "control") else "loss"]))
+        if losses[-1] < losses[0] * until:
+            break
     return losses
 
 
@@ -89,7 +91,7 @@ def model(with_tokens):
 
 
 def test_tokenizer_learns():
-    losses = run(presets.build("tiny"), "tokenizer", make_batch(), 120, 3e-3)
+    losses = run(presets.build("tiny"), "tokenizer", make_batch(), 120, 3e-3, until=0.5)
     assert losses[-1] < losses[0] / 2
 
 
@@ -97,12 +99,11 @@ def test_tokenizer_learns():
     ("name", "options"),
     [
         ("generator", {}),
-        ("generator", {"mask_sampling": "paper", "label_smoothing": 0.02}),
+        ("generator", {"mask_sampling": "paper"}),
         ("critic", {}),
         ("critic", {"critic_labels": "wrong", "mask_sampling": "paper"}),
         ("control", {"gan": 0.0}),
         ("control", {"gan": 0.0, "tune_decoder": False}),
-        ("control", {"gan": 0.0, "tune_generator": True, "sampler_steps": (1, 3)}),
         ("critic", {"critic_labels": "wrong", "critic_balance": True}),
     ],
 )
@@ -110,7 +111,7 @@ def test_later_stages_learn(model, name, options):
     if name == "control":
         with torch.no_grad():
             model.tokenizer.post_quant_conv.bias.add_(3)  # something for it to mend
-    losses = run(model, name, make_batch(), 80, 3e-3, **options)
+    losses = run(model, name, make_batch(), 80, 3e-3, until=0.5, **options)
     assert losses[-1] < losses[0] / 2
 
 
@@ -119,7 +120,7 @@ def test_later_stages_learn(model, name, options):
 )
 def test_the_papers_architecture_learns(name, steps, side):
     torch.manual_seed(0)
-    losses = run(presets.build("tiny_paper"), name, make_batch(1, side), steps, 3e-3, gan=0.0)
+    losses = run(presets.build("tiny_paper"), name, make_batch(1, side), steps, 3e-3, until=0.5, gan=0.0)
     assert losses[-1] < losses[0] / 2
 
 
@@ -314,10 +315,10 @@ def test_the_critic_starts_from_the_generator_unless_it_has_learned(model):
     assert all(generator[k].data_ptr() != critic[k].data_ptr() for k in critic)  # a copy, not the same
 
 
-@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet", "features"])
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
 @pytest.mark.parametrize("name", ["tokenizer", "control"])
 def test_adversary_and_model_learn_apart(model, name, kind):
-    stage = build_stage(model, name, gan=0.5, discriminator=kind, perceptual_file=FEATURES, perceptual=0.0)
+    stage = build_stage(model, name, gan=0.5, discriminator=kind)
     assert stage.adversary is not None
     assert not any(p is q for p in stage.main.parameters() for q in stage.adversary.parameters())
     outcome = stage.main(make_batch(), 0)
@@ -349,11 +350,6 @@ def test_an_adversary_learns_to_tell(kind):
             break
     assert losses[-1] < losses[0] / 2
     assert judged.figures["d_real"] > judged.figures["d_fake"]
-
-
-def test_a_discriminator_of_features_needs_them(model):
-    with pytest.raises(UsageError, match="--perceptual-file"):
-        build_stage(model, "control", gan=0.5, discriminator="features")
 
 
 def test_the_adversarial_weight_is_the_ratio_of_gradients(model):
@@ -404,7 +400,7 @@ def test_the_tokenizer_stage_does_not_tokenise_the_input(monkeypatch):
     stage.main(make_batch(1, 64), 0)
 
 
-def test_perceptual_loss_from_a_file_and_by_name(tmp_path, model, monkeypatch):
+def test_perceptual_loss_from_a_file(tmp_path, model):
     from safetensors.torch import save_file
 
     save_file(dict(SqueezeFeatures().state_dict()), tmp_path / "features.safetensors")
@@ -413,13 +409,10 @@ def test_perceptual_loss_from_a_file_and_by_name(tmp_path, model, monkeypatch):
     torch.testing.assert_close(outcome.loss, outcome.figures["pixel"] + 0.5 * outcome.figures["perceptual"])
     assert float(outcome.figures["perceptual"]) > 0
     assert "perceptual" not in build_stage(model, "control", gan=0.0).main(make_batch(), 0).figures
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
-    with pytest.raises(UsageError, match="torchvision"):
-        PictureLoss(make_config("tokenizer", max_steps=1, perceptual_file=Path("vgg")), None)
 
 
 def test_alone_a_process_weighs_one():
-    assert float(weight_of_part(torch.tensor(37))) == 1.0
+    assert float(weight_of_part(torch.tensor(37), torch.tensor(37))) == 1.0
 
 
 def test_severity_is_none_for_a_clean_input_and_full_for_a_ruined_one():
@@ -473,32 +466,6 @@ def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model,
     assert len(shapes) > 25  # rows and columns are drawn apart
 
 
-def test_a_tuned_generator_gets_its_gradient_through_the_picture(model):
-    stage = build_stage(model, "control", gan=0.0, tune_generator=True, token_loss=0.0, sampler_steps=(1,))
-    batch = make_batch()
-    outcome = stage.main(batch, 0)
-    outcome.loss.backward()
-    grads = [p.grad for p in model.generator.parameters() if p.grad is not None]
-    assert sum(float(g.abs().sum()) for g in grads) > 0
-    assert all(p.grad is None for p in model.critic.parameters())
-    with torch.no_grad():  # the picture is the one that argmax tokens decode to
-        *_, final = model.iterate(model.guide(batch.lq), num_steps=1)
-        plain = model.decode(final.ids, model.guide(batch.lq))
-    again = build_stage(model, "control", gan=0.1, tune_generator=True, sampler_steps=(1,), control_drop=0.0)
-    torch.testing.assert_close(again.main(batch, 0).pictures[1], plain)
-
-
-def test_a_tuned_generator_predicts_what_the_sampler_leaves_open(model, monkeypatch):
-    stage = build_stage(model, "control", gan=0.0, tune_generator=True, sampler_steps=(4,))
-    seen = []
-    forward = model.generator.forward
-    monkeypatch.setattr(
-        model.generator, "forward", lambda ids, cond, mask, **_: seen.append(mask) or forward(ids, cond, mask)
-    )
-    stage.main(make_batch(), 0)
-    assert [int(mask[0].sum()) for mask in seen] == [64, 32, 18, 8]  # 64 tokens under the paper's schedule
-
-
 def test_balanced_classes_weigh_the_same(model, monkeypatch):
     batch = make_batch()
     with torch.no_grad():
@@ -512,24 +479,3 @@ def test_balanced_classes_weigh_the_same(model, monkeypatch):
         expected = 0.5 * (F.softplus(torch.tensor(2.0)) + F.softplus(torch.tensor(-2.0)))
         torch.testing.assert_close(outcome.loss, expected)
     assert 0 < float(outcome.figures["fake"]) < 1
-
-
-def test_a_critic_can_learn_its_head_alone(model):
-    build_stage(model, "critic", critic_learns="head")
-    learning = {k.split(".")[1] for k, p in model.named_parameters() if p.requires_grad}
-    assert learning == {"to_logits", "gain", "shift"}
-
-
-def test_a_taught_sample_is_decoded_from_the_targets_own_tokens(model):
-    batch = make_batch()
-    options = {"gan": 0.1, "tune_generator": True, "sampler_steps": (1,), "control_drop": 0.0}
-    with torch.no_grad():
-        guide = model.guide(batch.lq)
-        own = model.decode(model.tokenizer.encode(batch.gt, guide).flatten(1), guide)
-    stage = build_stage(model, "control", teacher_share=1.0, token_loss=0.0, **options)
-    outcome = stage.main(batch, 0)
-    torch.testing.assert_close(outcome.pictures[1], own)
-    outcome.loss.backward()
-    assert not any(float(p.grad.abs().sum()) for p in model.generator.parameters() if p.grad is not None)
-    with pytest.raises(UsageError, match="--tune-generator"):
-        make_config("control", max_steps=1, init=Path("x"), teacher_share=0.5)

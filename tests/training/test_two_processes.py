@@ -47,7 +47,7 @@ def assert_close(out, other):
     [
         ("tokenizer", {}),
         ("tokenizer", {"gan": 0.5, "discriminator": "unet"}),
-        ("generator", {"mask_sampling": "paper", "label_smoothing": 0.05}),
+        ("generator", {"mask_sampling": "paper"}),
         ("critic", {"critic_labels": "wrong"}),
         ("control", {"gan": 0.5, "discriminator": "patch_sn"}),
         ("generator", {"refresh": 5, "pool": 12}),

@@ -3,7 +3,7 @@
 import glob
 import hashlib
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,18 +164,24 @@ def pictures_in(
 
 def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str]) -> None:
     jobs = [job for job in jobs if not job.problem]
-    sources = {_identity(job.source): job.source for job in jobs}
-    made: dict[str, Path] = {}
-    for job in jobs:
-        for target in (job.target, *map(job.beside, companions)):
-            identity = _identity(target)
-            if identity in sources:
-                raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
-            if identity in made:
-                raise UsageError(
-                    f"{made[identity]} and {job.source} would both become {target}; rename one or run them apart"
-                )
-            made[identity] = job.source
+    refuse_collisions(
+        {_identity(job.source) for job in jobs},
+        ((job.source, path, _identity(path)) for job in jobs for path in (job.target, *map(job.beside, companions))),
+    )
+
+
+def refuse_collisions(inputs: Container[str], made: Iterable[tuple[object, object, str]]) -> None:
+    """Raise UsageError if an input would be overwritten, or two of them would become one file. `made`: an input, a file
+    that it becomes, and that file's identity."""
+    before: dict[str, object] = {}
+    for source, target, identity in made:
+        if identity in inputs:
+            raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
+        if identity in before:
+            raise UsageError(
+                f"{before[identity]} and {source} would both become {target}; rename one or run them apart"
+            )
+        before[identity] = source
 
 
 def _identity(path: Path) -> str:

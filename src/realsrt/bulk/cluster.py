@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, first_line, needs
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anyone
@@ -38,12 +38,10 @@ def ray_running(address: str | None, store_mb: int) -> Iterator[Any]:
     """Ray, connected, and left or stopped at the end. Raises UsageError, RealSRTError."""
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
-    try:
+    with needs("bulk", "bulk"):
         import pyarrow  # noqa: F401
         import ray
         import ray.data
-    except ImportError as problem:
-        raise UsageError(f"bulk needs {problem.name}: in the source folder, pip install '.[bulk]'") from problem
     more: dict[str, Any] = {"address": address}
     if address is None:
         more = {
@@ -54,7 +52,7 @@ def ray_running(address: str | None, store_mb: int) -> Iterator[Any]:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **more)
     except Exception as problem:
         what = f"cannot join the cluster at {address}" if address else "cannot start"
-        raise RealSRTError(f"Ray {what}: {(str(problem).strip().splitlines() or ['?'])[0]}") from problem
+        raise RealSRTError(f"Ray {what}: {first_line(problem)}") from problem
     try:
         yield ray
     finally:

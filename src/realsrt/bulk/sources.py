@@ -3,15 +3,16 @@
 import glob
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch.plan import output_name, pictures_in
-from realsrt.bulk.store import OutputStore, is_local, open_fs
-from realsrt.errors import UsageError
+from realsrt.batch.plan import output_name, pictures_in, refuse_collisions
+from realsrt.bulk.store import OutputStore, is_local
+from realsrt.errors import UsageError, first_line
+from realsrt.io.files import open_fs
 from realsrt.io.suffixes import WRITABLE, is_picture
 
 MANIFESTS = (".csv", ".parquet")
@@ -37,7 +38,7 @@ class Item:
 
 
 def plan_items(
-    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Iterable[str] = ()
+    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Sequence[str] = ()
 ) -> list[Item]:
     """The images of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
     and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
@@ -53,7 +54,7 @@ def plan_items(
     try:
         found = list(_find(fs, path, source, store))
     except (OSError, tarfile.TarError) as problem:
-        text = getattr(problem, "strerror", None) or (str(problem).splitlines() or [type(problem).__name__])[0]
+        text = getattr(problem, "strerror", None) or first_line(problem)
         raise UsageError(f"{source}: cannot be read: {text}") from problem
     if not found:
         raise UsageError(f"{source}: no images there")
@@ -132,7 +133,7 @@ def _table(fs: Any, path: str, source: str) -> list[dict[str, Any]]:
                 kinds = {name: pa.string() for name in (*_COLUMNS, "key")}
                 table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=kinds))
     except pa.ArrowException as problem:
-        raise UsageError(f"{source}: is no manifest that can be read ({str(problem).splitlines()[0]})") from problem
+        raise UsageError(f"{source}: is no manifest that can be read ({first_line(problem)})") from problem
     return table.to_pylist()
 
 
@@ -155,20 +156,17 @@ def _members(fs: Any, tar: str) -> Iterator[Item]:
                 yield Item(f"{stem}/{name}", uri, member.offset_data, member.size)
 
 
-def _refuse_collisions(items: list[Item], store: OutputStore, companions: Iterable[str]) -> None:
-    inputs = {item.uri for item in items if item.start is None}
-    made: dict[str, Item] = {}
-    for item in items:
-        if item.problem:
-            continue
-        path = PurePosixPath(item.target)
-        for target in (path, *(path.with_name(path.stem + ending) for ending in companions)):
-            full = store.path(target.as_posix())
-            if (full if store.local else store.fs.unstrip_protocol(full)) in inputs:
-                raise UsageError(f"{target} is an input too and would be overwritten; use another folder or --suffix")
-            name = os.path.normcase(target.as_posix())
-            if name in made:
-                raise UsageError(
-                    f"{made[name].shown} and {item.shown} would both become {target}; rename one or run them apart"
-                )
-            made[name] = item
+def _refuse_collisions(items: list[Item], store: OutputStore, companions: Sequence[str]) -> None:
+    def identity(name: str) -> str:
+        full = store.path(name)
+        return os.path.normcase(full if store.local else store.fs.unstrip_protocol(full))
+
+    good = [(item, PurePosixPath(item.target)) for item in items if not item.problem]
+    refuse_collisions(
+        {os.path.normcase(item.uri) for item in items if item.start is None},
+        (
+            (item.shown, path, identity(path.as_posix()))
+            for item, target in good
+            for path in (target, *(target.with_name(target.stem + ending) for ending in companions))
+        ),
+    )

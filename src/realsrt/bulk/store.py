@@ -13,22 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError
 from realsrt.io.atomic import lock, rename, write_whole
+from realsrt.io.files import open_fs
 
 HOUSEKEEPING = ".realsrt-bulk"
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-def open_fs(url: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path there. Raises UsageError if it needs what is not installed."""
-    import fsspec
-
-    try:
-        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
-    except (ImportError, ValueError) as problem:
-        raise UsageError(f"{url}: {str(problem).strip().splitlines()[0]}") from problem
-    return fs, path.rstrip("/")
 
 
 def is_local(fs: Any) -> bool:

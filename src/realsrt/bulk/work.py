@@ -15,10 +15,10 @@ from realsrt.batch.report import about
 from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import State, missing, write_state
-from realsrt.bulk.store import OutputStore, fingerprint, is_local, open_fs, open_store
+from realsrt.bulk.store import OutputStore, fingerprint, is_local, open_store
 from realsrt.errors import ImageError
 from realsrt.inference.options import UpscaleOptions
-from realsrt.io.files import file_sha256
+from realsrt.io.files import file_sha256, open_fs
 from realsrt.io.metadata.provenance import Provenance
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, load_official
-from realsrt.checkpoint.weights import load_file, one_line
-from realsrt.errors import CheckpointError
+from realsrt.checkpoint.weights import load_file
+from realsrt.errors import CheckpointError, NoModelError, first_line
 from realsrt.model import RealSRT
 
 HUB_FILE = "realsrt.safetensors"
@@ -57,7 +57,7 @@ def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "
     else:
         path, shown = Path(name), name
     if not path.is_file():
-        raise CheckpointError(
+        raise NoModelError(
             f"no model {shown!r}: neither a file nor one of the embedded models ({', '.join(embedded()) or 'none'})"
         )
     if path.suffix.lower() in PICKLE_SUFFIXES:
@@ -81,5 +81,5 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(hf_hub_download(repo, HUB_FILE, revision=revision or None))
     except Exception as error:  # the hub's, its HTTP library's, or the file system's
-        reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), one_line(error))
+        reason = next((text for kind, text in reasons.items() if isinstance(error, kind)), first_line(error))
         raise CheckpointError(f"can't fetch {HUB_FILE} of {name}: {reason}") from None

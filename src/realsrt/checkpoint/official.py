@@ -15,7 +15,7 @@ from torch import Tensor
 
 from realsrt import presets
 from realsrt.checkpoint.weights import check_state, from_state
-from realsrt.errors import CheckpointError
+from realsrt.errors import CheckpointError, first_line
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
 
@@ -120,7 +120,7 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
     except CheckpointError:
         raise
     except Exception as error:  # torch raises nearly anything on damaged files
-        reason = (str(error).splitlines() or ["it ends too early"])[0][:120]
+        reason = first_line(error)[:120] if str(error) else "it ends too early"
         if isinstance(error, pickle.UnpicklingError):
             if any(sign in str(error) for sign in _SIGNS_OF_CODE):
                 raise CheckpointError(

@@ -27,7 +27,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, needs
 from realsrt.io.files import file_sha256
 from realsrt.model import RealSRT
 from realsrt.models.guide import Ground, Guide
@@ -111,7 +111,7 @@ class _WholePart(_OnnxPart):
             # floor(N * share) of them, as `masked_count` says, without asking how many there are
             count = torch.ones_like(place).sum(1, keepdim=True) * schedule(step / self.steps) + 1e-9
             mask = place + 1 <= count
-        return model.decode(ids, guide), model.confidence_map(confidence.sigmoid(), guide)
+        return model.decode(ids, guide), model.grid(confidence.sigmoid(), guide)
 
     def _find(self, lq: Tensor) -> Guide:
         """The guide, of images of any size: `Trunk.costs` would choose its pieces by the size."""
@@ -208,11 +208,9 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
 
 
 def _need_the_extra() -> None:
-    try:
+    with needs("onnx", "exporting"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError("exporting needs the extra 'onnx': in the source folder, pip install '.[onnx]'") from error
 
 
 def _plain(model: RealSRT) -> RealSRT:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, read_pickle
 from realsrt.checkpoint.weights import bounded_building, check_state
-from realsrt.errors import CheckpointError
+from realsrt.errors import CheckpointError, NoModelError
 from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 
@@ -41,7 +41,7 @@ def load_published(path: str | os.PathLike[str]) -> SRVGGNetCompact | RRDBNet:
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise CheckpointError(f"no file {path}; give a published network, such as realesr-general-x4v3.pth")
+        raise NoModelError(f"no file {path}; give a published network, such as realesr-general-x4v3.pth")
     if path.suffix.lower() in PICKLE_SUFFIXES:
         state = read_pickle(path, ("params_ema", "params"))
         if not state or not all(isinstance(value, Tensor) for value in state.values()):

@@ -21,7 +21,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from realsrt.checkpoint.weights import write_file
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, needs
 from realsrt.model import RealSRT
 from realsrt.models.srvgg import SRVGGNetCompact
 
@@ -70,11 +70,9 @@ def export_trunk(model: RealSRT, path: Path, *, denoise: float = 0.5) -> list[Pa
 
 def _to_ncnn(network: SRVGGNetCompact, state: dict[str, Tensor]) -> tuple[str, bytes]:
     """The text of .param and the bytes of .bin, by pnnx, for any height and width."""
-    try:
+    with needs("ncnn", "a file of ncnn"):
         import ncnn  # noqa: F401
         import pnnx
-    except ImportError as error:
-        raise UsageError("ncnn files need the extra 'ncnn': in the source folder, pip install '.[ncnn]'") from error
     network.load_state_dict(state)
     sizes = "inputshape=[1,3,32,32]", "inputshape2=[1,3,24,40]"  # two, so that neither is taken for the only one
     with tempfile.TemporaryDirectory() as folder:

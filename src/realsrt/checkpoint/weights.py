@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from realsrt.config import ModelConfig, from_dict, to_dict
-from realsrt.errors import CheckpointError
+from realsrt.errors import CheckpointError, first_line
 from realsrt.io.atomic import write_whole
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
@@ -41,7 +41,7 @@ def read_header(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no weight file, or a damaged one ({one_line(error)}); "
+            f"{path} is no weight file, or a damaged one ({first_line(error)}); "
             "give a safetensors file or download it again"
         ) from None
     if "realsrt" not in metadata:
@@ -69,7 +69,7 @@ def load_file(path: Path, shown: str) -> RealSRT:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({one_line(error)}); download it again") from None
+        raise CheckpointError(f"{path} is damaged ({first_line(error)}); download it again") from None
     _check_size(header["config"], len(state), str(path))
     info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
     return from_state(config, state, info, str(path))
@@ -95,7 +95,7 @@ def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: Checkpoin
         with torch.device("meta"), bounded_building():
             model = RealSRT(config, info)
     except Exception as error:  # whatever a nonsensical size leads to
-        raise CheckpointError(f"{where} describes a model that can't be built: {one_line(error)}") from None
+        raise CheckpointError(f"{where} describes a model that can't be built: {first_line(error)}") from None
     check_state(state, {k: tuple(v.shape) for k, v in model.state_dict().items()}, where)
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
     return model.eval()
@@ -178,7 +178,3 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
         write_whole(path, content)
     except OSError as error:
         raise CheckpointError(f"can't write {path}: {error.strerror}") from None
-
-
-def one_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

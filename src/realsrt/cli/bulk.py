@@ -11,8 +11,8 @@ from typing import Annotated, Any
 from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, OutputArgs, UpscaleArgs, option
-from realsrt.cli.show import error, note
-from realsrt.errors import UsageError
+from realsrt.cli.show import duration, error, note
+from realsrt.errors import UsageError, needs
 from realsrt.io.files import FULL
 
 _EVERY = 10.0  # s between lines of progress where there is no terminal
@@ -63,11 +63,9 @@ def bulk(
     if files.confidence and options.steps == 0:
         raise UsageError(NO_STEPS)
     companions = [CONFIDENCE] if files.confidence else []
-    try:
+    with needs("bulk", "bulk"):
         store = open_store(dst)
         items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions)
-    except ModuleNotFoundError as problem:
-        raise UsageError(f"bulk needs {problem.name}: in the source folder, pip install '.[bulk]'") from problem
     info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[BulkRecord] = []
     full: list[str] = []
@@ -113,16 +111,10 @@ def _progress(tally: Any) -> Callable[..., None]:
             return
         said[0] = now
         left = tally.seconds_left
-        eta = "" if left is None or last else f", {_span(left)} left"
+        eta = "" if left is None or last else f", {duration(left)} left"
         counts = ", ".join(f"{count} {status}" for status, count in tally.counts.items() if count)
         text = f"{tally.settled} of {tally.total} ({counts or 'starting'}), {tally.rate:.2f} pictures/s{eta}"
         print(f"\r\033[K{text}" if live else f"realsrt: {text}", end="\n" if last or not live else "", file=sys.stderr)
         sys.stderr.flush()
 
     return show
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from realsrt.cli.options import ModelArgs, SteppedArgs, option
+from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, option
 from realsrt.cli.show import Screen, table
 from realsrt.errors import ImageError, UsageError
 
@@ -34,8 +34,7 @@ def calibrate(
     from realsrt.evaluation.trust import BOUNDS, Calibration, calibrated_options, cell_errors, scores, trust_mask
     from realsrt.io import image as imageio
 
-    if output.is_dir() or not output.absolute().parent.is_dir():
-        raise UsageError(f"{output}: cannot be written: it is a folder, or its folder does not exist")
+    check_outputs(output)
     matched = pairing.match({"input": input, "target": target})
     if alone := [path for paths in matched.alone.values() for path in paths]:
         raise UsageError(f"{alone[0]} has no partner ({len(alone)} such files): every pair must count")

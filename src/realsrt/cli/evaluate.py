@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.report import about
 from realsrt.cli import scores
-from realsrt.cli.options import option
+from realsrt.cli.options import check_outputs, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 
@@ -70,9 +70,7 @@ def evaluate(
 
     if crop_border < 0 or mod_crop < 1 or sheet_rows < 1:
         raise UsageError("--crop-border must be 0 or more, --mod-crop and --sheet-rows 1 or more")
-    for path in (csv, json_, sheet):
-        if path and (path.is_dir() or not path.absolute().parent.is_dir()):
-            raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist")
+    check_outputs(csv, json_, sheet)
     if sheet and sheet.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UsageError(f"{sheet}: a sheet is written as .png, .jpg or .webp")
     model = registry.load_niqe(niqe_params) if niqe_params else None

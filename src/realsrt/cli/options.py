@@ -1,6 +1,8 @@
 """Options that several commands share."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -24,6 +26,14 @@ def _size(_: Any, tokens: Any) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"--resize takes a width and a height such as 1920x1080, not '{text}'")
     return int(width), int(height)
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Raises UsageError for a file that could not be written at the end."""
+    for path in paths:
+        folder = path and path.absolute().parent
+        if path and folder and (path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
+            raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist or is read-only")
 
 
 NO_STEPS = "0 steps give the base image alone, no confidence map and no step to show: give --steps 1 or more"

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.outputs import CONFIDENCE, save
 from realsrt.batch.plan import FileJob, plan_batch
+from realsrt.batch.process import provenance_of, read_image
 from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
@@ -49,32 +50,33 @@ def regenerate(
     max_temperature: Annotated[
         float | None, option(help="The candidates' temperatures rise to this, from --temperature on.")
     ] = None,
+    variety: Annotated[
+        float, option(help="How far denoising and crispness go from the picture's own, 0 to 1; 0: other tokens only.")
+    ] = 1.0,
     options: _UpscaleArgs = _UpscaleArgs(),
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     files: OutputArgs = OutputArgs(),  # noqa: B008 - frozen
 ) -> int:
-    """Upscale a picture and generate one region of it anew, by sampling; the rest is what upscale makes of it.
+    """Upscale a picture and restore one region of it in another way; the rest is what upscale makes of it.
 
     INPUT is the low-quality picture: upscaling always gives the same, so it is done again here, and what lies outside
     the region (and 8 pixels around it, at x4) is the same to the byte. With the options of upscale that were used.
     With several regions, --candidates are of the last. Without a terminal, stdout gets a line of JSON.
     """
-    from realsrt.io import image as imageio
-
     if sum(given is not None for given in (box, mask, below)) != 1:
         raise UsageError("give one of --box X0,Y0,X1,Y1 (as often as needed), --mask FILE or --below CONFIDENCE")
     regions: list[Any] = [parse_box(text) for text in box or ()] or [below]
     from realsrt.inference.regenerate import Sampling
     from realsrt.inference.regions import check_limit, pixel_mask
 
-    Sampling(temperature, top_k, seed, candidates, max_temperature)  # what is wrong with it is said before the work
+    # What is wrong with it is said before the work:
+    Sampling(temperature, top_k, seed, candidates, max_temperature, variety)
     if below is not None:
         check_limit(below)
     endings = [f"_{number}" for number in range(2, candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
-    picture = imageio.fitted(imageio.read(job.source, max_pixels=files.max_pixels), job.target)
+    picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
-    imageio.check_output(job.target, width, height, picture.has_alpha, picture.depth)
     for region in regions if box else ():
         pixel_mask(region, (height, width), None)
     if mask is not None:
@@ -87,21 +89,16 @@ def regenerate(
         for number, region in enumerate(regions, 1):
             several = {"candidates": candidates, "max_temperature": max_temperature} if number == len(regions) else {}
             out = up.regenerate(
-                out, region, temperature=temperature, top_k=top_k, seed=seed, on_progress=screen.windows, **several
-            )
-    from realsrt.io.metadata.provenance import provenance
-
-    info = up.model.info
-    said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed}
+                out, region, temperature=temperature, top_k=top_k, seed=seed, variety=variety,
+                on_progress=screen.windows, **several,
+            )  # fmt: skip
+    said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed, "variety": variety}
 
     def made(one: "Upscaled") -> Any:
         """Each file tells of its own temperature."""
         own = {} if max_temperature is None else {"temperature": round(one.temperature or 0, 3)}
-        return (
-            None if not files.provenance else provenance(info.source, info.sha256, options.pixel_options() | said | own)
-        )
+        return provenance_of(up, options, files, said | own)
 
-    job.target.parent.mkdir(parents=True, exist_ok=True)
     plain = replace(files, confidence=False)
     written = []
     for ending, other in zip(endings, out.candidates[1:], strict=True):
@@ -165,7 +162,9 @@ def _tell(job: FileJob, files: list[Path], out: "Upscaled") -> None:
     drawn = [round(one.temperature or 0, 4) for one in made]
     if not sys.stdout.isatty():
         told = {"outputs": [str(file) for file in files], "scores": scores, "temperatures": drawn}
-        print(json.dumps({"input": str(job.source)} | told))
+        changes = [one.change and [round(by, 3) for by in one.change] for one in made]
+        print(json.dumps({"input": str(job.source)} | told | {"changes": changes}))
         return
-    for file, score, temperature in zip(files, scores, drawn, strict=True):
-        print(f"{file}  confidence in the region {score:.3f}, temperature {temperature:g}")
+    for file, score, temperature, one in zip(files, scores, drawn, made, strict=True):
+        change = f", denoising {one.change.denoise:+.2f}, crispness {one.change.share:+.2f}" if one.change else ""
+        print(f"{file}  confidence in the region {score:.3f}, temperature {temperature:g}{change}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from realsrt.cli.options import ModelArgs, option
-from realsrt.errors import UsageError
+from realsrt.errors import needs
 
 
 def serve(
@@ -53,14 +53,10 @@ def serve(
 
 def server(extra: str = "serve") -> Any:
     """The parts of the server. Raises UsageError without the extra."""
-    missing = "" if find_spec("python_multipart") or find_spec("multipart") else "python-multipart"  # asked for late
-    try:
+    with needs(extra, "the page" if extra == "web" else "the service"):
+        if not (find_spec("python_multipart") or find_spec("multipart")):  # FastAPI asks for it late
+            raise ModuleNotFoundError(name="python-multipart")
         from realsrt.server.keys import load_keys
         from realsrt.server.run import serve as run
         from realsrt.server.settings import ServerSettings
-    except ModuleNotFoundError as problem:
-        missing = problem.name or "more"
-    if missing:
-        raise UsageError(f"{'the page' if extra == 'web' else 'the service'} needs {missing}: in the source folder, "
-                         f"pip install '.[{extra}]'")  # fmt: skip
     return run, ServerSettings, load_keys

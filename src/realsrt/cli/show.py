@@ -72,7 +72,7 @@ class Screen:
         elif self._name and 0 < done < total and (now := time.monotonic()) > self._next:
             self._next = now + _BETWEEN
             left = (now - self._begun) * (total - done) / done
-            note(f"{self._name}: {100 * done // total} % done, about {_duration(left)} left")
+            note(f"{self._name}: {100 * done // total} % done, about {duration(left)} left")
 
     def end(self, record: Record) -> None:
         self.advance()
@@ -85,7 +85,8 @@ class Screen:
             self._bars.advance(self._all)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """As a person says it: 40 s, 12 min, 3.5 h."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.plan import shard_numbers
 from realsrt.cli.options import option
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, needs
 
 
 def teach(
@@ -35,12 +35,8 @@ def teach(
     """
     if len(places) < 2:
         raise UsageError("name photographs, and last the .tar to write: realsrt teach photos/ taught.tar --teacher …")
-    try:
+    with needs("train", "recording pairs"):
         from realsrt.training.teach import TeachConfig, teach
-    except ModuleNotFoundError as problem:
-        raise UsageError(
-            f"recording pairs needs {problem.name}: in the source folder, pip install '.[train]'"
-        ) from problem
     from realsrt.inference.runner import pick_device
 
     *data, out = places

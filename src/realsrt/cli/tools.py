@@ -12,6 +12,7 @@ from cyclopts.validators import Number
 
 from realsrt.cli.show import table
 from realsrt.errors import UsageError
+from realsrt.io.files import check_writable
 
 _EXTRAS = {
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
@@ -36,6 +37,7 @@ def convert(
     """Convert the authors' checkpoint (.pth) to our .safetensors, or back. No code in the file is run."""
     from realsrt.checkpoint.convert import convert_file
 
+    check_writable(target)
     print(convert_file(source, target))
     return 0
 
@@ -71,6 +73,7 @@ def export(
     kind = format or _FORMATS.get(out.suffix.lower(), "parts")
     if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
         out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
+    check_writable(out / "guide.onnx" if kind == "parts" else out)
     model = load_model(model_path or model_name)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")

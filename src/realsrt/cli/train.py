@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from cyclopts import Parameter
 from docstring_parser import parse_from_object
 
-from realsrt.errors import UsageError
+from realsrt.errors import needs
 
 HELP = "Train one stage: strength, tokenizer, generator, critic or control."
 _UNSET = ("init", "max_steps")  # the user's alone
@@ -19,12 +19,9 @@ def train() -> None:
 
 def command() -> Callable[..., int]:
     """The command, with an option for each field of TrainConfig. Raises UsageError without the `train` extra."""
-    try:
+    with needs("train", "training"):
         from realsrt.training import config as training
         from realsrt.training import train as run
-    except ModuleNotFoundError as problem:
-        raise UsageError(f"training needs {problem.name}: in the source folder, pip install '.[train]'") from problem
-
     options = _options(training.TrainConfig, training.stage_defaults())
     stages = Literal["strength", "tokenizer", "generator", "critic", "control"]
 

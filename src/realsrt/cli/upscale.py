@@ -82,7 +82,7 @@ def upscale(
         str | None, option(help="i/n: only the i-th (from 0) of n parts, for n runs side by side into one folder.")
     ] = None,
 ) -> int:
-    """Upscale pictures: files, folders and globs to a file or a folder.
+    """Upscale pictures: files, folders and globs to a file or a folder. Outputs that are there already are replaced.
 
     A bad file is named on stderr and the rest is done. Exit status: 0 all done, 1 some failed, 2 usage.
     Without a terminal, stdout gets one JSON line a picture. SIGINT and SIGTERM (130, 143): what is being written is

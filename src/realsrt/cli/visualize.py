@@ -8,7 +8,7 @@ from realsrt.batch.plan import plan_batch
 from realsrt.cli.options import ModelArgs, SteppedArgs, option
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
-from realsrt.io.files import MAX_PIXELS
+from realsrt.io.files import MAX_PIXELS, check_writable
 
 
 def visualize(
@@ -46,6 +46,7 @@ def visualize(
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
+    check_writable(output)
     render.check()
     up, strips = model.load(), []
     with Screen(len(sources)) as screen:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from realsrt.degradations.plans import REALESRGAN, BlurPlan, DegradationConfig, Mixture, NoisePlan, Plan, draw_plan
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, needs
 from realsrt.imaging.blur import bell_kernels, filter_each, sinc_kernels
 from realsrt.imaging.jpeg import jpeg_each
-from realsrt.imaging.noise import add_gaussian_noise, add_noise_each, add_poisson_noise
+from realsrt.imaging.noise import add_noise
 from realsrt.imaging.resize import resize_each
 from realsrt.nn.device import exact_float32
 
@@ -107,15 +107,11 @@ def _add_noise(
     images: list[Tensor], noises: Sequence[NoisePlan | None], rngs: Sequence[torch.Generator]
 ) -> list[Tensor]:
     chosen = {i: noise for i, noise in enumerate(noises) if noise is not None}
-    images = images.copy()
-    if len(images) == 1:  # the CPU's way
-        for noise in chosen.values():
-            add = add_gaussian_noise if noise.kind == "gaussian" else add_poisson_noise
-            images[0] = add(images[0], noise.strength, noise.gray, rngs[0])
-    elif chosen:
+    if chosen:
+        images = images.copy()
         poisson = [noise.kind == "poisson" for noise in chosen.values()]
         strength, gray = ([getattr(noise, name) for noise in chosen.values()] for name in ("strength", "gray"))
-        noisy = add_noise_each([images[i] for i in chosen], poisson, strength, gray, [rngs[i] for i in chosen])
+        noisy = add_noise([images[i] for i in chosen], poisson, strength, gray, [rngs[i] for i in chosen])
         for i, image in zip(chosen, noisy, strict=True):
             images[i] = image
     return images
@@ -138,12 +134,8 @@ def pillow_jpeg(images: Iterable[Tensor], qualities: Iterable[float]) -> list[Te
 
     Result on 8-bit levels in [0,1]. Raises UsageError when Pillow is not installed.
     """
-    try:
+    with needs("train", "JPEG degradation on the CPU"):
         from PIL import Image
-    except ImportError as error:
-        raise UsageError(
-            "JPEG degradation on the CPU needs Pillow: in the source folder, pip install '.[train]'"
-        ) from error
     decoded = []
     for image, quality in zip(images, qualities, strict=True):
         pixels_HWC = (image[0].clamp(0, 1) * 255.0).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, needs
 from realsrt.evaluation.metrics import luma
 
 SIDE = 96
@@ -109,10 +109,8 @@ def save(path: Path, rows: Sequence[Crop]) -> None:
 
 def pillow() -> tuple[Any, Any]:
     """PIL's Image and ImageDraw. Raises UsageError without Pillow."""
-    try:
+    with needs("metrics", "a sheet"):
         from PIL import Image, ImageDraw
-    except ImportError as error:
-        raise UsageError("a sheet needs Pillow: in the source folder, pip install '.[metrics]'") from error
     return Image, ImageDraw
 
 

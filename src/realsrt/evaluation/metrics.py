@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from realsrt.errors import UsageError
+from realsrt.errors import needs
 from realsrt.imaging.luma import BT601
 
 
@@ -41,10 +41,8 @@ def ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
 
     x is clamped to [0,1]. Raises UsageError when torchmetrics is not installed.
     """
-    try:
+    with needs("metrics", "SSIM"):
         from torchmetrics.functional.image import structural_similarity_index_measure
-    except ImportError as error:
-        raise UsageError("SSIM needs torchmetrics: in the source folder, pip install '.[metrics]'") from error
     x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
     value = structural_similarity_index_measure(x_BCHW.float(), y_BCHW.float(), data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)
@@ -57,10 +55,8 @@ def ms_ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
     Wang, Simoncelli, Bovik, Asilomar 2003. x is clamped to [0,1]. Raises ValueError for a side below 176 px,
     UsageError when torchmetrics is not installed.
     """
-    try:
+    with needs("metrics", "MS-SSIM"):
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-    except ImportError as error:
-        raise UsageError("MS-SSIM needs torchmetrics: in the source folder, pip install '.[metrics]'") from error
     x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
     if min(x_BCHW.shape[2:]) < 176:  # a sixteenth of it must hold the 11-px window
         raise ValueError(f"MS-SSIM needs sides of 176 px or more, not {x_BCHW.shape[3]}x{x_BCHW.shape[2]}")
@@ -101,23 +97,3 @@ def _prepare(x_BCHW: Tensor, y_BCHW: Tensor, crop_border: int) -> tuple[Tensor, 
 
 def _psnr(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     return -10 * torch.log10((x_BCHW - y_BCHW).square().mean((1, 2, 3)))
-
-
-def spearman(x: Tensor, y: Tensor) -> float:
-    """Rank correlation of two rows of numbers, in [-1,1]; ties share their mean rank, and a constant row gives 0.
-
-    Raises ValueError when lengths differ or fewer than two values are given.
-    """
-    x, y = x.flatten(), y.flatten()
-    if len(x) != len(y) or len(x) < 2:
-        raise ValueError(f"two rows of one length of at least 2 are needed, not {len(x)} and {len(y)}")
-    x_rank, y_rank = (_mean_ranks(row) for row in (x, y))
-    x_rank, y_rank = x_rank - x_rank.mean(), y_rank - y_rank.mean()
-    scale = (x_rank.square().sum() * y_rank.square().sum()).sqrt()
-    return float((x_rank * y_rank).sum() / scale) if scale > 0 else 0.0
-
-
-def _mean_ranks(row_N: Tensor) -> Tensor:
-    _, group_N, count = torch.unique(row_N, return_inverse=True, return_counts=True)
-    last = count.cumsum(0).double()
-    return (last - (count.double() - 1) / 2)[group_N]

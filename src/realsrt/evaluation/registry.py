@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import CheckpointError, UsageError, installing
 from realsrt.evaluation import metrics
 from realsrt.evaluation.lite import lite_distance, load_lite
 from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window, niqe
@@ -148,9 +148,9 @@ def _by_pyiqa(name: str, known: str, device: str | torch.device) -> Measure:
     try:
         import pyiqa  # pyright: ignore[reportMissingImports]
     except (ImportError, RuntimeError) as error:  # RuntimeError: a torchvision built for another torch
-        raise UsageError(
-            f"{name} is measured by pyiqa, which is not usable ({error}): in the source folder, pip install '.[iqa]'"
-        ) from (error)
+        raise UsageError(f"{name} is measured by pyiqa, which is not usable ({error}): {installing('iqa')}") from (
+            error
+        )
     try:
         network = pyiqa.create_metric(known, device=torch.device(device))
     except Exception as error:  # whatever a download or an unpickling may raise

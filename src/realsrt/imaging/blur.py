@@ -1,4 +1,4 @@
-"""The blur kernels of Real-ESRGAN, filtering with one kernel a sample, and unsharp masking.
+"""The blur kernels of Real-ESRGAN, and filtering with one kernel a sample.
 
 Shape suffixes: B batch, C channels, H W pixels, k kernel side. Source of the kernel family: Real-ESRGAN
 (arXiv:2107.10833, section 3.1 and appendix) and BSRGAN (arXiv:2103.14006).
@@ -83,13 +83,9 @@ def filter_valid(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
     return out.view(batch, channels, *out.shape[2:])
 
 
-def filter2d(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
-    """Filter every sample with its own kernel of odd side (B,k,k), mirrored at the borders; same shape as x."""
-    return filter_valid(reflect_pad(x_BCHW, kernel_Bkk.shape[-1] // 2), kernel_Bkk)
-
-
 def filter_each(images: Sequence[Tensor], kernel_Bkk: Tensor) -> list[Tensor]:
-    """`filter2d` for images (1,C,H,W) of different sizes, one kernel each, in one convolution."""
+    """Filter images (1,C,H,W) of any sizes, one kernel of odd side (B,k,k) each, mirrored at the borders, in one
+    convolution; same shapes out."""
     reach = max(kernel_reach(kernel_Bkk), 1)
     centre = kernel_Bkk.shape[-1] // 2
     kernel_Bkk = kernel_Bkk[:, centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]

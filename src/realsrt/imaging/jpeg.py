@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.errors import UsageError
+from realsrt.errors import needs
 from realsrt.imaging.resize import stack_padded, unstack
 
 
@@ -19,10 +19,8 @@ def jpeg(x_BCHW: Tensor, quality_B: Tensor | float) -> Tensor:
 
     Differentiable. Raises UsageError when kornia is not installed.
     """
-    try:
+    with needs("train", "JPEG degradation"):
         from kornia.enhance import jpeg_codec_differentiable
-    except ImportError as error:
-        raise UsageError("JPEG degradation needs kornia: in the source folder, pip install '.[train]'") from error
     height, width = x_BCHW.shape[2:]
     # qualities on the CPU stay there: kornia reads them, for which it would otherwise wait for the GPU
     quality_B = torch.as_tensor(quality_B).to(x_BCHW.dtype).expand(x_BCHW.shape[0])

@@ -39,10 +39,5 @@ class Lanczos:
         return torch.minimum(torch.maximum(out, low), high)
 
 
-def lanczos(plane: Tensor, hw: tuple[int, int]) -> Tensor:
-    """The whole of it, see `Lanczos`."""
-    return Lanczos(plane, hw).rows(0, hw[0])
-
-
 def _most(plane: Tensor) -> Tensor:
     return F.max_pool2d(plane, 3, 1, 1)

@@ -14,36 +14,19 @@ from realsrt.nn.device import to_device
 _LUMA = (0.2989, 0.5870, 0.1140)  # BT.601 as Real-ESRGAN rounds it: its noise is reproduced
 
 
-def add_gaussian_noise(x_BCHW: Tensor, sigma_B: Tensor | float, gray_B: Tensor | bool, rng: torch.Generator) -> Tensor:
-    """Add normal noise and clamp to [0,1]. sigma in 8-bit levels; gray: the same noise in all channels.
-
-    x in [0,1]; `rng` lives on x's device.
-    """
-    noise_BCHW = torch.randn(x_BCHW.shape, generator=rng, device=x_BCHW.device, dtype=x_BCHW.dtype)
-    return _add(x_BCHW, noise_BCHW, _column(sigma_B, x_BCHW) / 255.0, gray_B)
-
-
-def add_poisson_noise(x_BCHW: Tensor, scale_B: Tensor | float, gray_B: Tensor | bool, rng: torch.Generator) -> Tensor:
-    """Add shot noise and clamp to [0,1]. scale multiplies the deviation; gray: the noise of the luma, in all channels.
-
-    A pixel's photon count is its 8-bit value in units of 1/levels, levels being the number of distinct values in the
-    sample, rounded up to a power of two. x: RGB in [0,1]; `rng` lives on x's device.
-    """
-    clean_BCHW, photons_B111 = _light(x_BCHW, gray_B)
-    noise_BCHW = torch.poisson(clean_BCHW * photons_B111, generator=rng) / photons_B111 - clean_BCHW
-    return _add(x_BCHW, noise_BCHW, _column(scale_B, x_BCHW), gray_B)
-
-
-def add_noise_each(
+def add_noise(
     images: Sequence[Tensor],
     poisson: Sequence[bool],
     strength: Sequence[float],
     gray: Sequence[bool],
     rngs: Sequence[torch.Generator],
 ) -> list[Tensor]:
-    """`add_poisson_noise` or `add_gaussian_noise` for images (1,3,H,W) of different sizes, each with its own numbers.
+    """Add normal or (`poisson`) shot noise to images (1,3,H,W) in [0,1] of any sizes, and clamp to [0,1]; `gray`: the
+    same noise in all channels, shot noise that of the luma. Generators live on the images' device.
 
-    Only the draws are made one by one, so that each follows from its own generator; all else is done in one go.
+    `strength` is a sigma in 8-bit levels for normal noise; it multiplies the deviation of shot noise, where white has
+    as many photons as the image has distinct levels, rounded up to a power of two. Only the draws are made one by one,
+    so that each follows from its own generator; all else is done in one go.
     """
     x_BCHW = stack_padded(images, mode="replicate")
     poisson_B, gray_B = torch.tensor(poisson), torch.tensor(gray)

@@ -21,13 +21,13 @@ from realsrt.imaging.lanczos import Lanczos
 from realsrt.imaging.resize import Taps, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
+from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.runner import View, WindowResult
 from realsrt.io.atomic import temporary_beside
 from realsrt.io.picture import Picture
 
 Rows = Callable[[int, Planes], None]
-CONFIDENCE_CELL = 8  # output pixels a side of a cell of the confidence map
 _REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
 _STRIP_PIXELS = 2**20  # about so many are finished at a time, at least 64 rows
 _BORDER = 4  # low-quality pixels around a part, more than bicubic enlarging looks at
@@ -200,10 +200,10 @@ def _confidence_map(job: UpscaleRequest, confidence: list[Tensor]) -> np.ndarray
     if not confidence:
         return None
     grid = torch.cat(
-        [*tiling.blend(confidence, job.tiles, job.tiles.window // job.cell, crop=False, taper=job.taper)], 1
+        [*tiling.blend(confidence, job.tiles, job.tiles.window // job.fold, crop=False, taper=job.taper)], 1
     )
-    grid = tiling.crop_tokens(grid, job.tiles, job.cell)
-    height, width = (-(-side // CONFIDENCE_CELL) for side in job.out_hw)
+    grid = tiling.crop_tokens(grid, job.tiles, job.fold)
+    height, width = (-(-side // CELL) for side in job.out_hw)
     if grid.shape[-2:] != (height, width):
         grid = resize(grid[None], (height, width), "bilinear", antialias=True)[0]
     return grid.clamp(0, 1)[0].numpy()

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.config import ModelConfig
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import wavelet
@@ -29,24 +28,31 @@ from realsrt.inference.result import Upscaled
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.runner import Runner, Windows
 from realsrt.inference.strength import PlainEnlargement
+from realsrt.models.trunk import Amounts, Variation
+
+_TURN = 0x7475726E  # beside the seed, so that tokens draw other numbers
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to choose tokens, checked: the candidates' temperatures go from `temperature` to `max_temperature`, by equal
-    factors (without it they are all the same). Raises UsageError."""
+    """How candidates are made, checked: their temperatures go from `temperature` to `max_temperature`, by equal factors
+    (without it they are all the same); `variety` is how far the trunk's amounts go from the image's own. Raises
+    UsageError."""
 
     temperature: float
     top_k: int | None
     seed: int
     candidates: int
     max_temperature: float | None = None
+    variety: float = 1.0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise UsageError(f"temperature must be 0 or above, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
             raise UsageError(f"top_k must be at least 1, got {self.top_k}")
+        if not (math.isfinite(self.variety) and 0 <= self.variety <= 1):
+            raise UsageError(f"variety goes from 0 to 1, got {self.variety}")
         if self.candidates < 1:
             raise UsageError(f"candidates must be at least 1, got {self.candidates}")
         if self.max_temperature is not None and not (
@@ -65,6 +71,13 @@ class Sampling:
             return self.temperature
         return self.temperature * (self.max_temperature / self.temperature) ** (number / (self.candidates - 1))
 
+    def variation(self, number: int) -> Variation | None:
+        """The variation of candidate `number`: the candidates lie evenly on the ellipse, the seed turns it."""
+        if not self.variety:
+            return None
+        turn = np.random.default_rng([self.seed & (2**64 - 1), _TURN]).random() + number / self.candidates
+        return Variation(turn % 1, self.variety)
+
 
 def regenerate(
     runner: Runner, result: Upscaled, region: Any, sampling: Sampling, count: Callable[[int, int], None] | None
@@ -82,8 +95,9 @@ def regenerate(
         raise UsageError("the result was made by another model; regenerate it with that one")
     if job.batched and len(result.ids) != 1:
         raise UsageError(f"regenerate takes one image, not a batch of {len(result.ids)}; upscale them one by one")
-    place = RegionTask(runner.model.config, job, result, region)
-    rounds = sampling.candidates if sampling.temperature > 0 else 1
+    place = RegionTask(job, result, region)
+    varied = sampling.variety > 0 and runner.model.trunk is not None
+    rounds = sampling.candidates if sampling.temperature > 0 or varied else 1
     total = rounds * len(place.indices) * job.settings.num_steps
     if count:
         count(0, total)
@@ -92,7 +106,7 @@ def regenerate(
         done = number * total // rounds
         tell = (lambda more, done=done: count(done + more, total)) if count else None
         made.append(place.generate(runner, sampling, number, tell))
-    made *= sampling.candidates // rounds  # without sampling all are the same
+    made *= sampling.candidates // rounds  # with neither sampling nor variety all are the same
     ranked = sorted(made, key=lambda candidate: -(candidate.score or 0.0))
     return replace(ranked[0], candidates=tuple(ranked)) if len(ranked) > 1 else ranked[0]
 
@@ -100,8 +114,8 @@ def regenerate(
 class RegionTask:
     """A region of a result: its pixels, the tokens under it, and the windows that see them."""
 
-    def __init__(self, config: ModelConfig, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
-        self._job, self._result, self._fold = job, result, config.fold
+    def __init__(self, job: UpscaleRequest, result: Upscaled, region: Any) -> None:
+        self._job, self._result, self._fold = job, result, job.fold
         self._source, tiles = job.inputs[0].colour, job.tiles
         self._belief = _single(result.confidence, job)
         self._ids = _single(result.ids, job)
@@ -123,10 +137,10 @@ class RegionTask:
         job, tiles = self._job, self._job.tiles
         whole = job.out_hw != (tiles.height * job.scale, tiles.width * job.scale)  # to be resampled in its place
         image = Patch(tiles, tiles.window * job.scale, self.indices, taper=job.taper, whole=whole)
-        belief = Patch(tiles, tiles.window // job.cell, self.indices, taper=job.taper, whole=True)
+        belief = Patch(tiles, tiles.window // job.fold, self.indices, taper=job.taper, whole=True)
         ids, steps, done = self._ids.copy(), _single(self._result.window_steps, job), 0
         steps = None if steps is None else steps.copy()
-        settings = replace(job.settings, confidence=True, confidence_exit=1.0)
+        settings = replace(job.settings, confidence=True, confidence_exit=1.0, variation=sampling.variation(number))
         size = runner.batch_size(job.max_minibatch)
         view = runner.view(self._source, tiles, settings)
         for start in range(0, len(self.indices), size):
@@ -146,7 +160,11 @@ class RegionTask:
                 ids[found.index] = found.ids.numpy()
                 if steps is not None:
                     steps[found.index] = found.steps
-        return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number))
+        change = None
+        if view.trunk is not None:
+            (denoise, share), own = view.trunk.amounts, view.trunk.own
+            change = Amounts(denoise - own.denoise, share - own.share)
+        return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number), change=change)
 
     def _resume_state(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:
         masks = torch.stack([self._masks[index] for index in batch])
@@ -178,7 +196,7 @@ class RegionTask:
     def _map(self, belief: Patch) -> Tensor:
         """The windows' confidence on the output's grid; true where all windows are among them."""
         mean, there = belief.finish()
-        both = tiling.crop_tokens(torch.cat([mean, there[None].float()]), self._job.tiles, self._job.cell)
+        both = tiling.crop_tokens(torch.cat([mean, there[None].float()]), self._job.tiles, self._job.fold)
         height, width = self._cells.shape
         if both.shape[1:] != (height, width):
             both = resize(both[None], (height, width), "bilinear", antialias=True)[0]

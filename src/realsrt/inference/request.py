@@ -28,7 +28,7 @@ class UpscaleRequest:
     wavelet: bool
     taper: bool
     scale: int
-    cell: int
+    fold: int
     out_hw: tuple[int, int]
     strength: float = 1.0
 
@@ -88,7 +88,7 @@ def make_request(image: Any, options: UpscaleOptions, config: ModelConfig) -> Up
         wavelet=color_fix == "wavelet",
         taper=config.blend == "taper",
         scale=config.scale,
-        cell=config.cell,
+        fold=config.fold,
         out_hw=(out_height, out_width),
         strength=options.strength,
     )

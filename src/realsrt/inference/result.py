@@ -11,6 +11,7 @@ import numpy as np
 from realsrt.config import ModelConfig
 from realsrt.inference.adapters import to_picture
 from realsrt.inference.request import UpscaleRequest
+from realsrt.models.trunk import Amounts
 
 _SCREEN = 1600  # pixels a side, at most, of what a notebook shows
 
@@ -36,7 +37,8 @@ class Upscaled:
     num_steps, from 1. steps: the image after every step, the last included, if they were kept. window_steps: how many
     steps each window has taken, (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to
     go on, None where rows were streamed. Of `regenerate` only: score, the mean confidence in the region; temperature,
-    as drawn; candidates, all of them, best first.
+    as drawn; change, how much more than the image's own the trunk's denoising strength and share (crispness) are in the
+    region; candidates, all of them, best first.
     """
 
     image: Any
@@ -49,6 +51,7 @@ class Upscaled:
     origin: Origin | None = field(default=None, repr=False, compare=False)
     score: float | None = None
     temperature: float | None = None
+    change: Amounts | None = None
     candidates: tuple[Upscaled, ...] = field(default=(), repr=False)
 
     def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.trunk_image import TrunkImage
 from realsrt.model import RealSRT
 from realsrt.models.guide import Ground
+from realsrt.models.trunk import Variation
 from realsrt.nn.device import MemoryGauge, to_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -46,6 +47,7 @@ class WindowSettings:
     sparse: bool = False
     confidence_exit: float = 1.0
     denoise: float | None = None  # None: as the trunk finds right
+    variation: Variation | None = None  # of its amounts
 
 
 @dataclass(frozen=True)
@@ -145,8 +147,8 @@ class Runner:
         if trunk is None:
             return View(source, None)
         image = TrunkImage(
-            trunk, source, self.device, denoise=settings.denoise, window=tiles.window, precision=self.autocast,
-            is_out_of_memory=is_out_of_memory,
+            trunk, source, self.device, denoise=settings.denoise, variation=settings.variation,
+            window=tiles.window, precision=self.autocast, is_out_of_memory=is_out_of_memory,
         )  # fmt: skip
         return View(source, image)
 
@@ -310,7 +312,7 @@ class _SubBatch:
         ids = model.grid(running.last.ids.to("cpu", torch.int32), running.guide)
         confidence = running.last.confidence if settings.confidence else None
         if confidence is not None:
-            confidence = model.confidence_map(confidence.to("cpu", torch.float32), running.guide)
+            confidence = model.grid(confidence.to("cpu", torch.float32), running.guide)
         faults = [""] * len(self.indices)
         if images is not None:
             images = images.float()

@@ -18,7 +18,7 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.imaging.tiling import TilePlan, window_at
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.models.guide import Ground
-from realsrt.models.trunk import Amounts, Trunk, choose, mix, pieces
+from realsrt.models.trunk import Amounts, Trunk, Variation, choose, mix, pieces, vary
 from realsrt.nn.device import to_device
 
 PIECE = 512  # side of a piece without its halo; halved where memory does not take it
@@ -39,12 +39,14 @@ class TrunkImage:
         device: torch.device,
         *,
         denoise: float | None = None,
+        variation: Variation | None = None,
         piece: int = PIECE,
         window: int = 64,
         precision: Callable[[], AbstractContextManager[object]],
         is_out_of_memory: Callable[[BaseException], bool],
     ) -> None:
-        """``denoise``: None = as the trunk finds right. ``window``: what will be asked for at once is no higher."""
+        """``denoise``: None = as the trunk finds right. ``variation``: with other amounts than these. ``window``: what
+        will be asked for at once is no higher."""
         self._trunk, self._source, self._device = trunk, source, device
         self._piece, self._precision, self._is_out_of_memory = piece, precision, is_out_of_memory
         self.scale = trunk.config.network.scale
@@ -52,15 +54,17 @@ class TrunkImage:
         self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
         self.strips = -(-height // self._rows)
         self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
-        self.amounts = self._estimate(denoise)
+        self.own, self.amounts = self._estimate(denoise, variation)
 
     @torch.inference_mode()
-    def _estimate(self, denoise: float | None) -> Amounts:
+    def _estimate(self, denoise: float | None, variation: Variation | None) -> tuple[Amounts, Amounts]:
         found = [
             self._trunk.look(self._pick(rows.start, rows.stop, columns.start, columns.stop))
             for rows, columns in pieces(*self._source.hw)
         ]
-        return choose(self._trunk.costs_of(found)[0], denoise)
+        costs_K = self._trunk.costs_of(found)[0]
+        own = choose(costs_K, denoise)
+        return own, own if variation is None else vary(costs_K, own, variation)
 
     def _pick(self, first: int, stop: int, west: int, east: int) -> Tensor:
         lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]

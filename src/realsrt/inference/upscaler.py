@@ -229,13 +229,15 @@ class Upscaler:
         seed: int = 0,
         candidates: int = 1,
         max_temperature: float | None = None,
+        variety: float = 1.0,
         on_progress: Progress | None = None,
     ) -> Upscaled:
-        """Regenerate a region of one image's result, by sampling; all else is kept.
+        """Regenerate a region of one image's result; all else is kept.
 
-        Tokens under the region are generated again in every window that sees them, in the steps and with the options of
-        `result`; outside it, pixels change within a token's side only (8 output pixels at x4), where old and new are
-        feathered, and beyond that no byte does. Transparency is kept.
+        The trunk restores the region again, more or less denoised and crisp than before, and the tokens under it are
+        drawn again in every window that sees them, in the steps and with the options of `result`. Outside it, pixels
+        change within a token's side only (8 output pixels at x4), where old and new are feathered, and beyond that no
+        byte does. Transparency is kept.
 
         Args:
             result: Of `upscale`, `stream` or this; it stays as it is.
@@ -246,6 +248,8 @@ class Upscaler:
             seed: The same seed gives the same image (on the CPU, to the byte).
             candidates: How many to make. The best by `score` is returned, and has all of them.
             max_temperature: The candidates' temperatures rise from `temperature` to this, by equal factors.
+            variety: How far denoising and crispness go from the image's own, 0 to 1; 0 draws other tokens only, as
+                models without a trunk (`base`) always do.
             on_progress: As in `upscale`.
 
         Returns:
@@ -260,7 +264,7 @@ class Upscaler:
         >>> up.regenerate(before, (0, 0, 8, 8), seed=1).image.shape
         (64, 64, 3)
         """
-        sampling = Sampling(temperature, top_k, seed, candidates, max_temperature)
+        sampling = Sampling(temperature, top_k, seed, candidates, max_temperature, variety)
         return regenerate(self._runner, result, region, sampling, on_progress)
 
     def _run(

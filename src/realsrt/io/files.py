@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, UsageError, first_line
 
 MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -32,20 +33,41 @@ def check_name(path: Path) -> None:
         raise ImageError(f"{path}: cannot be written: {error.strerror}; use another name or folder") from error
 
 
-def check_place(target: Path, samples: int, depth: int) -> None:
-    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only, or, as
-    NoRoomError, there is surely no room for a picture of so many samples of `depth` bits."""
+def check_writable(target: Path) -> None:
+    """Raise ImageError if `target` cannot be written: a folder is there, its folder is read-only or can't be made."""
     folder = next(folder for folder in target.absolute().parents if folder.exists())
     if target.is_dir():
-        raise ImageError(f"{target}: there is a folder of this name; remove it or use --suffix")
+        raise ImageError(f"{target}: there is a folder of this name; remove it or use another name")
+    if not folder.is_dir():
+        raise ImageError(f"{target}: {folder} is no folder; choose another place")
     if not os.access(folder, os.W_OK):
         raise ImageError(f"{target}: no permission to write into {folder}; choose another folder")
+
+
+def check_place(target: Path, samples: int, depth: int) -> None:
+    """As `check_writable`; and raise NoRoomError if there is surely no room for a picture of so many samples of `depth`
+    bits."""
+    check_writable(target)
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
     need = int(samples * depth / 8 * _LEAST.get(target.suffix.lower(), _LEAST_LOSSY))
     free = shutil.disk_usage(folder).free
     if need > free:
         raise NoRoomError(
             f"{target}: needs at least {_size(need)}, and {_size(free)} are free; make room or choose another folder"
         )
+
+
+def open_fs(url: str) -> tuple[Any, str]:
+    """The file system, by fsspec, of a path or URL, and the path there. Raises UsageError if it is unknown, or needs
+    what is not installed."""
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as problem:
+        hint = " (pip install s3fs, gcsfs or adlfs)" if isinstance(problem, ImportError) else ""
+        raise UsageError(f"{url}: {first_line(problem)}{hint}") from problem
+    return fs, path.rstrip("/")
 
 
 def _size(count: int) -> str:

@@ -65,7 +65,7 @@ def output_format(path: str | os.PathLike[str]) -> Format:
         if suffix in format.suffixes:
             return format
     if suffix == ".jxl":
-        raise ImageError(f"{path}: JPEG XL needs the extra jxl: pip install 'realsrt[jxl]'")
+        raise ImageError(f"{path}: JPEG XL needs the extra jxl: in the source folder, pip install '.[jxl]'")
     known = " ".join(s for format in writable for s in format.suffixes)
     raise ImageError(f"{path}: cannot write '{suffix or 'no suffix'}'; use one of {known}")
 

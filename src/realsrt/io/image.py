@@ -343,12 +343,12 @@ def _write_jxl(descriptor: int, image: pyvips.Image, code: tuple[int, int], opti
     for name in image.get_fields():
         if name.startswith(("exif-", "jpeg-thumbnail-data", "orientation")):
             blank.set_type(image.get_typeof(name), name, image.get(name))
-    keep = "exif" if "exif" in options["keep"] or options["keep"] == "all" else "none"
-    block = png.read(io.BytesIO(blank.pngsave_buffer(bitdepth=1, compression=1, keep=keep))).exif
-    xmp = bytes(image.get("xmp-data")) if image.get_typeof("xmp-data") else b""
+    small = {"bitdepth": 1, "compression": 1, "keep": "none" if options["keep"] == "icc" else "exif"}
+    block = png.read(io.BytesIO(blank.pngsave_buffer(**small))).exif
+    xmp: Any = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
     try:
-        data = jxl.encoded(pixels, code, options["Q"], block, xmp)
+        data = jxl.encoded(pixels, code, options["Q"], block, bytes(xmp))
     except Exception as error:  # of the encoder's own kind
         raise ImageError(f"JPEG XL: {error}") from error
     with os.fdopen(os.dup(descriptor), "wb") as file:

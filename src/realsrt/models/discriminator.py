@@ -4,29 +4,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
-
-from realsrt.models.features import SqueezeFeatures, unit
 
 
 @dataclass(frozen=True)
 class DiscriminatorConfig:
     """ "patch": PatchGAN of ``layers`` stride-2 levels with BatchNorm (the paper: 3 layers of 64). "patch_sn": the same
-    with spectral norm. "unet": U-Net with spectral norm, a logit a pixel (Real-ESRGAN). "features": small heads on a
-    frozen network's activations, which tell real from made within some hundred steps (Projected GAN)."""
+    with spectral norm. "unet": U-Net with spectral norm, a logit a pixel (Real-ESRGAN)."""
 
-    kind: Literal["patch", "patch_sn", "unet", "features"] = "patch"
+    kind: Literal["patch", "patch_sn", "unet"] = "patch"
     width: int = 64
     layers: int = 3
 
-    def build(self, features: SqueezeFeatures | None = None) -> nn.Module:
-        """``features``: the frozen network that "features" reads."""
-        if self.kind == "features":
-            assert features is not None
-            return FeatureDiscriminator(features, self.width)
+    def build(self) -> nn.Module:
         if self.kind == "unet":
             return UNetDiscriminator(self.width)
         return PatchDiscriminator(self.width, self.layers, spectral=self.kind == "patch_sn")
@@ -82,28 +74,3 @@ class UNetDiscriminator(nn.Module):
         for layer in self.tail:
             hidden = F.leaky_relu(layer(hidden), 0.2)
         return self.out(hidden)
-
-
-_CHANNELS = {"conv1": 64, "fire3": 128, "fire5": 256, "fire7": 384, "fire9": 512}
-
-
-class FeatureDiscriminator(nn.Module):
-    """Heads with spectral norm on a frozen SqueezeNet's activations (Projected GANs, arXiv:2111.01007)."""
-
-    def __init__(self, features: SqueezeFeatures, width: int) -> None:
-        super().__init__()
-        self._features = [features]  # in a list: it is no part of what learns
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                spectral_norm(nn.Conv2d(channels, width, 1)), nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(width, width, 3, padding=1)), nn.LeakyReLU(0.2),
-                spectral_norm(nn.Conv2d(width, 1, 1)),
-            )
-            for channels in _CHANNELS.values()
-        )  # fmt: skip
-
-    def forward(self, image_BCHW: Tensor) -> Tensor:
-        """(B, 3, H, W) → logits (B, heads, ~H/2, ~W/2), the coarse heads' repeated: high = real."""
-        found = self._features[0].to(image_BCHW.device)(image_BCHW, tuple(_CHANNELS))
-        logits = [head(unit(part) * part.shape[1] ** 0.5) for head, part in zip(self.heads, found, strict=True)]
-        return torch.cat([F.interpolate(one, size=logits[0].shape[-2:], mode="nearest") for one in logits], 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from realsrt.models.transformer import Condition, Transformer, TransformerConfig
+from realsrt.nn.linear import Linear
 
 
 class Generator(nn.Module):
@@ -18,7 +19,7 @@ class Generator(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
+        self.to_logits = Linear(config.width, config.codes, bias=False)
 
     def forward(self, ids_BN: Tensor, cond: Condition, mask_BN: Tensor, **some: Any) -> Tensor:
         """Logits (B, N, V); ``some`` as in :meth:`Transformer.forward`."""
@@ -31,7 +32,7 @@ class Critic(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logit = nn.Linear(config.width, 1, bias=False)
+        self.to_logit = Linear(config.width, 1, bias=False)
 
     def forward(self, ids_BN: Tensor, cond: Condition, **some: Any) -> Tensor:
         """Confidence (B, N): high = believable. The network is trained with 1 for "predicted", 0 for "real"; its sign
@@ -47,7 +48,7 @@ class CodeCritic(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.backbone: Transformer = config.build()
-        self.to_logits = nn.Linear(config.width, config.codes, bias=False)
+        self.to_logits = Linear(config.width, config.codes, bias=False)
         self.gain = nn.Parameter(torch.ones(1))
         self.shift = nn.Parameter(torch.zeros(1))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from realsrt.nn.attention import Attention, FeedForward, HiddenStateCache, KeyValue, LayerNorm
+from realsrt.nn.linear import Linear
 from realsrt.nn.position import rope_2d, sincos_2d
 
 
@@ -118,10 +119,10 @@ class Transformer(nn.Module):
         if cfg.masked_input:
             self.mask_token = nn.Parameter(torch.randn(cfg.width) * 0.02)
         condition_dim = cfg.code_dim if cfg.condition == "tokens" else cfg.condition_dim
-        self.embed_condition = nn.Linear(condition_dim, cfg.width)
+        self.embed_condition = Linear(condition_dim, cfg.width)
         self.condition_blocks = nn.ModuleList(ConditionBlock(cfg) for _ in range(cfg.condition_depth))
         self.condition_norm = LayerNorm(cfg.width)
-        self.embed = nn.Linear(cfg.code_dim, cfg.width)
+        self.embed = Linear(cfg.code_dim, cfg.width)
         self.blocks = nn.ModuleList(MainBlock(cfg) for _ in range(cfg.depth))
         self.norm = LayerNorm(cfg.width)
         self._angles: dict[tuple[tuple[int, int], torch.device], Tensor] = {}

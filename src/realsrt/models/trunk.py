@@ -10,6 +10,7 @@ fastest).
 """
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -60,6 +61,14 @@ class Amounts(NamedTuple):
     share: float
 
 
+class Variation(NamedTuple):
+    """Other amounts than an image's own, on an ellipse around them: ``turn``, where on it, 0 to 1; ``size``, how far
+    from its middle, 1 being the whole way between the strengths, and six tenths of the trunk's image."""
+
+    turn: float
+    size: float
+
+
 class StrengthEstimator(nn.Module):
     """From statistics of an image the costs of every choice of strength and share."""
 
@@ -95,6 +104,21 @@ def choose(costs_K: Tensor, denoise: float | None = None) -> Amounts:
     if denoise is None:
         denoise = STRENGTHS[int(costs_K.unflatten(0, (len(STRENGTHS), len(SHARES))).amin(1).argmin())]
     return Amounts(denoise, float(weigh_shares(costs_K.detach()[None], denoise)))
+
+
+def vary(costs_K: Tensor, own: Amounts, variation: Variation) -> Amounts:
+    """Amounts beside an image's own. Near an end of the strengths, half of the ellipse is left. Shares above 1 go
+    beyond the trunk's image: crisper than it. The middle is a little crisper than the estimator's own share, because
+    squeeze distance forgives that more than softness."""
+    reach = variation.size
+    turn = 2 * variation.turn
+    if own.denoise > 1 - reach / 2:
+        turn = 0.5 + variation.turn
+    elif own.denoise < reach / 2:
+        turn = 1.5 + variation.turn
+    denoise = min(1.0, max(0.0, own.denoise + reach * math.cos(math.pi * turn)))
+    change = variation.size * (0.2 + 0.6 * math.sin(math.pi * turn))
+    return Amounts(denoise, max(0.0, choose(costs_K, denoise).share + change))
 
 
 def weigh_shares(costs_BK: Tensor, denoise: float) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.nn.linear import Linear
 from realsrt.nn.position import rotate
 
 LOGIT_SCALE = 8.0
@@ -73,9 +74,9 @@ class Attention(nn.Module):
         self.null_kv = nn.Parameter(torch.randn(2, heads, 1, head_dim))
         self.q_scale = nn.Parameter(torch.ones(head_dim))
         self.k_scale = nn.Parameter(torch.ones(head_dim))
-        self.to_q = nn.Linear(width, inner, bias=False)
-        self.to_kv = nn.Linear(width, inner * 2, bias=False)
-        self.to_out = nn.Linear(inner, width, bias=False)
+        self.to_q = Linear(width, inner, bias=False)
+        self.to_kv = Linear(width, inner * 2, bias=False)
+        self.to_out = Linear(inner, width, bias=False)
 
     def _heads(self, x_BNi: Tensor) -> Tensor:
         return x_BNi.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
@@ -110,9 +111,9 @@ class FeedForward(nn.Module):
         super().__init__()
         inner = int(width * mult * 2 / 3)
         self.norm_in = LayerNorm(width)
-        self.expand = nn.Linear(width, inner * 2, bias=False)
+        self.expand = Linear(width, inner * 2, bias=False)
         self.norm_mid = LayerNorm(inner)
-        self.contract = nn.Linear(inner, width, bias=False)
+        self.contract = Linear(inner, width, bias=False)
 
     def forward(self, x_BND: Tensor) -> Tensor:
         """Same shape out; the residual is the caller's."""

@@ -1,5 +1,6 @@
 """Counting floating-point operations (a multiply-add is two)."""
 
+import math
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch.utils.flop_counter import (
     shape_wrapper,
 )
 
+from realsrt.nn.linear import ONEDNN
+
 
 def _attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) -> int:
     return sdpa_flop_count(query, key, value)
@@ -21,16 +24,20 @@ def _attention_backward(grad_out: Any, query: Any, key: Any, value: Any, *_args:
     return sdpa_backward_flop_count(grad_out, query, key, value)
 
 
+def _linear(input: Any, weight: Any, *_args: Any, **_kwargs: Any) -> int:
+    return 2 * math.prod(input) * weight[0]
+
+
 _aten = torch.ops.aten
 _FOR_CPU = {
     _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-}
+} | ({torch.ops.mkldnn._linear_pointwise: _linear} if ONEDNN else {})
 
 
 def flop_counter() -> FlopCounterMode:
-    """torch's counter, with the formulas that it lacks for the fused attention of the CPU. Not for training steps: it
-    hooks into modules, which ``torch.autograd.grad`` does not bear."""
+    """torch's counter, with the formulas that it lacks for fused attention and oneDNN on the CPU. Not for training
+    steps: it hooks into modules, which ``torch.autograd.grad`` does not bear."""
     return FlopCounterMode(display=False, custom_mapping=_FOR_CPU)
 
 

@@ -131,8 +131,8 @@ class Client:
         return self._json("DELETE", f"/v1/jobs/{id}")
 
     def regenerate(self, id: str, **region_and_sampling: Any) -> str:
-        """A part of a finished result anew: box=(x0, y0, x1, y1) or below=0.4; temperature, top_k, seed, candidates.
-        Returns the new job's id."""
+        """A part of a finished result anew: box=(x0, y0, x1, y1) or below=0.4; temperature, top_k, variety,
+        seed, candidates.         Returns the new job's id."""
         body = json.dumps(region_and_sampling).encode()
         return self._json("POST", f"/v1/jobs/{id}/regenerate", body, "application/json")["id"]
 

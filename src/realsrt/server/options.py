@@ -126,6 +126,10 @@ class Regeneration(BaseModel):
     max_temperature: Annotated[
         float | None, Field(gt=0, le=10, description="The candidates' temperatures rise from `temperature` to this.")
     ] = None
+    variety: Annotated[
+        float,
+        Field(ge=0, le=1, description="How far denoising and crispness go from the picture's own; 0: tokens."),
+    ] = 1.0
     top_k: Annotated[int | None, Field(ge=1, le=65_536, description="Draw among the likeliest k tokens only.")] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="Another seed, another picture.")] = 0
     candidates: Annotated[
@@ -145,7 +149,7 @@ class Regeneration(BaseModel):
         if self.pick > self.candidates:
             raise ValueError("pick is one of the candidates")
         try:
-            Sampling(self.temperature, self.top_k, self.seed, self.candidates, self.max_temperature)
+            Sampling(self.temperature, self.top_k, self.seed, self.candidates, self.max_temperature, self.variety)
         except UsageError as error:
             raise ValueError(str(error)) from None
         return self

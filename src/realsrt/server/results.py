@@ -113,7 +113,8 @@ class Results:
     def _regenerate(self, out: Upscaled, edit: Regeneration, tell: Callable[[int, int], None]) -> Upscaled:
         return self._up.regenerate(
             out, edit.region(out.image.width, out.image.height), temperature=edit.temperature, top_k=edit.top_k,
-            seed=edit.seed, candidates=edit.candidates, max_temperature=edit.max_temperature, on_progress=tell,
+            seed=edit.seed, candidates=edit.candidates, max_temperature=edit.max_temperature, variety=edit.variety,
+            on_progress=tell,
         )  # fmt: skip
 
 
@@ -151,7 +152,7 @@ def candidate_path(folder: Path, number: int) -> Path:
 
 
 def write_candidates(folder: Path, out: Upscaled) -> None:
-    """Where the candidates differ: the box, and of each that part of it, its score and temperature."""
+    """Where the candidates differ: the box, and of each that part of it, its score, temperature and change."""
     if len(out.candidates) < 2:
         return
     images = [candidate.image.pixels for candidate in out.candidates]
@@ -163,6 +164,10 @@ def write_candidates(folder: Path, out: Upscaled) -> None:
     for number, image in enumerate(images, 1):
         part = Picture(np.ascontiguousarray(image[y, x]), out.image.metadata)
         imageio.write(candidate_path(folder, number), preview.plain(part), strip=True)
-    said = [{"score": candidate.score, "temperature": candidate.temperature} for candidate in out.candidates]
+    said = [
+        {"score": candidate.score, "temperature": candidate.temperature}
+        | (candidate.change._asdict() if candidate.change else {})
+        for candidate in out.candidates
+    ]
     facts = {"box": [x.start, y.start, x.stop, y.stop], "candidates": said}
     write_whole(folder / "candidates.json", json.dumps(facts).encode())

@@ -63,7 +63,7 @@ class LossConfig:
     perceptual: float = 0.02
     """Weight of the perceptual loss."""
     perceptual_file: Path | None = None
-    """Feature file for the perceptual loss; without one that loss is left out. "vgg" takes torchvision's."""
+    """Feature file for the perceptual loss; without one that loss is left out."""
     perceptual_taps: tuple[str, ...] = ("conv1", "fire3", "fire5")
     """Layers that the perceptual loss compares."""
     perceptual_shift: int = 7
@@ -83,8 +83,8 @@ class LossConfig:
     gan_warmup: int = 0
     """For so many steps from there on the discriminator learns alone, while the model waits: a young discriminator adds
     grit."""
-    discriminator: Literal["patch", "patch_sn", "unet", "features"] = "patch_sn"
-    """Network of the adversarial loss; sn: with spectral normalisation; features: on those of perceptual_file."""
+    discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
+    """Network of the adversarial loss; sn: with spectral normalisation."""
     discriminator_width: int = 32
     """Channels of its first layer."""
     discriminator_lr: float = 4e-4
@@ -101,15 +101,11 @@ class StageConfig:
     mask_sampling: Literal["paper", "quarter_full", "full"] = "quarter_full"
     """Share of tokens that are masked: 1 − √u (paper); the same, but a quarter of the samples full; or always full, so
     that a critic meets predicted tokens only, as it does when it is used."""
-    label_smoothing: float = 0.0
-    """Of the generator's cross-entropy."""
     critic_labels: Literal["predicted", "wrong", "far"] = "predicted"
     """What the critic tells from real tokens: all predicted ones, or the wrong ones; "far": how far from the target the
     decoded image is at each token, a rank between 0 and 1, whatever its token."""
     critic_balance: bool = False
     """Weigh both classes equally: a confidence of one half then stands for the average token, however few are right."""
-    critic_learns: Literal["all", "head"] = "all"
-    """"head" keeps the trunk (the generator's, see critic_init) as it is."""
     critic_temperatures: tuple[float, float] = (1.0, 4.0)
     """Masked positions are filled at a temperature drawn from this range, a sample each. "0 0" is the paper's argmax;
     above 1 the critic meets tokens less likely than real ones, and learns how likely a token is."""
@@ -119,14 +115,6 @@ class StageConfig:
     """Steps of generation; of several numbers one is drawn for every training step."""
     tune_decoder: bool = False
     """Let the control stage fine-tune the decoder on the sampler's own tokens (the paper freezes it)."""
-    tune_generator: bool = False
-    """Let the control stage fine-tune the generator through the decoder: the last step of generation is predicted with
-    a straight-through gradient."""
-    token_loss: float = 0.02
-    """Weight of the cross-entropy that keeps a fine-tuned generator's tokens meaningful."""
-    teacher_share: float = 0.0
-    """Share of samples decoded from the target's own tokens while the generator is tuned, so that a decoder that learns
-    goes on reading tokens."""
     control_drop: float = 0.1
     """Share of samples decoded at fidelity 0 while the decoder is tuned."""
 
@@ -214,8 +202,6 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         raise UsageError("--sampler-steps must be more than zero")
     if config.gan_warmup and config.gan <= 0:
         raise UsageError("--gan-warmup needs a discriminator: give --gan")
-    if config.teacher_share and not config.tune_generator:
-        raise UsageError("--teacher-share needs --tune-generator")
     for name in ("refresh", "seed", "perceptual_shift", "gan_start", "gan_warmup"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")

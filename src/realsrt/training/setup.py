@@ -11,7 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from realsrt import presets
 from realsrt.checkpoint import load_model
 from realsrt.checkpoint.published import load_published
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, first_line
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig
 
@@ -89,7 +89,7 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
             kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)],
         )
     except ValueError as error:
-        raise UsageError(f"--precision {config.precision} does not work here: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"--precision {config.precision} does not work here: {first_line(error)}") from None
     if config.precision == "fp16" and accelerator.device.type == "cpu":
         raise UsageError("--precision fp16 needs a GPU; take bf16 or no")
     accelerator.init_trackers("tensorboard")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyvips
 
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, first_line
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -54,8 +54,7 @@ class Entry:
             return file.read(-1 if self.length is None else self.length)
 
     def _unusable(self, error: Exception) -> UsageError:
-        reason = (str(error).splitlines() or ["not an image"])[0]
-        return UsageError(f"{self.name} can't be decoded ({reason}); remove it from the training data")
+        return UsageError(f"{self.name} can't be decoded ({first_line(error)}); remove it from the training data")
 
 
 def entries(sources: Iterable[Path]) -> Iterator[Entry]:
@@ -70,7 +69,7 @@ def entries(sources: Iterable[Path]) -> Iterator[Entry]:
         try:
             yield from _entries(source)
         except (OSError, EOFError, tarfile.TarError) as error:
-            raise UsageError(f"training data {source} can't be read ({str(error).splitlines()[0]})") from None
+            raise UsageError(f"training data {source} can't be read ({first_line(error)})") from None
 
 
 def expand(pattern: Path) -> list[Path]:

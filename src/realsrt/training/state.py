@@ -12,7 +12,7 @@ from torch import Tensor
 
 from realsrt.checkpoint import save_model
 from realsrt.checkpoint.weights import write_file
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import CheckpointError, UsageError, first_line
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig, pair_source
 
@@ -51,7 +51,7 @@ def restoring(path: Path) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120].rstrip(":")
+        reason = first_line(error)[:120].rstrip(":")
         raise UsageError(
             f"{path} does not fit these settings ({reason}): resume with those the run began with, or use another --out"
         ) from None

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import CheckpointError, UsageError
-from realsrt.io.files import file_sha256
+from realsrt.errors import CheckpointError, UsageError, first_line
+from realsrt.io.files import file_sha256, open_fs
 from realsrt.training.state import read_state
 
 _PARTS = ("state.pt", "model.safetensors")
@@ -37,7 +37,7 @@ class RunStorage:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         name = posixpath.basename(self.url) + "-" + hashlib.sha256(self.url.encode()).hexdigest()[:12]
         self.folder = cache / "realsrt" / "runs" / name
-        self._fs, self._root = _filesystem(self.url)
+        self._fs, self._root = open_fs(self.url)
         self._kept: int | None = None  # the checkpoint of this run before the one that comes next
 
     def read(self, stage: str) -> dict[str, Any] | None:
@@ -77,10 +77,10 @@ class RunStorage:
         try:
             self._upload(step)
         except Exception as error:  # the storage's, its HTTP library's, or the network's
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             if final:
-                raise CheckpointError(f"can't upload to {self.url}: {reason}; the run is in {self.folder}") from None
-            say(f"can't upload step {step} to {self.url} ({reason}); the next save tries again")
+                why = f"can't upload to {self.url}: {first_line(error)}; the run is in {self.folder}"
+                raise CheckpointError(why) from None
+            say(f"can't upload step {step} to {self.url} ({first_line(error)}); the next save tries again")
             return
         self._prune(step, say)
         self._kept = step
@@ -123,8 +123,7 @@ class RunStorage:
         except FileNotFoundError:
             return
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-            raise UsageError(f"can't list {self.url}: {reason}") from None
+            raise UsageError(f"can't list {self.url}: {first_line(error)}") from None
         for name in names:
             last = posixpath.basename(name.rstrip("/"))
             if last.isdigit():
@@ -149,14 +148,3 @@ class RunStorage:
 
 def _name(step: int) -> str:
     return f"checkpoints/{step:08d}"
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        raise UsageError(f"{url}: {str(error).splitlines()[0]} (pip install s3fs, gcsfs or adlfs)") from None
-    except ValueError as error:
-        raise UsageError(f"{url}: {str(error).splitlines()[0]}") from None

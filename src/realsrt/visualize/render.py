@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realsrt.errors import ImageError, RealSRTError, UsageError
+from realsrt.errors import ImageError, UsageError, needs
 from realsrt.inference.regions import CELL
 from realsrt.io.atomic import write_whole
 from realsrt.io.picture import to_float
@@ -108,15 +108,10 @@ def write(path: Path, strips: Sequence[Strip], *, quality: int = 90) -> None:
 
 
 def check() -> None:
-    """Raises RealSRTError if the extra is missing."""
-    try:
-        import matplotlib
-        import PIL
-    except ImportError as error:
-        raise RealSRTError(
-            "drawing needs Matplotlib and Pillow: in the source folder, pip install '.[visualize]'"
-        ) from error
-    del matplotlib, PIL
+    """Raises UsageError if the extra is missing."""
+    with needs("visualize", "drawing"):
+        import matplotlib  # noqa: F401
+        import PIL  # noqa: F401
 
 
 def shades(strips: Sequence[Strip]) -> tuple[float, float]:

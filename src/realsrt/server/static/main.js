@@ -366,11 +366,18 @@ function renderRegenerate(picture) {
   $("below-value").textContent = percent($("below").value);
   $("unsure").disabled = !confidence;
   const variety = Number($("variety").value);
-  $("variety-value").textContent = variety < 2 ? "subtle" : variety < 4 ? "medium" : "bold";
+  $("variety-value").textContent = variety < 0.4 ? "subtle" : variety < 0.8 ? "medium" : "bold";
   $("candidates-value").textContent = $("candidates").value;
   $("clear").disabled = $("regenerate-go").disabled = !marks?.any;
   $("regenerate-go").textContent = marks?.any ? "Regenerate the marked part" : "Mark a part first";
   renderCandidates();
+}
+
+function said({ denoise = 0, share = 0 }) {
+  // How a candidate is restored, against the picture before.
+  const noise = denoise > 0.15 ? "smoother" : denoise < -0.15 ? "rougher" : "";
+  const edges = share > 0.1 ? "crisper" : share < -0.1 ? "softer" : "";
+  return [noise, edges].filter(Boolean).map((word) => `, ${word}`).join("");
 }
 
 function renderCandidates() {
@@ -390,7 +397,7 @@ function renderCandidates() {
         image.alt = "";
         image.src = api.candidateUrl(chosen.id, i + 1);
         const label = document.createElement("span");
-        label.textContent = `${i + 1} · ${percent(candidate.score)} sure`;
+        label.textContent = `${i + 1} · ${percent(candidate.score)} sure${said(candidate)}`;
         button.type = "button";
         button.append(image, label);
         button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && lookAt(i + 1));
@@ -405,7 +412,7 @@ function renderCandidates() {
   [...list.children].forEach((button, i) => {
     const kept = i + 1 === chosen.kept;
     button.setAttribute("aria-pressed", String(kept));
-    button.setAttribute("aria-label", `Candidate ${i + 1}, ${percent(chosen.list[i].score)} sure${kept ? ", kept" : ""}`);
+    button.setAttribute("aria-label", `Candidate ${i + 1}, ${percent(chosen.list[i].score)} sure${said(chosen.list[i])}${kept ? ", kept" : ""}`);
   });
 }
 
@@ -481,9 +488,7 @@ function regenerate() {
   const cells = marks.runs();
   const candidates = Number($("candidates").value);
   const variety = Number($("variety").value);
-  const edit = { cells, candidates, seed: seed++, temperature: 1 };
-  if (candidates > 1 && variety > 1) edit.max_temperature = variety;
-  else edit.temperature = variety;
+  const edit = { cells, candidates, seed: seed++, variety };
   const id = picture.version;
   setTool("move");
   pictures.follow(picture, "regenerate", () => api.regenerate(id, edit));

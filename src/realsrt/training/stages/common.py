@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from realsrt.errors import UsageError
 from realsrt.imaging.resize import resize, upscale_bicubic
 from realsrt.losses import (
+    SqueezeLoss,
     adaptive_weight,
-    build_perceptual,
     charbonnier,
     hinge_d_loss,
     hinge_g_loss,
@@ -56,10 +56,7 @@ class Adversary(nn.Module):
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        features = None
-        if config.discriminator == "features":
-            features = squeeze_features(config, "a discriminator of features reads")
-        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build(features)
+        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build()
 
     def forward(self, real_BCHW: Tensor, fake_BCHW: Tensor) -> Outcome:
         """Hinge loss on real and (detached) generated pictures."""
@@ -71,7 +68,7 @@ class Adversary(nn.Module):
 def squeeze_features(config: TrainConfig, who: str) -> SqueezeFeatures:
     """The network of ``perceptual_file``; ``who`` needs it ("the strength stage measures images by"). Raises UsageError
     where none is given, CheckpointError for a bad file."""
-    if config.perceptual_file is None or str(config.perceptual_file) in ("vgg", "none"):
+    if config.perceptual_file is None:
         raise UsageError(f"{who} a feature file: give --perceptual-file")
     return load_squeeze_features(config.perceptual_file)
 
@@ -82,8 +79,8 @@ class PictureLoss(nn.Module):
     def __init__(self, config: TrainConfig, adversary: Adversary | None) -> None:
         super().__init__()
         self.config = config
-        spec = config.perceptual_file
-        self.perceptual = build_perceptual(str(spec), taps=config.perceptual_taps) if spec else None
+        file = config.perceptual_file
+        self.perceptual = SqueezeLoss(file, config.perceptual_taps) if file else None
         self._adversary = [adversary]  # in a list: it is trained by its own optimizer, not as part of this module
 
     def _shift(self, step: int) -> tuple[int, int]:
@@ -99,16 +96,15 @@ class PictureLoss(nn.Module):
         square_B = (image_BCHW - gt_BCHW).square().mean((1, 2, 3))
         pixel_B = charbonnier(image_BCHW, gt_BCHW) if cfg.pixel_loss == "charbonnier" else square_B
         figures = {"pixel": pixel_B.detach().mean(), "mse": square_B.detach().mean()}
-        share_B = gt_BCHW.new_ones(len(gt_BCHW))
-        if cfg.clean_share < 1 or cfg.clean_pixel > 1:
-            severity_B = severity(lq_BCHW, gt_BCHW)
-            share_B = cfg.clean_share + (1 - cfg.clean_share) * severity_B
-            pixel_B = pixel_B * (cfg.clean_pixel + (1 - cfg.clean_pixel) * severity_B)
+        severity_B = severity(lq_BCHW, gt_BCHW)
+        figures["severity"] = severity_B.mean()
+        share_B = cfg.clean_share + (1 - cfg.clean_share) * severity_B
+        pixel_B = pixel_B * (cfg.clean_pixel + (1 - cfg.clean_pixel) * severity_B)
         loss = cfg.pixel * pixel_B.mean()
         if self.perceptual is not None:
             top, left = self._shift(step)
             perceptual_B = self.perceptual(image_BCHW[:, :, top:, left:], gt_BCHW[:, :, top:, left:])
-            figures |= {"perceptual": perceptual_B.detach().mean(), "severity": share_B.mean()}
+            figures["perceptual"] = perceptual_B.detach().mean()
             loss = loss + cfg.perceptual * (share_B * perceptual_B).mean()
         adversary = self._adversary[0]
         if adversary is None or step < cfg.gan_start:
@@ -161,10 +157,10 @@ def mean_over_ranks(x: Tensor) -> Tensor:
     return x
 
 
-def weight_of_part(count: Tensor, usual: Tensor | None = None) -> Tensor:
+def weight_of_part(count: Tensor, usual: Tensor) -> Tensor:
     """What a mean over ``count`` items is multiplied by so that the mean over processes and parts of a step is that of
-    all items. ``usual``: this process's mean count of a part (by default there is one part)."""
-    return count / mean_over_ranks((count if usual is None else usual).float())
+    all items. ``usual``: this process's mean count of a part."""
+    return count / mean_over_ranks(usual.float())
 
 
 def usual_count(batch: Batch, tokens: int, sampling: str) -> Tensor:
@@ -190,15 +186,20 @@ def masked_target(model: RealSRT, batch: Batch, config: TrainConfig) -> tuple[Gu
     return guide, ids_BN, to_device(draw_masks(batch.seeds, ids_BN.shape[1], config.mask_sampling), ids_BN.device)
 
 
-def masked_cross_entropy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor, smoothing: float = 0.0) -> Tensor:
+def masked_cross_entropy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor) -> Tensor:
     """Mean over the masked positions, without asking the device how many they are."""
     wanted_M = torch.where(mask_BN, target_BN, -100).flatten()
-    return F.cross_entropy(logits_BNV.float().flatten(0, 1), wanted_M, ignore_index=-100, label_smoothing=smoothing)
+    return F.cross_entropy(logits_BNV.float().flatten(0, 1), wanted_M, ignore_index=-100)
 
 
 def masked_accuracy(logits_BNV: Tensor, target_BN: Tensor, mask_BN: Tensor) -> Tensor:
     """Share of the masked positions whose likeliest code is the target's."""
     return ((logits_BNV.argmax(-1) == target_BN) & mask_BN).sum() / mask_BN.sum()
+
+
+def shares(seeds: Sequence[int]) -> Tensor:
+    """A number of U(0,1) for each sample (B,), on the CPU."""
+    return torch.cat([torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
 
 def draw_masks(seeds: Sequence[int], tokens: int, sampling: str) -> Tensor:

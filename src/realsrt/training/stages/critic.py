@@ -34,9 +34,7 @@ class CriticMain(nn.Module):
         self._features: list[SqueezeFeatures] = []  # in a list: they are no part of what learns
         if config.critic_labels == "far":
             self._features.append(squeeze_features(config, "a critic of distances measures images by"))
-        head_only = config.critic_learns == "head"
         freeze_all_but(model, [model.critic])
-        model.critic.backbone.requires_grad_(not head_only)
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model = self.model

@@ -33,7 +33,7 @@ class GeneratorMain(nn.Module):
         logits_BNV = model.generator(ids_BN, cond, mask_BN)
         usual = usual_count(batch, mask_BN.shape[1], self.config.mask_sampling)
         weight = weight_of_part(mask_BN.sum(), to_device(usual, mask_BN.device))
-        loss = weight * masked_cross_entropy(logits_BNV, ids_BN, mask_BN, self.config.label_smoothing)
+        loss = weight * masked_cross_entropy(logits_BNV, ids_BN, mask_BN)
         accuracy = weight * masked_accuracy(logits_BNV, ids_BN, mask_BN)
         return Outcome(loss, {"loss": loss.detach(), "accuracy": accuracy, "masked": mask_BN.float().mean()})
 

@@ -10,7 +10,7 @@ from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, target_of
+from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, shares, target_of
 
 
 class TokenizerMain(nn.Module):
@@ -30,8 +30,7 @@ class TokenizerMain(nn.Module):
         quantized = model.tokenizer.quantize(target, guide, rng)
         code = quantized.z
         if guide.features is not None:
-            draws = [torch.rand(1, generator=torch.Generator().manual_seed(seed)) for seed in batch.seeds]
-            keep = to_device((torch.cat(draws) >= cfg.token_drop).to(code.dtype), code.device)
+            keep = to_device((shares(batch.seeds) >= cfg.token_drop).to(code.dtype), code.device)
             code = code * keep[:, None, None, None]
         image = model.tokenizer.decode(model.tokenizer.post(code), guide)
         outcome = self.picture_loss(image, target, batch.lq, model.tokenizer.decoder.last_layer, step)
