@@ -13,8 +13,9 @@ from PIL import Image, ImageCms
 from realsrt.cli import main
 from realsrt.inference import upscaler
 from realsrt.io import image as imageio
-from realsrt.io.formats import heif_library, jxl_library
+from realsrt.io.formats import heif_library
 from realsrt.io.metadata import colour
+from realsrt.io.suffixes import jxl_library
 from support.decoded import opened
 from support.fakes import Quadrupled
 from support.phones import GAIN_MAP, MOTION, ULTRA_HDR, VIDEO, coded, packet, pixels, with_mpf
@@ -63,6 +64,18 @@ def test_a_phones_folder(monkeypatch, tmp_path, capsys, ext):
     assert "PXL_2.MP.jpg: the video of this motion photo is left out" in told
     assert "panorama in its XMP are multiplied" in told
     assert furthest(tmp_path / "out", looks) < 4  # JPEG and AVIF of a small picture, coded twice
+
+
+def test_a_jpeg_xl_without_its_library_fails_alone(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(upscaler, "Upscaler", Quadrupled)
+    monkeypatch.setattr("realsrt.io.suffixes.jxl_library", lambda: False)
+    monkeypatch.setattr("realsrt.io.opening.jxl_library", lambda: False)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jxl").write_bytes(b"\xff\x0a" + bytes(60))
+    (tmp_path / "in" / "b.jpg").write_bytes(coded())
+    assert main(["upscale", str(tmp_path / "in"), "-o", str(tmp_path / "out")]) == 1
+    assert "needs the extra jxl" in capsys.readouterr().err
+    assert (tmp_path / "out" / "b.jpg").exists()
 
 
 @pytest.mark.slow

@@ -21,9 +21,10 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from realsrt.errors import ImageError
 from realsrt.io import image as imageio
-from realsrt.io.formats import heif_library, jxl_library
+from realsrt.io.formats import heif_library
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.picture import Picture
+from realsrt.io.suffixes import jxl_library
 
 FILES, SECONDS, MEGABYTES = 2000, 10, 700
 MAX_PIXELS = 4_000_000

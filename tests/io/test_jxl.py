@@ -11,9 +11,9 @@ from PIL import Image, ImageCms
 
 from realsrt.errors import ImageError
 from realsrt.io import image as imageio
-from realsrt.io.formats import jxl_library
 from realsrt.io.metadata import colour
 from realsrt.io.picture import Picture
+from realsrt.io.suffixes import jxl_library
 
 needs_jxl = pytest.mark.skipif(not jxl_library(), reason="JPEG XL needs the extra jxl (imagecodecs)")
 

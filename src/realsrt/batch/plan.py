@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realsrt.errors import UsageError
-from realsrt.io.suffixes import PICTURES, WRITABLE, is_picture
+from realsrt.io.suffixes import PICTURES, WRITABLE, is_kept, is_picture
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def shard_numbers(shard: str) -> tuple[int, int]:
 def output_name(source: Path, suffix: str, ext: str) -> str:
     """The output's file name: `suffix` after the stem; `ext` "auto" keeps a format that can be written, else PNG."""
     own = source.suffix.lower().lstrip(".")
-    chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
+    chosen = source.suffix if ext == "auto" and is_kept(own) else f".{'png' if ext == 'auto' else ext}"
     return source.stem + suffix + chosen
 
 

@@ -14,7 +14,7 @@ from typing import Self
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.io.signature import HEAD, identify
-from realsrt.io.suffixes import WRITABLE
+from realsrt.io.suffixes import is_kept
 
 STDIN, STDOUT = "/dev/stdin", "/dev/stdout"  # what `-` stands for
 _NAMES = {STDIN: "standard input", STDOUT: "standard output"}
@@ -75,7 +75,7 @@ class Pipes:
     def _target(self, ext: str) -> Path:
         assert self._folder
         own = Path(self.inputs[0]).suffix.lower()
-        suffix = (own if own[1:] in WRITABLE else ".png") if ext == "auto" else f".{ext.lower().lstrip('.')}"
+        suffix = (own if is_kept(own[1:]) else ".png") if ext == "auto" else f".{ext.lower().lstrip('.')}"
         return Path(self._folder.name) / f"stdout{suffix}"
 
     def deliver(self) -> int:

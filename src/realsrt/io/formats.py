@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, installing
+from realsrt.io.suffixes import jxl_library
 
 os.environ.setdefault("VIPS_WARNING", "0")  # read by libvips as it starts: no warnings of its own on stderr
 import pyvips
@@ -65,7 +66,7 @@ def output_format(path: str | os.PathLike[str]) -> Format:
         if suffix in format.suffixes:
             return format
     if suffix == ".jxl":
-        raise ImageError(f"{path}: JPEG XL needs the extra jxl: in the source folder, pip install '.[jxl]'")
+        raise ImageError(f"{path}: JPEG XL needs the extra jxl: {installing('jxl')}")
     known = " ".join(s for format in writable for s in format.suffixes)
     raise ImageError(f"{path}: cannot write '{suffix or 'no suffix'}'; use one of {known}")
 
@@ -106,11 +107,6 @@ def supported_formats() -> dict[str, list[str]]:
         "read": [*readable, *(name for name in more if more[name])],
         "write": [format.name for format in _writable()],
     }
-
-
-def jxl_library() -> bool:
-    """Whether the Python package is there that reads and writes JPEG XL."""
-    return importlib.util.find_spec("imagecodecs") is not None
 
 
 def heif_library() -> str:

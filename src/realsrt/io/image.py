@@ -332,6 +332,8 @@ def write(
         if "write failed" in reason and shutil.disk_usage(path.parent).free < _CRUMBS:  # libvips does not say why
             reason = os.strerror(errno.ENOSPC)
         raise ImageError(f"{path}: could not be written: {reason}") from error
+    except RuntimeError as error:  # imagecodecs'
+        raise ImageError(f"{path}: could not be written: {error}") from error
     except OSError as error:
         raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
     return (*notices, *(f"{path}: {remark}" for remark in remarks), *more)
@@ -347,12 +349,8 @@ def _write_jxl(descriptor: int, image: pyvips.Image, code: tuple[int, int], opti
     block = png.read(io.BytesIO(blank.pngsave_buffer(**small))).exif
     xmp: Any = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
-    try:
-        data = jxl.encoded(pixels, code, options["Q"], block, bytes(xmp))
-    except Exception as error:  # of the encoder's own kind
-        raise ImageError(f"JPEG XL: {error}") from error
     with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(data)
+        file.write(jxl.encoded(pixels, code, options["Q"], block, bytes(xmp)))
 
 
 def fitted(picture: Picture, path: str | os.PathLike[str]) -> Picture:

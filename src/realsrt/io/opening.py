@@ -11,9 +11,10 @@ import numpy as np
 
 from realsrt.errors import ImageError
 from realsrt.io import jxl
-from realsrt.io.formats import LOADERS, heif_library, jxl_library, supported_formats
+from realsrt.io.formats import LOADERS, heif_library, supported_formats
 from realsrt.io.metadata import colour, exif, gif, heif, jpeg, png
 from realsrt.io.signature import ADVICE, HEAD, identify
+from realsrt.io.suffixes import jxl_library
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
