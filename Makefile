@@ -8,12 +8,13 @@ DEMO_INPUT ?= examples/sign.jpg
 DEMO_DIR   ?= demo-output
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check vendor fix bench clean
+.PHONY: help demo test test-slow check graph vendor fix bench clean
 
 help:
 	@echo "make demo       upscale $(DEMO_INPUT) x4 with the embedded model into $(DEMO_DIR)/"
 	@echo "make test       the fast tests        make test-slow  the slow ones"
 	@echo "make check      format, lint, types, floors (what CI checks)"
+	@echo "make graph      which room imports which, for Graphviz: make graph | dot -Tsvg"
 	@echo "make vendor     fetch the page's JavaScript libraries anew, by npm"
 	@echo "make fix        let ruff repair what it can"
 	@echo "make bench      the measurements of benchmarks/"
@@ -58,6 +59,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
+
+graph: $(VENV)/.dev
+	@$(BIN)/import-linter drawgraph realsrt --show-lazy-imports --show-cycle-breakers
 
 # The JavaScript libraries beside the page and its tests, by npm; their versions and hashes are in vendor.json.
 vendor: $(BIN)/python

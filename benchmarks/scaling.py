@@ -1,6 +1,6 @@
 """What an image and a training step cost here, and what that comes to on many GPUs:
 
-    python benchmarks/scaling.py measure PICTURES -o stages.json [--model small] [--device auto] [--clock wall|cpu]
+    python benchmarks/scaling.py measure IMAGES -o stages.json [--model small] [--device auto] [--clock wall|cpu]
     python benchmarks/scaling.py extrapolate stages.json --gpus 1 10 100 1000 [--windows-per-second W] [--price DOLLARS]
 
 `measure` times reading and decoding, computing (a window), encoding and writing, and noting results, each by itself;

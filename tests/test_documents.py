@@ -69,3 +69,19 @@ def test_python_of_the_readme(place, number):
     with contextlib.redirect_stdout(io.StringIO()):
         exec(compile(("" if number == 0 else "import realsrt\n") + code, f"README, block {number}", "exec"), {})
     assert number or imageio.header("photo_x4.png").width == 240
+
+
+def test_the_architecture_names_every_file_and_only_what_there_is():
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 120
+    tree = text[text.index("src/realsrt/\n") :]
+    rooms = re.findall(r"^  (\w+)/ (.*\n(?:    .*\n)*)", tree, re.MULTILINE)
+    source = ROOT / "src" / "realsrt"
+    for room, files in rooms:
+        there = {path.stem for path in (source / room).rglob("*.py")} - {"__init__"}
+        assert {name for name in there if not re.search(rf"\b{name}\b", files)} == set(), room
+    named = re.findall(r"`(\w+(?:/\w+)+)(?:\.(\w+))?[\w.]*`", text)
+    assert len(named) > 15
+    for file, name in named:
+        code = (source / f"{file}.py").read_text("utf-8")
+        assert name in ("", "py") or re.search(rf"^ *(def|class) {name}\b|^{name}\b", code, re.MULTILINE), (file, name)

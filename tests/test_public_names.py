@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import realsrt
+from realsrt.io import image as imageio
+from realsrt.server.client import Client
 
 SOURCE = Path(realsrt.__file__).parent
 WITH_EXAMPLES = sorted(
@@ -18,6 +20,7 @@ CALLED = [  # what people call: Args, Returns and Raises where there are any, an
     realsrt.load_model, realsrt.save_model, realsrt.presets.get, realsrt.presets.build,
     realsrt.RealSRT.super_resolve, realsrt.Upscaler.__init__, realsrt.Upscaler.from_pretrained,
     realsrt.Upscaler.upscale, realsrt.Upscaler.upscale_many, realsrt.Upscaler.stream, realsrt.Upscaler.regenerate,
+    imageio.read, imageio.header, imageio.write, Client.__init__,
 ]  # fmt: skip
 
 PUBLIC = {

@@ -160,8 +160,8 @@ def measure(run: Run, batches: tuple[int, ...]) -> dict[int, float]:
             with torch.autocast(run.device, torch.bfloat16, enabled=run.device == "cuda"):
                 outcome = stage.main(sample, 0)
                 outcome.loss.backward()
-                assert outcome.pictures is not None
-                adversary(*outcome.pictures).loss.backward()
+                assert outcome.images is not None
+                adversary(*outcome.images).loss.backward()
             if run.device == "cuda":
                 torch.cuda.synchronize()
 

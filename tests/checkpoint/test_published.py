@@ -46,7 +46,7 @@ def test_the_weights_that_are_averaged_are_preferred(tmp_path):
 
 def test_the_features_and_the_picture_are_the_whole(tmp_path):
     made, lq = network(SMALL), torch.rand(1, 3, 8, 8)
-    assert torch.equal(made.picture(made.features(lq), lq), made(lq))
+    assert torch.equal(made.image(made.features(lq), lq), made(lq))
 
 
 def test_reach_is_how_far_a_pixel_looks():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from realsrt import checkpoint, presets
-from realsrt.batch.outputs import confidence_picture
+from realsrt.batch.outputs import confidence_image
 from realsrt.batch.resume import NAME
 from realsrt.cli import main
 from realsrt.inference import upscaler
@@ -189,7 +189,7 @@ def test_an_unknown_model_is_named(tmp_path, capsys):
 
 
 def test_confidence_picture_is_the_map_at_full_size():
-    gray = confidence_picture(np.array([[0.0, 1.0], [0.5, 2.0]], np.float32), 13, 9).pixels
+    gray = confidence_image(np.array([[0.0, 1.0], [0.5, 2.0]], np.float32), 13, 9).pixels
     assert gray.shape == (9, 13, 1)
     assert gray[7, 7, 0] == 0
     assert gray[0, 8, 0] == 255

@@ -55,7 +55,7 @@ def test_a_store_gives_back_its_rows_from_memory_or_from_a_file(monkeypatch, tmp
     rgb, alpha = torch.rand(1, 8, 5, generator=rng).expand(3, -1, -1), torch.rand(1, 8, 5, generator=rng)
     for first, stop in ((0, 3), (3, 8)):
         store.add(first, Planes(rgb[:, first:stop], alpha[:, first:stop] if bands in (2, 4) else None))
-    picture = store.picture()
+    picture = store.image()
     whole = like.with_pixels(rgb.permute(1, 2, 0).numpy(), alpha[0].numpy() if bands in (2, 4) else None)
     assert picture.pixels.dtype == np.uint16
     assert np.array_equal(picture.pixels, whole.pixels)
@@ -69,7 +69,7 @@ def test_a_store_takes_rows_in_order_and_is_not_a_picture_before_the_last(tmp_pa
     store = RowStore(Picture.from_array(samples(3, 2)), 4, 8, tmp_path / "a.png")
     store.add(0, Planes(torch.zeros(3, 5, 4)))
     with pytest.raises(ValueError, match="only 5 of 8"):
-        store.picture()
+        store.image()
     with pytest.raises(ValueError, match="in order"):
         store.add(6, Planes(torch.zeros(3, 2, 4)))
 
@@ -97,7 +97,7 @@ def test_rows_are_the_picture(up, monkeypatch, tmp_path, options, bands):
     store = RowStore(picture, whole.image.width, whole.image.height, tmp_path / "a.png")
     add = lambda first, planes: (pieces.append(first), store.add(first, planes))  # noqa: E731
     out = up.upscale(picture, steps=1, color_fix="wavelet", rows=add, **options)
-    assert np.array_equal(store.picture().pixels, whole.image.pixels)
+    assert np.array_equal(store.image().pixels, whole.image.pixels)
     assert out.image is None
     assert np.array_equal(out.confidence, whole.confidence)
     assert out.window_steps.tolist() == whole.window_steps.tolist()
@@ -145,7 +145,7 @@ def test_a_picture_from_a_scratch_file_is_written_like_any_other(monkeypatch, tm
     monkeypatch.setattr(assemble, "IN_MEMORY", 0)
     store = RowStore(picture, 30, 40, tmp_path / "a.png")
     store.add(0, Planes(rgb))
-    imageio.write(tmp_path / "scratch.png", store.picture())
+    imageio.write(tmp_path / "scratch.png", store.image())
     assert (tmp_path / "memory.png").read_bytes() == (tmp_path / "scratch.png").read_bytes()
 
 

@@ -326,7 +326,7 @@ def test_adversary_and_model_learn_apart(model, name, kind):
     assert float(outcome.figures["gan_weight"]) > 0
     assert all(p.grad is None for p in stage.adversary.parameters())
     model.zero_grad(set_to_none=True)
-    stage.adversary(*outcome.pictures).loss.backward()
+    stage.adversary(*outcome.images).loss.backward()
     assert all(p.grad is not None for p in stage.adversary.parameters())
     assert all(p.grad is None for p in model.parameters())
 
@@ -359,8 +359,8 @@ def test_the_adversarial_weight_is_the_ratio_of_gradients(model):
     batch = make_batch()
     outcome = stage.main(batch, 0)
     last = model.control.zero_out.weight
-    gan = hinge_g_loss(stage.adversary.net.eval()(outcome.pictures[1]))
-    parts = [torch.autograd.grad(x, last, retain_graph=True)[0] for x in (charbonnier(*outcome.pictures).mean(), gan)]
+    gan = hinge_g_loss(stage.adversary.net.eval()(outcome.images[1]))
+    parts = [torch.autograd.grad(x, last, retain_graph=True)[0] for x in (charbonnier(*outcome.images).mean(), gan)]
     torch.testing.assert_close(outcome.figures["gan_weight"], 0.5 * adaptive_weight(*parts), rtol=0.02, atol=0)
     total = outcome.figures["pixel"] + outcome.figures["gan_weight"] * outcome.figures["gan"]
     torch.testing.assert_close(outcome.loss, total)
@@ -368,8 +368,8 @@ def test_the_adversarial_weight_is_the_ratio_of_gradients(model):
 
 def test_the_adversary_waits_for_its_start(model):
     stage = build_stage(model, "control", gan=0.5, gan_start=3)
-    assert stage.main(make_batch(), 2).pictures is None
-    assert stage.main(make_batch(), 3).pictures is not None
+    assert stage.main(make_batch(), 2).images is None
+    assert stage.main(make_batch(), 3).images is not None
     assert build_stage(model, "control", gan=0.0).adversary is None
 
 
@@ -390,7 +390,7 @@ def test_dropped_tokens_and_dropped_control(model):
         ("tokenizer", {"token_drop": 1.0}, without_tokens),
     ):
         outcome = build_stage(model, name, gan=0.1, **options).main(batch, 0)
-        torch.testing.assert_close(outcome.pictures[1], expected)
+        torch.testing.assert_close(outcome.images[1], expected)
 
 
 def test_the_tokenizer_stage_does_not_tokenise_the_input(monkeypatch):
@@ -429,7 +429,7 @@ def test_clean_inputs_can_weigh_more_in_the_pixel_loss(model, weight, clean):
     batch = make_batch(2, 64)
     lq = batch.lq if clean else batch.lq + 0.3 * torch.randn(batch.lq.shape, generator=torch.Generator().manual_seed(0))
     main = build_stage(model, "control", clean_pixel=weight, gan=0.0).main
-    outcome = main.picture_loss(batch.gt * 0.9, batch.gt, lq, model.control.zero_out.weight, 0)
+    outcome = main.image_loss(batch.gt * 0.9, batch.gt, lq, model.control.zero_out.weight, 0)
     pixel = float(charbonnier(batch.gt * 0.9, batch.gt).mean())
     assert float(outcome.figures["pixel"]) == pytest.approx(pixel)
     assert float(outcome.loss) == pytest.approx(pixel * (weight if clean else 1), rel=2e-3)
@@ -451,7 +451,7 @@ def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model,
 
     save_file(dict(SqueezeFeatures().state_dict()), tmp_path / "features.safetensors")
     stage = build_stage(model, "control", gan=0.0, perceptual_file=tmp_path / "features.safetensors")
-    shapes, net = set(), stage.main.picture_loss.perceptual
+    shapes, net = set(), stage.main.image_loss.perceptual
 
     def spy(x, y):
         assert x.shape == y.shape
@@ -460,7 +460,7 @@ def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model,
 
     monkeypatch.setattr(net, "forward", spy)
     for step in range(60):
-        stage.main.picture_loss(*[make_batch().gt] * 2, make_batch().lq, model.control.zero_out.weight, step)
+        stage.main.image_loss(*[make_batch().gt] * 2, make_batch().lq, model.control.zero_out.weight, step)
     rows = {height for height, _ in shapes}
     assert rows == set(range(57, 65))
     assert len(shapes) > 25  # rows and columns are drawn apart

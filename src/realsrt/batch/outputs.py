@@ -67,7 +67,7 @@ def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tup
     if (mask_hw := trusted(out.confidence, files)) is not None:
         from realsrt.io import image as imageio
 
-        imageio.write(job.beside(TRUST), confidence_picture(mask_hw, out.image.width, out.image.height))
+        imageio.write(job.beside(TRUST), confidence_image(mask_hw, out.image.width, out.image.height))
         paths.append(job.beside(TRUST))
     return _save(job, out, files, made, paths), paths
 
@@ -79,7 +79,7 @@ def _save(
 
     if files.confidence and out.confidence is not None:
         image, path = out.image, job.beside(mark + CONFIDENCE)
-        imageio.write(path, confidence_picture(out.confidence, image.width, image.height))
+        imageio.write(path, confidence_image(out.confidence, image.width, image.height))
         paths.append(path)
     target = job.beside(mark + job.target.suffix)
     notices = imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
@@ -96,7 +96,7 @@ def trusted(confidence_hw: "np.ndarray | None", files: Files) -> "np.ndarray | N
     return trust_mask(confidence_hw, files.trusted_above)
 
 
-def confidence_picture(confidence_hw: "np.ndarray", width: int, height: int) -> Any:
+def confidence_image(confidence_hw: "np.ndarray", width: int, height: int) -> Any:
     """A map in [0,1] on the grid of 8-px cells as an 8-bit gray Picture of the output's size; brighter = surer."""
     import numpy as np
 

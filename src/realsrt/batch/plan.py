@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from realsrt.errors import UsageError
-from realsrt.io.suffixes import PICTURES, WRITABLE, is_kept, is_picture
+from realsrt.io.suffixes import IMAGES, WRITABLE, is_image, is_kept
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def plan_batch(
         found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
         if not found:
             raise UsageError(f"all that was found is what an earlier run wrote into {output}: name one file to go on")
-    if len(found) == 1 and found[0][1] is None and is_picture(output) and not output.is_dir():
+    if len(found) == 1 and found[0][1] is None and is_image(output) and not output.is_dir():
         if ext != "auto" and output.suffix.lower() not in _same(ext):
             raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")
         jobs = [FileJob(found[0][0], output)]
@@ -67,7 +67,7 @@ def plan_batch(
             )
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
-        if is_picture(output) and not output.is_dir():
+        if is_image(output) and not output.is_dir():
             raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
         jobs = [
             FileJob(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
@@ -119,10 +119,10 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            files = list(pictures_in(path, output, recursive))
+            files = list(images_in(path, output, recursive))
             if not files:
                 hint = "" if recursive else " (folders inside it are read with --recursive)"
-                raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(PICTURES)}")
+                raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(IMAGES)}")
             yield from ((file, file.parent.relative_to(path), problem) for file, problem in files)
         elif os.path.lexists(path):
             yield path, None, ""
@@ -135,7 +135,7 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
         raise UsageError(f"no such file or folder: {', '.join(missing[:5])}{more}")
 
 
-def pictures_in(
+def images_in(
     folder: Path, output: Path, recursive: bool, above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[Path, str]]:
     """Entries named like pictures, in order, with what is wrong: a folder inside that cannot be listed fails by name.
@@ -157,8 +157,8 @@ def pictures_in(
             continue
         if recursive and os.path.isdir(path):
             if os.path.realpath(path) not in {*above, os.path.realpath(output)}:  # results of an earlier run: no input
-                yield from pictures_in(path, output, recursive, above)
-        elif is_picture(path):
+                yield from images_in(path, output, recursive, above)
+        elif is_image(path):
             yield path, ""
 
 

@@ -88,7 +88,7 @@ def upscale_rows(
     store = RowStore(picture, *options.out_size(picture.width, picture.height), beside)
     try:
         out = up.upscale(picture, options, on_progress=on_progress, rows=store.add)
-        return replace(out, image=store.picture()), store
+        return replace(out, image=store.image()), store
     except BaseException:
         store.close()
         raise

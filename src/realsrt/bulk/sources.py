@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch.plan import output_name, pictures_in, refuse_collisions
+from realsrt.batch.plan import images_in, output_name, refuse_collisions
 from realsrt.bulk.store import OutputStore, is_local
 from realsrt.errors import UsageError, first_line
 from realsrt.io.files import open_fs
-from realsrt.io.suffixes import WRITABLE, is_picture
+from realsrt.io.suffixes import WRITABLE, is_image
 
 MANIFESTS = (".csv", ".parquet")
 _COLUMNS = ("path", "url", "uri")
@@ -85,14 +85,14 @@ def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]
             hint = "is one file; realsrt upscale takes it" if os.path.exists(path) else "no such file or folder"
             raise UsageError(f"{source}: {hint}; give a folder, a manifest (.csv, .parquet) or .tar files")
         root = Path(path).absolute()
-        for file, problem in pictures_in(root, Path(store.root if store.local else os.devnull), recursive=True):
+        for file, problem in images_in(root, Path(store.root if store.local else os.devnull), recursive=True):
             yield Item(file.relative_to(root).as_posix(), str(file), problem=problem)
     else:
         own = f"{store.root}/" if not store.local and type(store.fs) is type(fs) else "\0"
         for file in fs.find(path):
             key = file[len(path) :].lstrip("/")
             hidden = any(part.startswith(".") for part in key.split("/"))
-            if is_picture(Path(file)) and not hidden and (not file.startswith(own) or own == f"{path}/"):
+            if is_image(Path(file)) and not hidden and (not file.startswith(own) or own == f"{path}/"):
                 yield Item(key, fs.unstrip_protocol(file))
 
 
@@ -149,7 +149,7 @@ def _members(fs: Any, tar: str) -> Iterator[Item]:
     with fs.open(tar, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
         for member in members:
             name = PurePosixPath(os.path.normpath(member.name)).as_posix().lstrip("/")
-            wanted = is_picture(Path(name)) and not PurePosixPath(name).name.startswith(".")
+            wanted = is_image(Path(name)) and not PurePosixPath(name).name.startswith(".")
             if wanted and member.isfile() and not member.issparse():
                 if name.startswith("../"):
                     raise UsageError(f"{tar}: the member '{name}' would leave the output folder")

@@ -110,7 +110,7 @@ def regenerate(
     return 0
 
 
-def one_picture(input: str, output: str, companions: list[str], command: str) -> FileJob:
+def one_image(input: str, output: str, companions: list[str], command: str) -> FileJob:
     """The one image of a command that takes one, and its target. Raises UsageError."""
     jobs = plan_batch([input], output, companions=companions)
     if len(jobs) != 1 or Path(input).is_dir():
@@ -121,8 +121,8 @@ def one_picture(input: str, output: str, companions: list[str], command: str) ->
 def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> FileJob:
     """The job, none of whose files is an input."""
     maps = [CONFIDENCE] if confidence else []
-    suffix = one_picture(input, output, maps, "regenerate").target.suffix
-    return one_picture(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
+    suffix = one_image(input, output, maps, "regenerate").target.suffix
+    return one_image(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
 
 
 def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:

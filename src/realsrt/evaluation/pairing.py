@@ -16,7 +16,7 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.evaluation.metrics import bootstrap_interval
 from realsrt.evaluation.registry import Metric
 from realsrt.io import image as imageio
-from realsrt.io.suffixes import PICTURES
+from realsrt.io.suffixes import IMAGES
 
 SEED = 0
 """Of the bootstrap intervals: the same values have the same interval."""
@@ -85,7 +85,7 @@ def _images(folder: Path, recursive: bool) -> list[Path]:
     found = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")] if recursive else []
-        known = [name for name in files if not name.startswith(".") and name.rpartition(".")[2].lower() in PICTURES]
+        known = [name for name in files if not name.startswith(".") and name.rpartition(".")[2].lower() in IMAGES]
         found += [Path(parent) / name for name in known]
     return found
 

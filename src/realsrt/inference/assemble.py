@@ -236,7 +236,7 @@ class RowStore:
         while left:
             left = left[os.write(self._file, left) :]
 
-    def picture(self) -> Picture:
+    def image(self) -> Picture:
         """The whole image, once every row is in; its pixels are a read-only map of the scratch file if there is
         one."""
         if self._next != self._shape[0]:

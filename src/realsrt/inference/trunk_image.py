@@ -110,7 +110,7 @@ class TrunkImage:
         )
         lq = self._pick(first, stop, west, east)
         features = network.features(lq)
-        image = network.picture(features, lq).float()
+        image = network.image(features, lq).float()
         inside = slice(top - first, bottom - first), slice(left - west, right - west)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
         base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)

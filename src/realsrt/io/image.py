@@ -1,4 +1,4 @@
-"""Picture files in and out by libvips: exact 8 and 16 bit, float, gray, alpha, ICC, EXIF. Errors are ImageError."""
+"""Image files in and out by libvips: exact 8 and 16 bit, float, gray, alpha, ICC, EXIF. Errors are ImageError."""
 
 import errno
 import io
@@ -64,10 +64,23 @@ _NUMPY = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
 
 def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read one picture file, upright, as gray or RGB with or without alpha; the first page of several.
+    """Read one image file, upright, as gray or RGB with or without alpha; the first page of several.
 
-    Looks at the header first, so that a file of more than `max_pixels` is refused before any decoding.
-    Raises ImageError, one line naming the file, for whatever cannot be read whole.
+    Args:
+        path: The file. What it is, its content says, not its name.
+        max_pixels: A file of more is refused by its header, before any decoding.
+
+    Returns:
+        The image, its metadata, and notices of one line on what was left out.
+
+    Raises:
+        ImageError: One line naming the file, for whatever cannot be read whole.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write(f"{folder}/gray.png", np.zeros((20, 30), np.uint8))
+    ...     read(f"{folder}/gray.png").pixels.shape
+    (20, 30, 1)
     """
     path = Path(path)
     try:
@@ -158,7 +171,23 @@ class Header:
 
 
 def header(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Header:
-    """Look at a picture file without decoding it. Raises ImageError as `read` does, but for damage further on."""
+    """Look at an image file without decoding it.
+
+    Args:
+        path, max_pixels: As in `read`.
+
+    Returns:
+        What its header says.
+
+    Raises:
+        ImageError: As `read` does, but for damage further on.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write(f"{folder}/a.webp", np.zeros((20, 30, 3), np.uint8))
+    ...     header(f"{folder}/a.webp")
+    Header(width=30, height=20, has_alpha=False, format='WebP', pixel_bytes=3)
+    """
     path = Path(path)
     opened = open_image(path)
     image = opened.image
@@ -171,7 +200,7 @@ def header(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Hea
 
 
 def is_transparent(path: str | os.PathLike[str]) -> bool:
-    """Whether anything shows through a picture file: of one with alpha only decoding tells. Raises ImageError."""
+    """Whether anything shows through an image file: of one with alpha only decoding tells. Raises ImageError."""
     opened = open_image(Path(path))
     try:
         image = opened.decoded()
@@ -279,12 +308,26 @@ def write(
     strip: bool = False,
     provenance: Provenance | None = None,
 ) -> tuple[str, ...]:
-    """Write a picture in the format of the suffix; the file is either whole or absent. Returns notices.
+    """Write an image in the format of the suffix; the file is either whole or absent.
 
-    `picture` may be an array, as `Picture.from_array` takes it.
-    `quality` 1…100 is for the lossy formats. `strip` leaves out all metadata but the ICC profile and the density, the
-    `provenance` too, which else goes into the XMP.
-    Raises ImageError if the format cannot hold it or the disk does not take it, UsageError for another quality.
+    Args:
+        path: The file; one that is there is replaced.
+        picture: The image, or an array as `Picture.from_array` takes it.
+        quality: 1 to 100, for the lossy formats.
+        strip: Leave out all metadata but the ICC profile and the density, `provenance` too.
+        provenance: What goes into the XMP: software, model, settings.
+
+    Returns:
+        Notices of one line each on what the format could not hold.
+
+    Raises:
+        ImageError: The format cannot hold it, or the disk does not take it.
+        UsageError: For another quality.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/a.jpg", np.zeros((20, 30, 3), np.uint8), quality=90)
+    ()
     """
     path = Path(path)
     picture = picture if isinstance(picture, Picture) else Picture.from_array(picture)

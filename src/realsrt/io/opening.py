@@ -23,7 +23,7 @@ _TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it
 _LEFT_OUT = {
     jpeg.GAIN_MAP: "its gain map (HDR) is left out, the base picture is used",
     jpeg.VIDEO: "the video of this motion photo is left out",
-    jpeg.PICTURES: "only the first of its pictures is used",
+    jpeg.IMAGES: "only the first of its pictures is used",
 }
 _FIELDS = {"exif": "exif-data", "xmp": "xmp-data", "icc_profile": "icc-profile-data"}
 _UNSUPPORTED = (
@@ -203,7 +203,7 @@ def _heic(path: Path) -> Opened:
     image = _blank(width, height, len(mode.partition(";")[0]), "ushort" if ";16" in mode else "uchar", decoder.info)
     opened = Opened(path, "HEIC", image, samples=lambda: np.asarray(decoder))
     if len(decoder) > 1:
-        boxes = replace(boxes, left_out=(*boxes.left_out, jpeg.PICTURES))
+        boxes = replace(boxes, left_out=(*boxes.left_out, jpeg.IMAGES))
     return _of_boxes(opened, boxes, decoder.info["bit_depth"])
 
 

@@ -4,12 +4,12 @@ import importlib.util
 from pathlib import Path
 
 WRITABLE = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "avif", "jxl")
-PICTURES = (*WRITABLE, "jpe", "jfif", "mpo", "apng", "gif", "heic", "heif", "hif", "bmp")
+IMAGES = (*WRITABLE, "jpe", "jfif", "mpo", "apng", "gif", "heic", "heif", "hif", "bmp")
 
 
-def is_picture(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether a file is named like an image that can be read."""
-    return path.suffix.lower().lstrip(".") in PICTURES
+    return path.suffix.lower().lstrip(".") in IMAGES
 
 
 def is_kept(suffix: str) -> bool:

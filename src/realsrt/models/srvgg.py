@@ -53,7 +53,7 @@ class SRVGGNetCompact(nn.Module):
         """(B,3,H,W) in [0,1] → the last hidden map (B,C,H,W)."""
         return self.body[:-1](lq_BCHW)
 
-    def picture(self, features_BCHW: Tensor, lq_BCHW: Tensor) -> Tensor:
+    def image(self, features_BCHW: Tensor, lq_BCHW: Tensor) -> Tensor:
         """The last hidden map and the input → (B,3,sH,sW), not clamped."""
         scale = self.config.scale
         nearest = F.interpolate(lq_BCHW, scale_factor=float(scale), mode="nearest")
@@ -61,4 +61,4 @@ class SRVGGNetCompact(nn.Module):
 
     def forward(self, lq_BCHW: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] → (B,3,sH,sW), not clamped."""
-        return self.picture(self.features(lq_BCHW), lq_BCHW)
+        return self.image(self.features(lq_BCHW), lq_BCHW)

@@ -205,7 +205,7 @@ class Trunk(nn.Module):
         network, scale = self.network(denoise), self.config.network.scale
         features = network.features(lq_BCHW)
         share_B111 = weigh_shares(costs_BK, denoise)[:, None, None, None]
-        return features, mix(upscale_bicubic(lq_BCHW, scale), network.picture(features, lq_BCHW), share_B111)
+        return features, mix(upscale_bicubic(lq_BCHW, scale), network.image(features, lq_BCHW), share_B111)
 
 
 def mix(plain: Tensor, restored: Tensor, share: Tensor | float) -> Tensor:

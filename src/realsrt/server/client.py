@@ -33,7 +33,21 @@ class Client:
     """One service. A connection for each request, so several threads may share it."""
 
     def __init__(self, url: str, key: str | None = None, timeout: float = 60.0) -> None:
-        """`timeout`: seconds without a byte before a request is given up."""
+        """Address a service; nothing is sent yet.
+
+        Args:
+            url: "http://HOST:PORT", or https.
+            key: An API key, where the service asks for one.
+            timeout: Seconds without a byte before a request is given up.
+
+        Raises:
+            UsageError: For what is no address.
+
+        >>> client = Client("http://127.0.0.1:8000")
+        >>> Client("localhost")
+        Traceback (most recent call last):
+        realsrt.errors.UsageError: localhost: is not the address of a service; write http://HOST:PORT
+        """
         try:
             parts = urlsplit(url)
             right = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -45,33 +59,51 @@ class Client:
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def upscale(
-        self, picture: str | os.PathLike[str], target: str | os.PathLike[str] | None = None, **options: Any
+        self, image: str | os.PathLike[str], target: str | os.PathLike[str] | None = None, **options: Any
     ) -> Path:
-        """Send a picture, wait, and save the result as `target` (NAME_x4.EXT beside the picture if not said).
+        """Send an image, wait, and save the result.
 
-        Options are those of `submit`; `ext`, if not given, is the target's. Raises ServiceError, and ImageError for a
-        file that cannot be read or written.
+        Args:
+            image: A file.
+            target: Where to; by default NAME_x4.EXT beside the image. Its suffix chooses the format, but for `ext`.
+            options: As in `submit`.
+
+        Returns:
+            The file that was written.
+
+        Raises:
+            ServiceError: The service refused, or could not do it.
+            ImageError: A file cannot be read or written.
         """
         if target and Path(target).suffix:
             ending = Path(target).suffix[1:].lower()
             options = {"ext": {"jpeg": "jpg", "tiff": "tif"}.get(ending, ending), **options}
-        id = self.submit(picture, **options)
+        id = self.submit(image, **options)
         job = self.wait(id)
-        path = Path(picture)
+        path = Path(image)
         saved = Path(target) if target else path.with_name(f"{path.stem}_x4.{job['format']}")
         with _named(saved):
             write_whole(saved, self.result(id))
         return saved
 
-    def submit(self, picture: str | os.PathLike[str] | bytes, *, patient: bool = True, **options: Any) -> str:
-        """Send a file or the bytes of one; returns the job's id. Options by the names of `realsrt upscale`.
+    def submit(self, image: str | os.PathLike[str] | bytes, *, patient: bool = True, **options: Any) -> str:
+        """Send an image, and do not wait for the result.
 
-        If the queue or the disk is full, tries again as told (not if `patient` is False). Raises ServiceError, and
-        ImageError for a file that cannot be read.
+        Args:
+            image: A file, or the bytes of one.
+            patient: Whether to try again, as the service says when, where its queue or its disk is full.
+            options: By the names of `realsrt upscale`, such as ``outscale=2``; None leaves one to the service.
+
+        Returns:
+            The job's id.
+
+        Raises:
+            ServiceError: The service refused.
+            ImageError: The file cannot be read.
         """
-        with _named(picture):
-            body = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
-        named = {} if isinstance(picture, bytes) else {"filename": Path(picture).name}
+        with _named(image):
+            body = image if isinstance(image, bytes) else Path(image).read_bytes()
+        named = {} if isinstance(image, bytes) else {"filename": Path(image).name}
         given = {**named, **{name: value for name, value in options.items() if value is not None}}
         query = urlencode(
             {name: str(value).lower() if value is True or value is False else value for name, value in given.items()}
@@ -86,7 +118,7 @@ class Client:
         raise AssertionError
 
     def job(self, id: str) -> dict[str, Any]:
-        """State, progress and facts."""
+        """A job's state, progress and facts. Raises ServiceError."""
         return self._json("GET", f"/v1/jobs/{id}")
 
     def wait(self, id: str) -> dict[str, Any]:
@@ -100,7 +132,8 @@ class Client:
         return job
 
     def events(self, id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(kind, data) until the job has ended: state, progress, preview. Connects again if the stream breaks off."""
+        """(kind, data) until the job has ended: state, progress, preview. Connects again if the stream breaks off, and
+        raises ServiceError if that does not help."""
         broken, last = 0, None
         while True:
             try:
@@ -119,24 +152,36 @@ class Client:
             time.sleep(min(5.0, 0.2 * 2**broken))
 
     def result(self, id: str) -> bytes:
-        """The picture's bytes."""
+        """The bytes of a finished job's image. Raises ServiceError."""
         return self._bytes("GET", f"/v1/jobs/{id}/result")
 
     def confidence(self, id: str) -> bytes:
-        """The map of confidence, a gray PNG."""
+        """The map of confidence, the bytes of a gray PNG. Raises ServiceError."""
         return self._bytes("GET", f"/v1/jobs/{id}/confidence")
 
     def cancel(self, id: str) -> dict[str, Any]:
-        """Cancel a job, or remove the files of one that has ended."""
+        """Cancel a job, or remove the files of one that has ended; gives the job. Raises ServiceError."""
         return self._json("DELETE", f"/v1/jobs/{id}")
 
     def regenerate(self, id: str, **region_and_sampling: Any) -> str:
-        """A part of a finished result anew: box=(x0, y0, x1, y1) or below=0.4; temperature, top_k, variety,
-        seed, candidates.         Returns the new job's id."""
+        """Regenerate a region of a finished job's result; docs/service.md has all names.
+
+        Args:
+            id: The finished job.
+            region_and_sampling: box=(x0, y0, x1, y1) in output pixels or below=0.4; temperature, top_k, seed, variety,
+                candidates.
+
+        Returns:
+            The new job's id.
+
+        Raises:
+            ServiceError: The service refused.
+        """
         body = json.dumps(region_and_sampling).encode()
         return self._json("POST", f"/v1/jobs/{id}/regenerate", body, "application/json")["id"]
 
     def models(self) -> dict[str, Any]:
+        """The model of the service and what it can do. Raises ServiceError."""
         return self._json("GET", "/v1/models")
 
     def _json(self, method: str, path: str, body: bytes | None = None, kind: str | None = None) -> dict[str, Any]:

@@ -101,8 +101,8 @@ class TrainState:
                 if not waits:
                     self.accelerator.backward(outcome.loss / len(parts))
             _add(figures, {"loss": outcome.loss.detach()} | outcome.figures, len(parts))
-            if outcome.pictures is not None:
-                images.append(tuple(image.detach() for image in outcome.pictures))
+            if outcome.images is not None:
+                images.append(tuple(image.detach() for image in outcome.images))
         if not waits:
             figures["grad_norm"] = clip(self.accelerator, self._main, self.config.clip)
             self._optimizer.step()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from realsrt.io.metadata.jpeg import GAIN_MAP, PICTURES, VIDEO
+from realsrt.io.metadata.jpeg import GAIN_MAP, IMAGES, VIDEO
 
 _MAX_META = 2**21  # bytes
 _MAX_BOXES = 1000
@@ -39,7 +39,7 @@ def read(file: BinaryIO) -> Boxes:
             break
         place += size
     gain_map = b"urn:com:apple:photo:2020:aux:hdrgainmap" in meta or b"tmap" in meta
-    there = {GAIN_MAP: gain_map, VIDEO: b"mpvd" in kinds, PICTURES: b"moov" in kinds}
+    there = {GAIN_MAP: gain_map, VIDEO: b"mpvd" in kinds, IMAGES: b"moov" in kinds}
     references = dict(_inside(dict(_inside(meta)).get(b"iref", b"")[4:]))
     return Boxes(_nclx(meta), b"prem" in references, tuple(name for name in there if there[name]))
 

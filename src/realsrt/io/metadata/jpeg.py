@@ -15,7 +15,7 @@ _SEGMENTS = 10_000
 _PICTURES = 100
 _LOOK = 2**16  # bytes of a picture behind the first that are looked at
 
-GAIN_MAP, VIDEO, PICTURES = "gain map", "video", "pictures"
+GAIN_MAP, VIDEO, IMAGES = "gain map", "video", "pictures"
 
 
 @dataclass
@@ -91,13 +91,13 @@ def _index(body: bytes, base: int) -> list[tuple[int, int]]:
 
 
 def left_out(data: bytes, found: Structure) -> tuple[str, ...]:
-    """What of a file is not its picture: GAIN_MAP, VIDEO, PICTURES. Only what is really there counts."""
+    """What of a file is not its picture: GAIN_MAP, VIDEO, IMAGES. Only what is really there counts."""
     end = len(data) if found.end is None else found.end
     kinds = {end: 0} | {begin: kind for kind, begin in found.behind}
     names = set()
     for begin, kind in kinds.items():
         if data[begin : begin + 3] == b"\xff\xd8\xff" and kind not in _PREVIEWS:
-            names.add(GAIN_MAP if _GAIN_MAP.search(data[begin : begin + _LOOK]) else PICTURES)
+            names.add(GAIN_MAP if _GAIN_MAP.search(data[begin : begin + _LOOK]) else IMAGES)
     if _VIDEO.search(data, end):
         names.add(VIDEO)
     return tuple(sorted(names))

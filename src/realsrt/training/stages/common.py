@@ -1,4 +1,4 @@
-"""What stages share: their shape, the picture losses with a discriminator, and drawing masks.
+"""What stages share: their shape, the image losses with a discriminator, and drawing masks.
 
 Shapes: B batch, N tokens, H W target pixels.
 """
@@ -34,11 +34,11 @@ from realsrt.training.pair_pool import Batch, PairPool
 
 
 class Outcome(NamedTuple):
-    """Loss to minimise, figures to log, and the (real, fake) pictures the discriminator learns from, if any."""
+    """Loss to minimise, figures to log, and the (real, fake) images the discriminator learns from, if any."""
 
     loss: Tensor
     figures: dict[str, Tensor]
-    pictures: tuple[Tensor, Tensor] | None = None
+    images: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Adversary(nn.Module):
         self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build()
 
     def forward(self, real_BCHW: Tensor, fake_BCHW: Tensor) -> Outcome:
-        """Hinge loss on real and (detached) generated pictures."""
+        """Hinge loss on real and (detached) generated images."""
         real, fake = self.net(torch.cat([real_BCHW, fake_BCHW.detach()])).chunk(2)
         loss = hinge_d_loss(real, fake)
         return Outcome(loss, {"d_loss": loss.detach(), "d_real": real.detach().mean(), "d_fake": fake.detach().mean()})
@@ -73,7 +73,7 @@ def squeeze_features(config: TrainConfig, who: str) -> SqueezeFeatures:
     return load_squeeze_features(config.perceptual_file)
 
 
-class PictureLoss(nn.Module):
+class ImageLoss(nn.Module):
     """Pixel + perceptual + adversarial loss; the adversarial weight adapts to the gradients at ``last_layer``."""
 
     def __init__(self, config: TrainConfig, adversary: Adversary | None) -> None:
@@ -90,7 +90,7 @@ class PictureLoss(nn.Module):
         return top, left
 
     def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
-        """Loss of generated pictures against their targets; perceptual and adversarial parts weigh less, and the pixel
+        """Loss of generated images against their targets; perceptual and adversarial parts weigh less, and the pixel
         part more, where the low-quality input lost little (``clean_share``, ``clean_pixel``)."""
         cfg = self.config
         square_B = (image_BCHW - gt_BCHW).square().mean((1, 2, 3))
@@ -114,17 +114,17 @@ class PictureLoss(nn.Module):
         gan = hinge_g_loss(logits * share_B.view(-1, *[1] * (logits.ndim - 1)))
         adversary.requires_grad_(True)
         figures["gan"] = gan.detach()
-        pictures = (gt_BCHW, image_BCHW)
+        images = (gt_BCHW, image_BCHW)
         if not torch.is_grad_enabled():
-            return Outcome(loss, figures, pictures)
-        # The gradients at the picture serve both the adaptive weight and, once weighed, everything below the picture.
+            return Outcome(loss, figures, images)
+        # The gradients at the image serve both the adaptive weight and, once weighed, everything below the image.
         slopes = [torch.autograd.grad(part, image_BCHW)[0] for part in (loss, gan)]
         at_last = [torch.autograd.grad(image_BCHW, last_layer, s, retain_graph=True)[0] for s in slopes]
         weight = adaptive_weight(*(mean_over_ranks(g) for g in at_last)) * cfg.gan
         figures["gan_weight"] = weight
         pull = (image_BCHW * (slopes[0] + weight * slopes[1])).sum()
         value = loss.detach() + weight * gan.detach()
-        return Outcome(value + (pull - pull.detach()), figures, pictures)
+        return Outcome(value + (pull - pull.detach()), figures, images)
 
 
 def target_of(batch: Batch, config: TrainConfig) -> Tensor:

@@ -14,8 +14,8 @@ from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages.common import (
     Adversary,
+    ImageLoss,
     Outcome,
-    PictureLoss,
     Stage,
     freeze_all_but,
     shares,
@@ -31,7 +31,7 @@ class ControlMain(nn.Module):
         self.model, self.config = model, config
         decoder = [model.tokenizer.post_quant_conv, model.tokenizer.decoder] if config.tune_decoder else []
         freeze_all_but(model, [model.control, *decoder])
-        self.picture_loss = PictureLoss(config, adversary)
+        self.image_loss = ImageLoss(config, adversary)
 
     def _last_layer(self) -> Tensor:
         decoder = self.model.tokenizer.decoder
@@ -49,7 +49,7 @@ class ControlMain(nn.Module):
             kept_B = shares(batch.seeds) >= cfg.control_drop
             fidelity = to_device(kept_B.to(z.dtype), z.device)[:, None, None, None]
         image = model.decode_latent(z, guide, fidelity)
-        return self.picture_loss(image, target_of(batch, cfg), batch.lq, self._last_layer(), step)
+        return self.image_loss(image, target_of(batch, cfg), batch.lq, self._last_layer(), step)
 
 
 def control_stage(model: RealSRT, config: TrainConfig) -> Stage:

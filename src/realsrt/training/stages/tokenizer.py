@@ -10,7 +10,7 @@ from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, Outcome, PictureLoss, Stage, freeze_all_but, shares, target_of
+from realsrt.training.stages.common import Adversary, ImageLoss, Outcome, Stage, freeze_all_but, shares, target_of
 
 
 class TokenizerMain(nn.Module):
@@ -20,7 +20,7 @@ class TokenizerMain(nn.Module):
         super().__init__()
         self.model, self.config = model, config
         freeze_all_but(model, [model.tokenizer])
-        self.picture_loss = PictureLoss(config, adversary)
+        self.image_loss = ImageLoss(config, adversary)
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model, cfg = self.model, self.config
@@ -33,11 +33,11 @@ class TokenizerMain(nn.Module):
             keep = to_device((shares(batch.seeds) >= cfg.token_drop).to(code.dtype), code.device)
             code = code * keep[:, None, None, None]
         image = model.tokenizer.decode(model.tokenizer.post(code), guide)
-        outcome = self.picture_loss(image, target, batch.lq, model.tokenizer.decoder.last_layer, step)
+        outcome = self.image_loss(image, target, batch.lq, model.tokenizer.decoder.last_layer, step)
         commitment = commitment_loss(quantized.encoded, quantized.code)
         used = (model.tokenizer.quantizer.cluster_size_ema > 0.5).float().mean()
         figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}
-        return Outcome(outcome.loss + cfg.commitment * commitment, figures, outcome.pictures)
+        return Outcome(outcome.loss + cfg.commitment * commitment, figures, outcome.images)
 
     @torch.no_grad()
     def _guide(self, lq_BCHW: Tensor) -> Guide:
