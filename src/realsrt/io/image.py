@@ -388,7 +388,7 @@ def _write_jxl(descriptor: int, image: pyvips.Image, code: tuple[int, int], opti
     for name in image.get_fields():
         if name.startswith(("exif-", "jpeg-thumbnail-data", "orientation")):
             blank.set_type(image.get_typeof(name), name, image.get(name))
-    small = {"bitdepth": 1, "compression": 1, "keep": "none" if options["keep"] == "icc" else "exif"}
+    small: dict[str, Any] = {"bitdepth": 1, "compression": 1, "keep": "none" if options["keep"] == "icc" else "exif"}
     block = png.read(io.BytesIO(blank.pngsave_buffer(**small))).exif
     xmp: Any = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
     pixels = image.numpy().reshape(image.height, image.width, image.bands)
