@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -10,6 +8,7 @@ from realsrt.io.picture import Picture
 from realsrt.server.app import create_app
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
+from support.serving import Opened
 
 
 @pytest.fixture(scope="session")
@@ -34,23 +33,6 @@ def picture(tmp_path):
         return tmp_path / name
 
     return make
-
-
-class Opened:
-    """A service behind Starlette's client, which is not started until `with`."""
-
-    def __init__(self, service, client):
-        self.service, self.http = service, client
-
-    def post(self, path, **query):
-        return self.http.post("/v1/jobs", params=query, content=path.read_bytes())
-
-    def ended(self, id, **more):
-        until = time.monotonic() + 60
-        while (job := self.http.get(f"/v1/jobs/{id}", **more).json())["state"] in ("queued", "running"):
-            assert time.monotonic() < until
-            time.sleep(0.01)
-        return job
 
 
 @pytest.fixture

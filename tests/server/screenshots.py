@@ -22,12 +22,13 @@ def main(url: str, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         picture = imageio.read(SIGN)
         sign, other, bad = (Path(folder) / name for name in ("sign.jpg", "pole.jpg", "broken.jpg"))
-        imageio.write(sign, replace(picture, pixels=picture.pixels[75:205, 60:235].copy()), quality=95)
         imageio.write(other, replace(picture, pixels=picture.pixels[20:110, 60:180].copy()), quality=95)
         bad.write_text("no picture")
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
-        for size in SIZES:
+        for number, size in enumerate(SIZES):
             for scheme in ("light", "dark"):
+                x = 60 + 2 * number + (scheme == "dark")  # another picture each time: nothing comes from memory
+                imageio.write(sign, replace(picture, pixels=picture.pixels[75:205, x : x + 175].copy()), quality=95)
                 person = context(browser, size, scheme)
                 person.set_default_timeout(300_000)
                 page = opened(person, url)

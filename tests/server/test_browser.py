@@ -13,7 +13,7 @@ import pytest
 
 from realsrt.cli import main
 from realsrt.io import image as imageio
-from support.browser import CHROMIUM, FLAGS, context, download, drop, opened, serious, state, stroke, upscaled
+from support.browser import CHROMIUM, FLAGS, context, download, drop, opened, serious, state, stroke, traced, upscaled
 from support.serving import Running
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_shown_says_why(page, crop, tmp_path):
 def test_on_a_phone_candidates_are_seen_with_the_picture(browser, url, crop):
     person = context(browser, "phone")
     page = opened(person, url)
-    assert "removed when it ends" in page.inner_text("#limits")
+    assert "removed after 30 days or when the service is stopped" in page.inner_text("#limits")
     upscaled(page, crop)
     page.tap("#unsure")
     page.fill("#below", "0.95")
@@ -245,6 +245,11 @@ def test_regenerating_picking_undoing(page, weights, crop, tmp_path):
 
 def test_a_box_and_the_eraser(page, crop):
     upscaled(page, crop)
+    page.click("[data-tool=brush]")
+    stroke(page, (0.5, 0.3), (0.52, 0.32))  # on the line between before and after
+    page.wait_for_selector("#regenerate-go:not([disabled])")
+    page.click("#clear")
+    page.wait_for_selector("#regenerate-go[disabled]")
     page.click("[data-tool=box]")
     stroke(page, (0.3, 0.4), (0.5, 0.6))
     page.wait_for_selector("#regenerate-go:not([disabled])")
@@ -300,6 +305,74 @@ def test_what_cannot_be_is_one_line(page, tmp_path, picture, content, says):
     state(page, "empty")
 
 
+def test_progress_where_one_clicked_and_everything_stays_where_it_is(page, crop):
+    drop(page, SIGN)
+    page.click("summary")
+    page.select_option("#steps-count", "8")
+    options = page.locator("#options").bounding_box()
+    page.click("#go")
+    state(page, "running")
+    assert page.locator("#act #cancel").is_visible()
+    assert page.is_disabled("#outscale")
+    assert abs(page.locator("#options").bounding_box()["y"] - options["y"]) < 150
+    page.click("#cancel")
+    page.click("#remove")
+    page.select_option("#steps-count", "")
+    upscaled(page, crop)
+    page.click("#unsure")
+    page.click("#regenerate-go")
+    page.wait_for_selector("#regenerate #cancel")
+    assert page.is_visible("#download")  # what there is can be had meanwhile
+    state(page, "done")
+    page.select_option("#outscale", "2")
+    page.click("#again")
+    page.wait_for_selector("#options #cancel")
+    state(page, "done")
+
+
+def estimate(page, button="#go"):
+    """Seconds that a button says it will take."""
+    page.wait_for_function("id => /about/.test(document.querySelector(id).textContent)", arg=button)
+    said = page.inner_text(button).partition("about ")[2]
+    number, unit = said.replace("a second", "1 s").split()
+    return float(number) * {"s": 1, "min": 60}[unit]
+
+
+def test_what_came_from_memory_does_not_change_the_estimate(page, crop, picture):
+    upscaled(page, crop)
+    drop(page, picture("large.png", 300, 400))
+    first = estimate(page)
+    assert first > 1
+    for _ in range(3):
+        drop(page, crop)  # in memory
+        page.click("#go")
+        state(page, "done")
+    page.locator("#film-list button").nth(1).click()
+    state(page, "ready")
+    page.wait_for_timeout(500)
+    assert estimate(page) > 0.7 * first
+    assert page.is_hidden("#go-all")  # only one is left
+    page.click("#go")
+    state(page, "done")
+    took = float(page.inner_text("#said").split()[2])
+    assert first / 5 < took < 5 * first
+
+
+def test_unsure_places_are_a_tenth_at_first_and_what_is_marked_is_said(page, crop):
+    upscaled(page, crop)
+    page.wait_for_selector("#unsure:not([disabled])")
+    page.click("#unsure")
+    share = page.inner_text("#tool-hint")
+    assert share.endswith("of the picture is marked.")
+    assert 3 <= int(share.split()[0]) <= 60  # of an untrained model: many have the same confidence
+    assert 0 < float(page.inner_text("#below-value")) < 1
+    assert estimate(page, "#regenerate-go") > 0
+    page.fill("#below", "0.01")
+    assert page.inner_text("#tool-hint") == "No place is that unsure: raise the limit."
+    for words in ("#said", "#legend", "#choices", "#below-field"):
+        assert "% sure" not in page.locator(words).text_content()  # it is no probability
+
+
 def test_cancelling(page):
     drop(page, SIGN)
     page.click("summary")
@@ -330,10 +403,24 @@ def test_many_with_a_bad_one_a_zip_and_a_reload(page, weights, crop, picture, tm
     assert again == (tmp_path / "cli.jpg").read_bytes()
 
 
+def test_a_folder_gives_its_pictures_only(page, picture, tmp_path):
+    for name in ("album/a.png", "album/inner/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(name)
+    for name in ("album/notes.txt", "album/.hidden.png", "album/inner/empty.png"):
+        (tmp_path / name).write_text("" if "empty" in name else "words")
+    page.set_input_files("#folder", str(tmp_path / "album"))
+    page.get_by_text("2 pictures", exact=True).wait_for()
+    names = [label.inner_text() for label in page.locator("#film-list .label").all()]
+    assert sorted(names) == ["a.png", "b.png"]
+
+
 def test_other_options_of_a_finished_picture(page, weights, crop, tmp_path):
     upscaled(page, crop)
     page.select_option("#outscale", "2")
-    page.get_by_role("button", name="Upscale again with these options").click()
+    assert "→ 400 × 320 (×4)" in page.inner_text("#sizes")  # what is shown
+    assert "×2" in page.inner_text("#again")  # what will be
+    page.click("#again")
     page.get_by_text("→ 200 × 160").wait_for()
     state(page, "done")
     page.wait_for_selector("#again", state="hidden")
@@ -359,22 +446,47 @@ def test_everybody_can_use_it(browser, url, crop, picture, tmp_path, size, schem
 
     assert ("Tap" in page.inner_text("#drop")) == (size == "phone")
     check()
+    drop(page, SIGN)  # large enough to be looked at while it is computed
+    page.click("summary")
+    page.select_option("#steps-count", "8")
+    check()
+    page.click("#go")
+    state(page, "queued", "running")
+    check()
+    page.click("#cancel")
+    state(page, "ready")
+    page.click("#remove")
+    page.select_option("#steps-count", "")
     drop(page, crop)
     check()
     page.click("#go")
     state(page, "done")
+    for mode in ("beside", "result", "slider"):
+        page.click(f"[data-mode={mode}]")
+        check()
+    page.fill("#step", "0")
+    for tool in ("brush", "box", "erase"):
+        page.click(f"[data-tool={tool}]")
+        check()
     page.click("#sure")
     page.click("#unsure")
     page.fill("#below", "0.95")
     check()
     page.click("#regenerate-go")
     page.wait_for_selector("#choices:not([hidden])")
+    page.click("#difference")
+    check()
+    page.select_option("#outscale", "2")
+    page.fill("#strength", "0.4")
     check()
     bad = tmp_path / "bad.png"
     bad.write_text("no picture")
     drop(page, bad, picture("noise.png"))
+    check()
     page.click("#go-all")
     page.get_by_text("3 pictures · 2 done · 1 failed").wait_for()
+    page.get_by_role("button", name="bad.png").click()
+    state(page, "failed")
     check()
     if size == "desktop":
         page.click("#help")
@@ -436,17 +548,20 @@ ALPHA = """() => {
 }"""
 
 
-def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path):
-    """First paint within a second, and no frame over 100 ms from the whole picture to its pixels and back."""
+def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path, capsys):
+    """First paint within a second, and no frame over 100 ms from the whole picture to its pixels and back, by
+    Chromium's own trace. Where other programs use the processor, what it took of it counts, not the clock."""
     sign = imageio.read(SIGN).pixels
     tiled = np.tile(sign, (2500 // sign.shape[0] + 1, 2500 // sign.shape[1] + 1, 1))[:2500, :2500]
     imageio.write(tmp_path / "large.jpg", tiled)
     with Running(tmp_path / "data", "--page", "--model-path", str(weights)) as server:
         person = context(browser)
-        page = opened(person, server.url)
-        painted = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-        assert painted < 1000
-        page.set_default_timeout(300_000)
+        page = person.new_page()
+        page.set_default_timeout(500_000)
+        with traced(browser, page) as opening:
+            page.goto(server.url)
+            page.wait_for_selector("body[data-begun]")
+            page.wait_for_timeout(500)
         drop(page, tmp_path / "large.jpg")
         page.click("summary")
         page.select_option("#steps-count", "0")
@@ -454,30 +569,31 @@ def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path):
         state(page, "done")
         page.wait_for_selector("#divider:not([hidden])")
         page.wait_for_timeout(3000)
-        page.evaluate(FRAMES)
         box = page.locator("#view-one").bounding_box()
         page.mouse.move(box["x"] + 300, box["y"] + 400)
-        for _ in range(14):
-            page.mouse.wheel(0, -240)
-            page.wait_for_timeout(120)
-        page.wait_for_timeout(500)
-        assert int(page.inner_text("#zoom").split()[0]) > 100
-        stroke(page, (0.3, 0.5), (0.7, 0.2))
-        for _ in range(14):
-            page.mouse.wheel(0, 240)
-            page.wait_for_timeout(120)
-        frames = page.evaluate("window.frames_")[2:]
-        assert len(frames) > 60
-        assert max(frames) < 100
+        with traced(browser, page) as zooming:
+            for _ in range(14):
+                page.mouse.wheel(0, -240)
+                page.wait_for_timeout(120)
+            stroke(page, (0.3, 0.5), (0.7, 0.2))
+            closest = int(page.inner_text("#zoom").split()[0])
+            for _ in range(14):
+                page.mouse.wheel(0, 240)
+                page.wait_for_timeout(120)
         person.close()
-
-
-FRAMES = """() => {
-  window.frames_ = [];
-  let last = performance.now();
-  const next = (now) => { window.frames_.push(now - last); last = now; requestAnimationFrame(next); };
-  requestAnimationFrame(next);
-}"""
+    frames, tasks, load = sorted(zooming.frames), sorted(zooming.tasks), os.getloadavg()[0]
+    with capsys.disabled():
+        print(
+            f"\nfirst paint {opening.first_paint:.0f} ms; 100 megapixels, to {closest} % and back: "
+            f"{len(frames)} frames, median {frames[len(frames) // 2]:.0f} ms, longest {frames[-1]:.0f} ms; "
+            f"longest task of the page {tasks[-1]:.0f} ms of processor time; load {load:.1f}"
+        )
+    assert closest > 100
+    assert tasks[-1] < 100
+    if load < (os.cpu_count() or 1):
+        assert opening.first_paint < 1000
+        assert len(frames) > 60
+        assert frames[-1] < 100
 
 
 def test_two_people_and_a_killed_server(browser, weights, crop, picture, tmp_path):
@@ -505,9 +621,41 @@ def test_two_people_and_a_killed_server(browser, weights, crop, picture, tmp_pat
             page.context.close()
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_after_the_service_was_stopped_the_page_says_so_and_can_send_again(browser, weights, crop, tmp_path, known):
+    """Also where the cookie is not good any more, because the service's secret was removed."""
+    data, more = tmp_path / "data", ("--page", "--model-path", str(weights))
+    with Running(data, *more) as server:
+        port = server.url.rpartition(":")[2]
+        page, other = (opened(context(browser), server.url) for _ in range(2))
+        upscaled(page, crop)
+        drop(other, SIGN)
+        other.click("summary")
+        other.select_option("#steps-count", "8")
+        other.click("#go")
+        state(other, "running")
+        assert server.end(signal.SIGTERM) == 0
+    assert list((data / "jobs").iterdir()) == []
+    if not known:
+        (data / "visitors.key").unlink()
+    with Running(data, *more, "--port", port):
+        state(other, "ready")  # where one waited
+        assert "has removed this picture" in other.inner_text("#wrong")
+        page.click("#download")
+        state(page, "ready")
+        assert "has removed this picture" in page.inner_text("#wrong")
+        page.click("#go")
+        state(page, "done")
+        _, mine = download(page, "#download", tmp_path / "mine.jpg")
+        assert mine == by_command(crop, weights, tmp_path / "cli.jpg")
+        for one in (page, other):
+            one.context.close()
+
+
 def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights, tmp_path):
     command = [sys.executable, "-m", "realsrt", "web", "--port", "0", "-g", "cpu", "--model-path", str(weights)]
-    (tmp_path / "tmp").mkdir()
+    foreign = tmp_path / "tmp" / "realsrt-web-other"  # somebody else's
+    foreign.mkdir(0o500, parents=True)
     server = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
@@ -516,7 +664,7 @@ def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights
     assert server.stderr is not None
     person = context(browser)
     page = opened(person, server.stdout.readline().split()[1])
-    folder = next((tmp_path / "tmp").glob("realsrt-web-*"))
+    (folder,) = set((tmp_path / "tmp").glob("realsrt-web-*")) - {foreign}
     assert folder.stat().st_mode & 0o77 == 0
     drop(page, SIGN)
     page.click("summary")
@@ -526,5 +674,5 @@ def test_interrupted_at_work_it_ends_quietly_and_leaves_nothing(browser, weights
     server.send_signal(signal.SIGTERM)
     assert server.wait(40) == 0
     assert server.stderr.read() == ""
-    assert list((tmp_path / "tmp").glob("realsrt-web-*")) == []
+    assert list((tmp_path / "tmp").glob("realsrt-web-*")) == [foreign]
     person.close()

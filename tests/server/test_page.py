@@ -9,13 +9,17 @@ import zipfile
 
 import numpy as np
 import pytest
+from starlette.testclient import TestClient
 
 from realsrt.io import image as imageio
 from realsrt.server import visitors
+from realsrt.server.app import create_app
 from realsrt.server.archive import distinct
 from realsrt.server.keys import Keys
+from realsrt.server.service import Service
+from realsrt.server.settings import ServerSettings
 from realsrt.server.visitors import COOKIE, Visitors
-from support.serving import problem
+from support.serving import Opened, problem
 
 KEY = "key-of-the-only-owner"
 
@@ -34,8 +38,6 @@ def paged(opened):
 
 def another(here):
     """Somebody else's client of the same service."""
-    from starlette.testclient import TestClient
-
     client = TestClient(here.http.app)
     assert client.post("/v1/visit").status_code == 204
     return client
@@ -107,8 +109,6 @@ def test_a_visitor_has_a_cookie_and_sees_only_what_is_theirs(paged, picture):
 
 
 def fresh(here):
-    from starlette.testclient import TestClient
-
     return TestClient(here.http.app)
 
 
@@ -151,6 +151,46 @@ def test_visitors_are_limited(paged, picture, monkeypatch):
     client = fresh(here)
     found = [client.post("/v1/visit", headers={"Cookie": "none=1"}).status_code for _ in range(4)]
     assert 429 in found
+
+
+@pytest.mark.parametrize(
+    "asked, keep, stays",
+    [(True, False, False), (True, True, True), (False, False, True)],
+    ids=["gone", "kept", "not asked"],
+)
+def test_what_visitors_sent_goes_when_the_service_is_stopped(tmp_path, up, picture, asked, keep, stays):
+    """And nothing of it stays in the folder; what was sent with a key does. After a crash all is there."""
+    settings = ServerSettings(tmp_path / "data", page=True, keys=Keys({KEY: "one"}), keep_visitors=keep)
+    with_key = {"Authorization": f"Bearer {KEY}"}
+
+    def names():
+        return [path for path in settings.data.rglob("*") if path.is_file() and b"seaside" in path.read_bytes()]
+
+    with TestClient(create_app(service := Service(settings, up))) as client:
+        here = Opened(service, client)
+        kept = client.post("/v1/jobs", content=picture().read_bytes(), headers=with_key).json()["id"]
+        here.ended(kept, headers=with_key)
+        client.post("/v1/visit")
+        first = done(here, picture(), filename="seaside.png")
+        service.store.take = lambda most=1: []
+        second = here.post(picture(), filename="seaside 2.png").json()["id"]
+        cookie = client.cookies[COOKIE]
+        assert names()
+        if asked:
+            service.will_stop()
+    assert bool(names()) is stays
+    with TestClient(create_app(service := Service(settings, up)), cookies={COOKIE: cookie}) as client:
+        here = Opened(service, client)
+        assert client.get(f"/v1/jobs/{kept}/result", headers=with_key).status_code == 200
+        assert client.get(f"/v1/jobs/{first}/result").status_code == (200 if stays else 404)
+        assert client.get(f"/v1/jobs/{second}").status_code == (200 if stays else 404)
+        if stays:
+            assert here.ended(second)["state"] == "done"
+        else:
+            assert client.get("/v1/page").status_code == 200  # the cookie is still good
+            assert {path.name for path in (settings.data / "jobs").iterdir()} >= {kept}
+            assert not (settings.data / "jobs" / first).exists()
+            assert not (settings.data / "jobs" / second).exists()
 
 
 def test_a_visitor_keeps_no_more_than_allowed(paged, picture):
@@ -345,12 +385,13 @@ def test_many_as_a_zip(paged, picture):
 
 
 def test_what_the_page_says_of_the_service(paged, picture):
-    here = paged(max_pixels=123_456, temporary=True)
+    here = paged(max_pixels=123_456)
     until = time.monotonic() + 30
     while (facts := here.http.get("/v1/page").json())["pace"] is None:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert facts["max_pixels"] == 123_456
     assert facts["temporary"] is True
-    assert facts["pace"] > 0
+    assert facts["pace"] == sorted(facts["pace"])
+    assert facts["pace"][0] > 0
     assert "png" in facts["formats"]

@@ -2,7 +2,6 @@ import contextlib
 import os
 import sqlite3
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -101,12 +100,6 @@ def test_one_service_a_folder(store):
     (store.root / "file").touch()
     with pytest.raises(RealSRTError, match="jobs cannot be kept here"):
         JobStore(store.root / "file")
-
-
-def test_work_grows_with_pixels_steps_and_edits():
-    one = record("a")
-    assert replace(one, width=640).work > one.work
-    assert replace(one, edits=(Regeneration(below=0.5),)).work == 2 * one.work
 
 
 _FIRST = """

@@ -1,5 +1,9 @@
 """The page in Debian's Chromium, by Playwright."""
 
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -66,6 +70,38 @@ def stroke(page, *places):
     for point in points[1:]:
         page.mouse.move(*point, steps=6)
     page.mouse.up()
+
+
+@dataclass
+class Trace:
+    """What Chromium noted of a page, in milliseconds. first_paint: from the navigation to the first contents.
+    frames: between one drawn frame and the next. tasks: of the page's main thread, what of the CPU's time each took."""
+
+    first_paint: float | None = None
+    frames: list[float] = field(default_factory=list)
+    tasks: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def traced(browser, page):
+    """A Trace that is filled at the end."""
+    kinds = ["blink.user_timing", "loading", "disabled-by-default-devtools.timeline"]
+    browser.start_tracing(page=page, categories=[*kinds, "disabled-by-default-devtools.timeline.frame"])
+    trace = Trace()
+    yield trace
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+
+    def times(name):
+        return sorted(event["ts"] for event in events if event["name"] == name)
+
+    begun = [e["ts"] for e in events if e["name"] == "navigationStart" and e["args"]["data"].get("documentLoaderURL")]
+    if begun and (painted := times("firstContentfulPaint")):
+        trace.first_paint = (painted[0] - begun[0]) / 1000
+    drawn = [event for event in events if event["name"] == "DrawFrame"]
+    trace.frames = [(b - a) / 1000 for a, b in pairwise(times("DrawFrame"))]
+    main = {event["pid"] for event in drawn}  # the renderer's; its main thread has the process's number
+    tasks = [event for event in events if event["name"] == "RunTask" and event["pid"] in main]
+    trace.tasks = [event["tdur"] / 1000 for event in tasks if event["tid"] == event["pid"] and "tdur" in event]
 
 
 def serious(page):

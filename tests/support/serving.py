@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from realsrt.server.client import Client
@@ -24,7 +25,7 @@ class Running:
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._listening.wait(60), self.log
+        assert self._listening.wait(180), self.log
         self.url = self.told("service.listening")[0]["url"]
 
     def _read(self):
@@ -53,6 +54,23 @@ class Running:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.end(signal.SIGKILL)
+
+
+class Opened:
+    """A service behind Starlette's client, which is not started until `with`."""
+
+    def __init__(self, service, client):
+        self.service, self.http = service, client
+
+    def post(self, path, **query):
+        return self.http.post("/v1/jobs", params=query, content=path.read_bytes())
+
+    def ended(self, id, **more):
+        until = time.monotonic() + 60
+        while (job := self.http.get(f"/v1/jobs/{id}", **more).json())["state"] in ("queued", "running"):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        return job
 
 
 def problem(answer, status):

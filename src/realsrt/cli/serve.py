@@ -30,6 +30,9 @@ def serve(
         list[str] | None, option(help="A name of this service, besides IP addresses; may be given several times.")
     ] = None,
     visitor_jobs: Annotated[int, option(help="Results that a visitor without a key may have at a time.")] = 500,
+    keep_visitors: Annotated[
+        bool, option(help="Keep what visitors without a key sent when the service is stopped, for its next start.")
+    ] = False,
     log_level: Annotated[Literal["debug", "info", "warning", "error"], option(help="Log lines from here on.")] = (
         "info"
     ),
@@ -46,7 +49,7 @@ def serve(
             threads=model.threads, host=host, port=port, max_queue=max_queue, max_bytes=max_bytes,
             max_pixels=max_pixels, max_seconds=max_seconds, keep=keep, keys=load_keys(keys_file),
             cors_origins=tuple(cors_origin or ()), log_level=log_level, page=page, hosts=tuple(host_name or ()),
-            visitor_jobs=visitor_jobs,
+            visitor_jobs=visitor_jobs, keep_visitors=keep_visitors,
         )
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def web(
             data=folder, model=model.weights, device=model.device, precision=model.chosen_precision,
             threads=model.threads, host=host, port=port, max_queue=10_000, visitor_jobs=10_000, max_bytes=2_000_000_000,
             max_pixels=max_pixels, max_seconds=1_000_000, keep=720, log_level="error", page=True,
-            temporary=data is None,
+            keep_visitors=data is not None,
         )  # fmt: skip
         if not chosen.local:
             note(f"listening on {host}: whoever reaches this machine can use the page")

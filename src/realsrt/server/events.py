@@ -25,7 +25,7 @@ async def events(service: Service, id: str, owner: str) -> AsyncIterator[str]:
         while True:
             changed.clear()
             record = await run_in_threadpool(service.job, id, owner)
-            now = view(record, service.store, service.live)
+            now = view(record, service)
             for preview in service.live.previews(id)[shown:]:
                 shown += 1
                 yield _event("preview", json.dumps(preview.said()))

@@ -65,13 +65,13 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         if before is not None:
             service.job(before, whose)
         found = service.store.of_owner(whose, limit, before)
-        views = [view(record, service.store, service.live) for record in found]
+        views = [view(record, service) for record in found]
         return JobList(jobs=views, next=found[-1].id if len(found) == limit else None)
 
     @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def job(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """State, progress and facts of a job."""
-        return view(service.job(id, whose), service.store, service.live)
+        return view(service.job(id, whose), service)
 
     @app.get(
         SUBMIT + "/{id}/events", response_class=StreamingResponse, tags=["jobs"],
@@ -120,7 +120,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
     @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """Cancel a job that has not ended; remove the files of one that has."""
-        return view(service.cancel(service.job(id, whose)), service.store, service.live)
+        return view(service.cancel(service.job(id, whose)), service)
 
     @app.post(
         SUBMIT + "/{id}/upscale", status_code=202, tags=["jobs"],

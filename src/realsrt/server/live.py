@@ -31,7 +31,6 @@ class Live:
         self._progress: dict[str, tuple[float, float]] = {}  # share done, seconds it took
         self._previews: dict[str, list[Preview]] = defaultdict(list)
         self._listeners: dict[str, list[Callable[[], None]]] = defaultdict(list)
-        self._pace: float | None = None  # seconds for a unit of work
 
     def progress(self, id: str) -> tuple[float, float]:
         """Share done, 0 to 1, and the seconds that it took."""
@@ -98,14 +97,3 @@ class Live:
                 if other != id and other not in self._listeners and other not in self._progress:
                     del self._previews[other]
         self.changed(id)
-
-    def took(self, work: float, seconds: float) -> None:
-        """For later estimates."""
-        with self._lock:
-            pace = seconds / work
-            self._pace = pace if self._pace is None else 0.7 * self._pace + 0.3 * pace
-
-    def estimate(self, work: float) -> float | None:
-        """Seconds that so much work takes, once a job has been done."""
-        with self._lock:
-            return None if self._pace is None else self._pace * work

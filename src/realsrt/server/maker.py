@@ -57,11 +57,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Made:
-    """A job is done, in so many seconds."""
+    """A job is done, in so many seconds. `computed`: nothing of it was taken from memory."""
 
     id: str
     record: Record
     seconds: float
+    computed: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,14 @@ class Maker:
             picture = self._read(task)
             with contextlib.ExitStack() as stack:
                 shown = show if task.job.options.previews else None
-                record = self._write(task, picture, self._compute(task, picture, progress, shown, stack))
+                out, computed = self._compute(task, picture, progress, shown, stack)
+                record = self._write(task, picture, out)
         except Dropped:
             raise
         except Exception as problem:
             tell(_failed(task, problem))
         else:
-            tell(Made(id, record, time.monotonic() - started))
+            tell(Made(id, record, time.monotonic() - started, computed))
 
     def _together(self, tasks: Sequence[Task], tell: Tell, check: Check) -> list[Task]:
         """In shared batches; after what goes wrong with one, returns those that are left."""
@@ -187,7 +189,8 @@ class Maker:
     def _compute(
         self, task: Task, picture: Picture, progress: Callable[[float], None],
         show: Callable[[Upscaled], None] | None, stack: contextlib.ExitStack,
-    ) -> Upscaled:  # fmt: skip
+    ) -> tuple[Upscaled, bool]:  # fmt: skip
+        """The result, and whether nothing of it was taken from memory."""
         folder = task.target.parent
 
         def shown(out: Upscaled) -> None:
@@ -196,13 +199,13 @@ class Maker:
                 show(out)
 
         if task.job.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
-            out = self._results.make(task.job, picture, task.source, progress, shown if show else None)
+            out, computed = self._results.make(task.job, picture, task.source, progress, shown if show else None)
             write_candidates(folder, out)
-            return out
+            return out, computed
         count = lambda done, total: progress(done / total)  # noqa: E731
         out, store = upscale_rows(self.up, picture, task.job.options.upscaling, task.target, count)
         stack.callback(store.close)
-        return out
+        return out, True
 
     def _write(self, task: Task, picture: Picture, out: Upscaled) -> Record:
         options, files = task.job.options.upscaling, task.job.options.files(self._max_pixels)

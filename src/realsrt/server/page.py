@@ -22,7 +22,7 @@ from realsrt.server.results import candidate_path, step_path
 from realsrt.server.service import Service
 from realsrt.server.tiles import tiles_of
 from realsrt.server.uploads import Upload
-from realsrt.server.visitors import COOKIE, Visitors
+from realsrt.server.visitors import COOKIE, WARM_UP, Visitors
 
 STATIC = Path(__file__).with_name("static")
 _VIEWER_STYLE = "'sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE='"  # a rule that OpenSeadragon inserts
@@ -63,15 +63,15 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
 
     @app.get("/v1/page", include_in_schema=False)
     def facts(_: Annotated[str, Depends(owner)]) -> dict[str, Any]:
-        """What the page says of this service: `pace` in seconds for an input pixel, once known; `base`: whether there
-        is a base image before the first step."""
+        """What the page says of this service. `pace`: see `Pace.per_pixel`; `window`: side in input pixels; `base`:
+        whether there is a base image before the first step; `temporary`: whether all goes when the service stops."""
         settings, config = service.settings, service.up.model.config
         formats = [suffix[1:] for suffix in SUFFIXES.values()]
         return {
             "max_pixels": settings.max_pixels, "max_bytes": settings.max_bytes, "keep": settings.keep,
-            "temporary": settings.temporary,
+            "temporary": not settings.keep_visitors, "window": config.window,
             "formats": formats, "steps": config.num_steps, "base": config.trunk is not None,
-            "denoise": config.trunk is not None, "pace": service.live.estimate(1.0),
+            "denoise": config.trunk is not None, "pace": service.pace.per_pixel,
         }  # fmt: skip
 
     @app.post("/v1/visit", status_code=204, include_in_schema=False)
@@ -161,7 +161,7 @@ def warm_up(service: Service) -> None:
     path = service.store.incoming / "warm-up.png"
     imageio.write(path, Picture.from_array(noise))
     header = imageio.header(path)
-    service.submit(Upload(path, path.name, JobOptions(previews=False), header), "")
+    service.submit(Upload(path, path.name, JobOptions(), header), WARM_UP)
 
 
 def _shown(path: Path) -> FileResponse:

@@ -42,10 +42,3 @@ class JobRecord:
     @property
     def out_size(self) -> tuple[int, int]:
         return self.options.upscaling.out_size(self.width, self.height)
-
-    @property
-    def work(self) -> float:
-        """A measure of how long it takes, for estimates: input pixels (of a window at least) times rounds."""
-        return (
-            max(self.width, 64) * max(self.height, 64) * (1.0 + len(self.edits)) * (self.options.upscaling.steps or 1)
-        )

@@ -63,8 +63,11 @@ class Results:
     def __init__(self, up: Upscaler, limit: int = BYTES) -> None:
         self._up, self._memory = up, ResultMemory(limit)
 
-    def make(self, job: JobRecord, picture: Picture, source: Path, progress: Progress, show: Show | None) -> Upscaled:
-        """The result of a job, regenerated and picked as it says, with all candidates of the last time.
+    def make(
+        self, job: JobRecord, picture: Picture, source: Path, progress: Progress, show: Show | None
+    ) -> tuple[Upscaled, bool]:
+        """The result of a job, regenerated and picked as it says, with all candidates of the last time; and whether
+        nothing of it was taken from memory.
 
         source: the input's file. progress: hears the share that is done, and may raise to end it. show: sees the image
         after every step, the base image first, where that is computed.
@@ -90,7 +93,7 @@ class Results:
             self._memory.put(keys[count], out, steps)
         assert out is not None
         progress(1.0)
-        return replace(weaken(_picked(out, job.edits), options.strength), candidates=out.candidates)
+        return replace(weaken(_picked(out, job.edits), options.strength), candidates=out.candidates), known < 0
 
     def _upscale(
         self,

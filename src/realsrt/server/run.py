@@ -51,6 +51,7 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
     """Load the model, listen, and return the exit status once stopped. `listening` is told the address. Raises
     RealSRTError if it cannot start."""
     to_stderr(settings.log_level)
+    os.umask(0o077)  # what is written is for this user only
     if not settings.keys and not settings.local:
         say("service.open", 30, detail=f"anyone who reaches {settings.host} may use the service; see --keys-file")
     maker = ProcessMaker(settings)
@@ -67,6 +68,8 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
     server.service = service
     server.listening = listening or server.listening
     server.run()
+    if server.started:
+        service.stop()  # a second Ctrl-C leaves this out
     status = 0 if server.started else 1
     for thread in threading.enumerate():
         if thread.name.startswith("AnyIO worker"):  # of a request

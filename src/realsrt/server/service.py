@@ -18,6 +18,7 @@ from realsrt.server.logs import say
 from realsrt.server.maker import Maker
 from realsrt.server.metrics import Metrics
 from realsrt.server.options import JobOptions, Regeneration
+from realsrt.server.pace import Pace
 from realsrt.server.problems import RETRY_FULL, refuse
 from realsrt.server.process import ProcessMaker
 from realsrt.server.records import JobRecord
@@ -41,12 +42,12 @@ class Service:
     def __init__(self, settings: ServerSettings, up: Upscaler | ProcessMaker) -> None:
         """An Upscaler computes in this process, and cannot be ended in the middle of a window or of writing a file.
         Raises RealSRTError if the data folder cannot be used."""
-        self.settings, self.up, self.live = settings, up, Live()
+        self.settings, self.up, self.live, self.pace = settings, up, Live(), Pace(up.model.config)
         self.store = JobStore(settings.data)
         self.metrics = Metrics(lambda: self.store.count("queued"), lambda: self.store.count("running"))
         self._maker = up if isinstance(up, ProcessMaker) else Maker(up, settings.max_pixels)
-        self.worker = Worker(self._maker, self.store, self.live, self.metrics, settings)
-        self.stopping = False
+        self.worker = Worker(self._maker, self.store, self.live, self.pace, self.metrics, settings)
+        self.stopping = self._stopped = False
 
     def start(self) -> None:
         waiting, begun = self.store.recover(self.settings.keep)
@@ -63,9 +64,15 @@ class Service:
         self.live.wake_all()
 
     def stop(self) -> None:
+        """What visitors sent goes, if the service was told that it will stop: not where it could not begin."""
+        if self._stopped:
+            return
+        asked, self._stopped = self.stopping, True
         self.will_stop()
         self.worker.join()
         self._maker.close()
+        if asked and not self.settings.keep_visitors and (gone := self.store.forget(VISITOR)):
+            say("visitors.forgotten", count=gone)
         self.store.close()
         say("service.stopped")
 
@@ -193,7 +200,7 @@ class Service:
 
     def _full(self) -> Exception:
         running = self.store.ahead()[:1]
-        wait = self.live.estimate(running[0].work) if running else None
+        wait = self.pace.seconds(running)
         seconds = max(1, min(600, round(wait or 1)))
         detail = f"{self.settings.max_queue} jobs are waiting already; try again in {seconds} s"
         return refuse(429, detail, {"Retry-After": str(seconds)})

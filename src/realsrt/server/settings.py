@@ -14,9 +14,9 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 class ServerSettings:
     """`model`: name or path. threads: of the CPU that compute. max_bytes: of an upload. max_pixels: of an input, once
     decoded. max_queue: jobs that wait. max_seconds: that a job may compute. keep: hours that a result stays.
-    temporary: whether all is removed when the service ends. page: whether to show the page at /. hosts: names of this
-    service besides IP addresses and names without a dot. visitor_jobs: results that a visitor without a key may have at
-    a time.
+    keep_visitors: whether jobs of visitors without a key stay when the service is asked to stop. page: whether to show
+    the page at /. hosts: names of this service besides IP addresses and names without a dot. visitor_jobs: results that
+    a visitor without a key may have at a time.
 
     Raises UsageError for what makes no sense.
     """
@@ -33,7 +33,7 @@ class ServerSettings:
     max_pixels: int = 16_000_000
     max_seconds: float = 7200.0
     keep: float = 24.0
-    temporary: bool = False
+    keep_visitors: bool = False
     keys: Keys = field(default_factory=Keys)
     cors_origins: tuple[str, ...] = ()
     log_level: str = "info"

@@ -81,6 +81,7 @@ class JobStore:
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
+        db.execute("PRAGMA secure_delete=ON")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > len(_MIGRATIONS):
             raise RealSRTError(f"{path}: is of a newer version of realsrt (format {version}); update realsrt")
@@ -263,6 +264,17 @@ class JobStore:
             self._db.execute("UPDATE jobs SET state = 'expired' WHERE id = ? AND state = 'done'", [id])
         self.drop_files(id)
 
+    def forget(self, owners: str) -> int:
+        """Jobs of owners whose names begin so, in whatever state, with their files; how many."""
+        mine = "substr(owner, 1, ?) = ?", [len(owners), owners]
+        with self._lock:
+            ids = [row[0] for row in self._db.execute(f"SELECT id FROM jobs WHERE {mine[0]}", mine[1])]
+            for id in ids:  # before the table: files of no job would be taken for one of a lost table
+                self.drop_files(id)
+            with self._transaction():
+                self._db.execute(f"DELETE FROM jobs WHERE {mine[0]}", mine[1])
+        return len(ids)
+
     def drop_files(self, id: str) -> None:
         shutil.rmtree(self.folder(id), ignore_errors=True)
 
@@ -297,7 +309,7 @@ def _record(row: Mapping[str, Any] | sqlite3.Row) -> JobRecord:
         values["edits"] = tuple(Regeneration.model_validate(edit) for edit in json.loads(row["edits"]))
         values["notices"] = tuple(json.loads(row["notices"]))
         record = JobRecord(**values)
-        if not (record.work > 0 and record.created >= 0 and record.suffix.startswith(".")):
+        if not (record.width > 0 and record.height > 0 and record.created >= 0 and record.suffix.startswith(".")):
             raise ValueError("its sizes, times or suffix are none")
     except (ValueError, TypeError, AttributeError) as problem:
         say("job.unreadable", logging.ERROR, id=row["id"], error=" ".join(str(problem).split()))

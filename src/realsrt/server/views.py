@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from realsrt.server.live import Live
 from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.records import JobRecord, State
-from realsrt.server.store import JobStore
+from realsrt.server.service import Service
+from realsrt.server.visitors import WARM_UP
 
 _EXAMPLE = {
     "id": "5b1f0c9a7d3e4f60718293a4", "state": "running", "progress": 0.5, "eta_seconds": 3.2, "name": "sign.jpg",
@@ -53,15 +53,17 @@ class JobList(BaseModel):
     next: str | None = None
 
 
-def view(record: JobRecord, store: JobStore, live: Live) -> JobView:
+def view(record: JobRecord, service: Service) -> JobView:
     share, ahead, eta = 1.0 if record.state in ("done", "expired") else 0.0, None, None
     if record.state == "running":
-        share, spent = live.progress(record.id)
-        eta = spent / share * (1 - share) if share > 0 else live.estimate(record.work)
+        share, spent = service.live.progress(record.id)
+        expected = service.pace.seconds([record]) or (spent / share if share else None)
+        # As expected at the beginning, as it has gone so far towards the end.
+        eta = None if expected is None else (1 - share) * (spent + (1 - share) * expected)
     elif record.state == "queued":
-        before = store.ahead(record.id)
-        ahead = len(before)
-        eta = live.estimate(record.work + sum(other.work for other in before))
+        before = service.store.ahead(record.id)
+        ahead = sum(other.owner != WARM_UP for other in before)
+        eta = service.pace.seconds([record, *before])
     width, height = record.out_size
     return JobView(
         id=record.id, state=record.state, progress=round(share, 4), eta_seconds=None if eta is None else round(eta, 1),

@@ -12,6 +12,7 @@ from realsrt.server.problems import refuse
 
 COOKIE = "realsrt"
 VISITOR = "visitor "  # an owner of this beginning is one
+WARM_UP = VISITOR + "warm-up"  # whose job is computed when the page begins
 _PER_HOUR = 100  # new visitors from one address
 _HOUR = 3600.0
 

@@ -11,6 +11,7 @@ from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Computes, Dropped, Event, Failed, Made, Progress, Step, Task
 from realsrt.server.metrics import Metrics
+from realsrt.server.pace import Pace
 from realsrt.server.process import ProcessEnded
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
@@ -31,10 +32,10 @@ class Worker(threading.Thread):
     """One at a time. `wake` it after adding a job."""
 
     def __init__(
-        self, maker: Computes, store: JobStore, live: Live, metrics: Metrics, settings: ServerSettings
+        self, maker: Computes, store: JobStore, live: Live, pace: Pace, metrics: Metrics, settings: ServerSettings
     ) -> None:
         super().__init__(name="worker", daemon=True)
-        self._maker, self._store, self._live, self._metrics = maker, store, live, metrics
+        self._maker, self._store, self._live, self._pace, self._metrics = maker, store, live, pace, metrics
         self._keep, self._max_seconds = settings.keep, settings.max_seconds
         self._work, self._stopping = threading.Event(), threading.Event()
         self._deadline = float("inf")
@@ -129,7 +130,8 @@ class Worker(threading.Thread):
         if not self._store.end(job.id, "done", self._keep, seconds=seconds, **facts):
             self._remove(job)  # cancelled at the last moment
             return
-        self._live.took(job.work, seconds)
+        if made.computed and not job.edits:
+            self._pace.learn(job, seconds)
         self._metrics.ended("done", seconds, job.width * job.height)
         say("job.done", id=job.id, owner=job.owner, seconds=seconds, confidence=record.confidence)
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 FIGURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 SUFFIXES = (*FIGURES, ".gif", ".html")
 Box = tuple[int, int, int, int]
-_MARK = "#ff5a1f"
+_MARK = "#19d3ff"
+_COLOURS = "magma"  # as on the page (server/static/cells.js): brighter = surer
 _INSET = 0.52  # of a panel's shorter side
 _DPI = 150
 
@@ -154,14 +155,14 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
             if column:
                 ax = axes(column, top + h + gap, h)
                 grid = one.maps[column - 1]
-                ax.imshow(grid, cmap="Blues_r", norm=normal, interpolation="nearest", aspect="auto")
+                ax.imshow(grid, cmap=_COLOURS, norm=normal, interpolation="nearest", aspect="auto")
                 _frame(ax, one.zoom)
         below = axes(0, top + h + gap, h)
         below.text(0.97, 0.5, "confidence\n(brighter = surer)", fontsize=11, ha="right", va="center", linespacing=1.4)
         if number == 0:
             left = columns * (panel + gap) / width
             scale = figure.add_axes((left, 1 - (top + 2 * h + gap) / height, 0.1 / width, h / height))
-            figure.colorbar(ScalarMappable(normal, "Blues_r"), cax=scale)
+            figure.colorbar(ScalarMappable(normal, _COLOURS), cax=scale)
             scale.tick_params(labelsize=8, length=2)
         top += 2 * h + 4 * gap
     buffer = io.BytesIO()
@@ -201,7 +202,7 @@ def _panels(one: Strip, side: int) -> list[tuple[str, Any, Any]]:
     from PIL import Image, ImageDraw
 
     low, high = shades([one])
-    colours = matplotlib.colormaps["Blues_r"]
+    colours = matplotlib.colormaps[_COLOURS]
     maps = [np.full_like(one.images[0], 255)]
     maps += [(colours(np.clip((m - low) / (high - low), 0, 1))[..., :3] * 255).astype(np.uint8) for m in one.maps]
     titles = ["input", *(f"step {step} of {len(one.images)}" for step in range(1, 1 + len(one.images)))]

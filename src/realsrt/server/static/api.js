@@ -10,7 +10,7 @@ export class Refused extends Error {
   }
 }
 
-const NO_ANSWER = "the service does not answer; is it still running?";
+export const NO_ANSWER = "the service does not answer; is it still running?";
 
 async function call(method, path, body) {
   const options = { method, headers: {} };
@@ -77,7 +77,7 @@ export function upload(file, options, { onProgress, signal }) {
 }
 
 export function listen(id, { onState, onProgress, onPreview }) {
-  // Until the job has ended; the browser connects again by itself. Returns a function that ends it.
+  // Until the job has ended; the browser connects again by itself. Returns functions: to end it, and whether it has.
   const source = new EventSource(`${JOBS}/${id}/events`);
   source.addEventListener("state", (event) => {
     const said = JSON.parse(event.data);
@@ -86,5 +86,5 @@ export function listen(id, { onState, onProgress, onPreview }) {
   });
   source.addEventListener("progress", (event) => onProgress(JSON.parse(event.data)));
   source.addEventListener("preview", (event) => onPreview(JSON.parse(event.data)));
-  return () => source.close();
+  return [() => source.close(), () => source.readyState === EventSource.CLOSED];
 }

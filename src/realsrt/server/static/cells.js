@@ -42,9 +42,8 @@ export class Marks {
   }
 
   below(confidence, limit) {
-    // confidence: a byte for each cell. Returns how many are marked.
+    // confidence: a byte for each cell.
     this.unsure = Uint8Array.from(confidence, (value) => Number(value < limit * 255));
-    return this.unsure.reduce((sum, value) => sum + value, 0);
   }
 
   runs() {
@@ -64,9 +63,22 @@ export class Marks {
     return found;
   }
 
+  bounds() {
+    // The box around all that is marked, in pixels of the result.
+    const runs = this.runs();
+    const [rows, firsts, stops] = [0, 1, 2].map((i) => runs.map((run) => run[i]));
+    const least = (list) => list.reduce((a, b) => Math.min(a, b));
+    const most = (list) => list.reduce((a, b) => Math.max(a, b));
+    return { x0: least(firsts) * CELL, y0: least(rows) * CELL, x1: most(stops) * CELL, y1: (most(rows) + 1) * CELL };
+  }
+
   get any() {
     for (let i = 0; i < this.painted.length; i++) if (this.get(i)) return true;
     return false;
+  }
+
+  get count() {
+    return this.painted.reduce((sum, _, i) => sum + Number(this.get(i)), 0);
   }
 
   draw(canvas, colour) {
@@ -91,12 +103,13 @@ export class Marks {
   }
 }
 
+// Matplotlib's magma, as in the figures of `realsrt visualize` and in style.css.
 const STOPS = [
-  [20, 11, 54],
-  [107, 29, 129],
-  [199, 62, 107],
-  [249, 141, 77],
-  [252, 249, 191],
+  [0, 0, 4],
+  [81, 18, 124],
+  [183, 55, 121],
+  [252, 137, 97],
+  [252, 253, 191],
 ];
 
 export function colour(value) {

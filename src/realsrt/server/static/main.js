@@ -4,7 +4,7 @@ import * as api from "./api.js";
 import { Marks, confidenceOf, difference } from "./cells.js";
 import { Pictures, fileOptions, pixelOptions } from "./pictures.js";
 import { Stage } from "./stage.js";
-import { count, duration, percent, sentence, size } from "./words.js";
+import { confidence as told, count, duration, percent, sentence, size } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const KEPT = "realsrt.options";
@@ -107,10 +107,12 @@ function renderAct(picture) {
   const job = shownJob(picture);
   $("name").textContent = picture.name;
   const [width, height] = [picture.width, picture.height];
-  const out = job ? [job.out_width, job.out_height] : [width, height].map((side) => Math.max(1, Math.round(side * wanted.outscale)));
-  $("sizes").textContent = width ? `${size(width, height)} → ${size(...out)} pixels` : "";
-  const sure = job?.confidence != null ? `, ${percent(job.confidence)} sure on average` : "";
-  const took = job?.seconds ? `Computed in ${job.seconds < 10 ? job.seconds.toFixed(1) : Math.round(job.seconds)} s${sure}` : "";
+  const made = pictures.jobs.get(picture.pending) ?? job; // what is shown, or will be
+  const factor = made?.options.outscale ?? wanted.outscale;
+  const sized = (times) => size(...[width, height].map((side) => Math.max(1, Math.round(side * times))));
+  $("sizes").textContent = width ? `${size(width, height)} → ${made ? size(made.out_width, made.out_height) : sized(factor)} (×${factor})` : "";
+  const sure = job?.confidence != null ? `Mean confidence ${told(job.confidence)} of 1` : "";
+  const took = job?.seconds ? `Computed in ${job.seconds < 10 ? job.seconds.toFixed(1) : Math.round(job.seconds)} s` : "";
   const ready = pictures.list.filter((other) => other.state === "ready");
   const time = (list) => {
     const known = list.map((other) => pictures.estimate(other, wanted));
@@ -119,32 +121,37 @@ function renderAct(picture) {
   $("go").textContent = `Upscale ×${wanted.outscale}${time([picture])}`;
   $("go-all").hidden = ready.length < 2 || picture.busy;
   $("go-all").textContent = `Upscale all ${ready.length}${time(ready)}`;
-  $("undo").disabled = picture.at <= 0;
-  $("redo").disabled = picture.at >= picture.versions.length - 1;
+  $("made").hidden = !picture.version;
+  $("undo").disabled = picture.busy || picture.at <= 0;
+  $("redo").disabled = picture.busy || picture.at >= picture.versions.length - 1;
   $("undo").parentElement.hidden = picture.versions.length < 2;
   $("retry").hidden = !retriable(picture);
   $("wrong").hidden = !picture.error;
   $("wrong").textContent = picture.error ? sentence(picture.error) : "";
   if (picture.busy) renderWorking(picture);
   if (exporting) say(exporting);
-  else if (picture.state === "done") say([took, ...(job?.notices ?? [])].filter(Boolean).map(sentence).join(". "));
+  else if (picture.state === "done") say([took, sure, ...(job?.notices ?? [])].filter(Boolean).map(sentence).join(". "));
   else if (picture.state === "ready" && picture.width * picture.height > facts.max_pixels) say("This picture has more pixels than this service takes.");
   else say("");
   const again = job && picture.state === "done" && JSON.stringify(pixelOptions(job.options)) !== JSON.stringify(pixelOptions(wanted));
   $("again").hidden = !again;
-  $("again").textContent = `Upscale again with these options${time([picture])}`;
+  const other = wanted.outscale === job?.options.outscale ? "" : ` ×${wanted.outscale}`;
+  $("again").textContent = `Upscale again${other} with these options${time([picture])}`;
 }
 
 function renderWorking(picture) {
   const { state, progress, ahead, eta } = picture;
+  // Where one clicked.
+  const home = picture.kind === "regenerate" ? $("regenerate") : picture.kind === "upscale" && picture.version ? $("options") : $("act");
+  if ($("working").parentElement !== home) home.insertBefore($("working"), home.id === "act" ? $("said") : null);
   const bar = $("bar");
   if (state === "queued" || (state === "running" && !progress)) bar.removeAttribute("value");
   else bar.value = progress;
-  const left = eta ? `, ${duration(eta)} left` : "";
+  const left = eta && picture.kind !== "pick" ? `, ${duration(eta)} left` : "";
   const doing = { upscale: "Upscaling", regenerate: "Regenerating", pick: "Keeping this candidate" }[picture.kind] ?? "Working";
   const words = {
     sending: picture.full ? "The service is busy; this picture waits to be sent" : `Sending, ${percent(progress)}`,
-    queued: ahead ? `Waiting, ${count(ahead, "picture")} before this one${left}` : "Waiting to begin",
+    queued: ahead ? `Waiting, ${count(ahead, "picture")} before this one${left}` : `Waiting to begin${left}`,
     running: `${doing}, ${percent(progress)}${left}`,
   };
   $("working-words").textContent = words[state];
@@ -165,6 +172,7 @@ function wrong(text) {
 
 function renderOptions(picture) {
   for (const id of RANGES) $(`${id}-value`).textContent = percent($(id).value);
+  $("options-set").disabled = Boolean(picture?.busy);
   const auto = $("denoise-kind").value === "auto";
   $("denoise").hidden = auto;
   $("denoise-value").hidden = auto;
@@ -197,6 +205,7 @@ function renderFilm() {
     const button = row.firstElementChild;
     button.onclick = () => pictures.select(picture);
     button.className = picture.state;
+    if (picture === pictures.selected && button.getAttribute("aria-pressed") !== "true") row.scrollIntoView({ block: "nearest", inline: "nearest" });
     button.setAttribute("aria-pressed", String(picture === pictures.selected));
     button.querySelector(".label").textContent = picture.name;
     button.title = picture.error ? `${picture.name}: ${picture.error}` : picture.name;
@@ -292,7 +301,7 @@ function stepShown(picture, job) {
 const steps = (job) => job.options.steps ?? facts.steps;
 
 function renderSteps(picture, job) {
-  const available = Boolean(job) && !picture.pending && !picture.large && picture.at === 0 && steps(job) > 0 && picture.state === "done";
+  const available = Boolean(job) && !picture.pending && !picture.large && !job.regenerated.length && steps(job) > 0 && picture.state === "done";
   $("steps").hidden = !available && !(picture.pending && picture.step);
   $("viewer").classList.toggle("stepping", !$("steps").hidden);
   if ($("steps").hidden) return;
@@ -353,6 +362,8 @@ const HINTS = {
 
 function renderRegenerate(picture) {
   const job = shownJob(picture);
+  if (!job) $("regenerate").hidden = true;
+  $("regenerate-set").disabled = picture.busy;
   const not = !job ? "" : picture.large
     ? "Parts of large pictures cannot be regenerated: that would keep all of them in memory."
     : steps(job) === 0 ? "With 0 steps there is nothing to regenerate." : "";
@@ -360,16 +371,19 @@ function renderRegenerate(picture) {
   $("regenerate-not").textContent = not;
   $("regenerate-can").hidden = Boolean(not);
   for (const button of $("marking").children) button.setAttribute("aria-pressed", String(button.dataset.tool === stage.tool));
-  $("tool-hint").textContent = HINTS[stage.tool];
+  const share = marks?.unsure ? marks.count / marks.painted.length : null;
+  $("tool-hint").textContent = share === null ? HINTS[stage.tool] : share ? `${share < 0.005 ? "Under 1 %" : percent(share)} of the picture is marked.` : "No place is that unsure: raise the limit.";
   $("brush-field").hidden = !["brush", "erase"].includes(stage.tool);
   $("below-field").hidden = $("unsure").getAttribute("aria-pressed") !== "true";
-  $("below-value").textContent = percent($("below").value);
+  $("below-value").textContent = told($("below").value);
   $("unsure").disabled = !confidence;
   const variety = Number($("variety").value);
   $("variety-value").textContent = variety < 0.4 ? "subtle" : variety < 0.8 ? "medium" : "bold";
   $("candidates-value").textContent = $("candidates").value;
   $("clear").disabled = $("regenerate-go").disabled = !marks?.any;
-  $("regenerate-go").textContent = marks?.any ? "Regenerate the marked part" : "Mark a part first";
+  const seconds = job && marks?.any ? pictures.estimateEdit(picture, job, marks.bounds(), Number($("candidates").value)) : null;
+  $("regenerate-go").textContent = `${marks?.any ? "Regenerate" : "Mark a part first"}${seconds === null ? "" : ` · ${duration(seconds)}`}`;
+  $("regenerate-go").hidden = picture.busy && picture.kind === "regenerate";
   renderCandidates();
 }
 
@@ -377,7 +391,7 @@ function said({ denoise = 0, share = 0 }) {
   // How a candidate is restored, against the picture before.
   const noise = denoise > 0.15 ? "smoother" : denoise < -0.15 ? "rougher" : "";
   const edges = share > 0.1 ? "crisper" : share < -0.1 ? "softer" : "";
-  return [noise, edges].filter(Boolean).map((word) => `, ${word}`).join("");
+  return [noise, edges].filter(Boolean).join(", ");
 }
 
 function renderCandidates() {
@@ -397,9 +411,11 @@ function renderCandidates() {
         image.alt = "";
         image.src = api.candidateUrl(chosen.id, i + 1);
         const label = document.createElement("span");
-        label.textContent = `${i + 1} · ${percent(candidate.score)} sure${said(candidate)}`;
+        label.textContent = `${i + 1} · ${told(candidate.score)}`;
+        const how = document.createElement("small");
+        how.textContent = said(candidate);
         button.type = "button";
-        button.append(image, label);
+        button.append(image, label, " ", how);
         button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && lookAt(i + 1));
         button.addEventListener("focus", () => lookAt(i + 1));
         button.addEventListener("pointerleave", () => lookAt(chosen?.kept));
@@ -412,7 +428,6 @@ function renderCandidates() {
   [...list.children].forEach((button, i) => {
     const kept = i + 1 === chosen.kept;
     button.setAttribute("aria-pressed", String(kept));
-    button.setAttribute("aria-label", `Candidate ${i + 1}, ${percent(chosen.list[i].score)} sure${said(chosen.list[i])}${kept ? ", kept" : ""}`);
   });
 }
 
@@ -474,11 +489,8 @@ function setTool(tool) {
 
 function markUnsure() {
   if (!marks || !confidence) return;
-  const on = $("unsure").getAttribute("aria-pressed") === "true";
-  if (on) {
-    const found = marks.below(confidence.values, Number($("below").value));
-    say(found ? `${percent(found / confidence.values.length)} of the picture is marked` : "No place is that unsure: raise the limit");
-  } else marks.unsure = null;
+  if ($("unsure").getAttribute("aria-pressed") === "true") marks.below(confidence.values, Number($("below").value));
+  else marks.unsure = null;
   drawMarks();
 }
 
@@ -554,7 +566,6 @@ async function zip() {
     for (const picture of done) {
       exporting = `Writing the files, ${ids.length} of ${done.length}`;
       $("film-said").textContent = exporting;
-      await pictures.refresh(picture.version);
       ids.push(await pictures.exported(picture, wantedFile(picture), () => {}));
     }
     leave(api.archiveUrl(ids));
@@ -647,7 +658,8 @@ for (const button of $("modes").children) {
 }
 for (const button of $("marking").children) button.addEventListener("click", () => setTool(button.dataset.tool));
 on("unsure", "click", () => {
-  press($("unsure"));
+  // At first the least sure tenth.
+  if (press($("unsure")) && confidence) $("below").value = Math.floor((confidence.values.toSorted()[Math.floor(confidence.values.length / 10)] / 255) * 100 + 1) / 100;
   markUnsure();
 });
 on("below", "input", markUnsure);
@@ -753,6 +765,7 @@ addEventListener("keyup", (event) => [" ", "h", "H"].includes(event.key) && stag
 
 pictures.addEventListener("change", changed);
 pictures.addEventListener("finished", ({ detail: picture }) => {
+  learn();
   // A candidate that is kept was chosen while looking at the picture.
   if (picture === current() && narrow() && picture.kind !== "pick") $("stage").scrollIntoView({ behavior: "smooth", block: "start" });
 });
@@ -760,13 +773,11 @@ pictures.addEventListener("finished", ({ detail: picture }) => {
 async function begin() {
   if (localStorage.getItem("realsrt.keys") === "off") $("keys-on").checked = false;
   await api.visit();
-  facts = await api.facts();
-  pictures.pace = facts.pace;
-  pictures.ownSteps = facts.steps;
+  facts = pictures.facts = await api.facts();
   for (const ext of facts.formats) $("ext").append(new Option(ext.toUpperCase().replace("JPG", "JPEG").replace("TIF", "TIFF"), ext));
   $("denoise-kind").closest("label").hidden = !facts.denoise;
   const days = facts.keep >= 48 ? Math.round(facts.keep / 24) : null;
-  const until = facts.temporary ? "when it ends" : `after ${count(days ?? facts.keep, days ? "day" : "hour")}`;
+  const until = `after ${count(days ?? facts.keep, days ? "day" : "hour")}${facts.temporary ? " or when the service is stopped" : ""}`;
   const megabytes = Math.round(facts.max_bytes / 1e6);
   $("limits").textContent = `Up to ${Math.round(facts.max_pixels / 1e6) || facts.max_pixels / 1e6} megapixels and ${megabytes} MB each. Pictures stay on this service, are seen by you only, and are removed ${until}.`;
   try {
@@ -774,10 +785,20 @@ async function begin() {
   } catch {
     // nothing that can be read
   }
-  await pictures.restore();
+  const gone = await pictures.restore();
+  if (gone) $("limits").prepend(`The service has removed ${count(gone, "picture")} that you had here. `);
   document.body.dataset.begun = "true";
-  if (!facts.pace) setTimeout(async () => ((pictures.pace ??= (await api.facts()).pace), changed()), 5000);
   render();
+  while (!facts.pace) {
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    await learn();
+  }
+}
+
+async function learn() {
+  // How fast the service is, as it knows by now.
+  facts = pictures.facts = await api.facts().catch(() => facts);
+  changed();
 }
 
 begin().catch((problem) => {

@@ -6,6 +6,7 @@ const KEPT = "realsrt.pictures";
 const LARGE = 1_000_000; // input pixels above which the service keeps nothing in memory: no steps, no regenerating
 const FINAL = ["done", "failed", "cancelled", "expired"];
 const AT_ONCE = 2; // uploads
+const REMOVED = "the service has removed this picture; send it again";
 
 // A picture's state: ready → sending → queued → running → done | failed. `versions` are finished jobs, `at` the one that
 // is shown; `pending` is a job on its way to becoming the next version.
@@ -40,9 +41,8 @@ export class Pictures extends EventTarget {
     this.list = [];
     this.jobs = new Map(); // by id, as last heard
     this.selected = null;
-    this.pace = null; // seconds for a unit of work: an input pixel through the model's own steps
-    this.ownSteps = 1;
-    this._heard = null; // [id, function to stop listening]
+    this.facts = { pace: null, steps: 1, window: 64 }; // what the service says of itself
+    this._heard = null; // [id, function to stop listening, function that says whether it was ended by the service]
     this._sending = 0;
     this._waiting = [];
     setInterval(() => this._look(), 1500);
@@ -59,7 +59,9 @@ export class Pictures extends EventTarget {
   }
 
   async restore() {
+    // Returns how many pictures the service has removed meanwhile.
     let kept = null;
+    let gone = 0;
     try {
       kept = JSON.parse(localStorage.getItem(KEPT) ?? "null");
     } catch {
@@ -72,20 +74,23 @@ export class Pictures extends EventTarget {
       picture.versions = picture.versions.filter((_, i) => known[i]?.state === "done");
       picture.at = Math.max(picture.versions.indexOf(shown), Math.min(picture.at, picture.versions.length - 1));
       const pending = picture.pending && (await this._known(picture.pending));
-      if (pending && !["cancelled", "expired"].includes(pending.state)) this._heardOf(picture, pending);
+      if (picture.pending && !pending) picture.state = "queued"; // no answer now: asked again later
+      else if (pending && !["cancelled", "expired"].includes(pending.state)) this._heardOf(picture, pending);
       else picture.pending = null;
       if (!picture.pending && picture.state !== "failed") picture.state = picture.version ? "done" : "gone";
-      if (picture.state === "gone") continue;
-      this.list.push(picture);
+      if (picture.state === "gone") gone += 1;
+      else this.list.push(picture);
     }
     this.select(this.list.find((picture) => picture.key === kept?.selected) ?? this.list[0] ?? null);
+    return gone;
   }
 
   async _known(id) {
+    // What the service does not have, or has not for this visitor, is as if it had been removed.
     try {
       return await this.refresh(id);
-    } catch {
-      return null;
+    } catch (problem) {
+      return [401, 404].includes(problem.status) ? { id, state: "expired", gone: true } : null;
     }
   }
 
@@ -210,11 +215,12 @@ export class Pictures extends EventTarget {
       picture.versions.push(job.id);
       picture.at = picture.versions.length - 1;
       Object.assign(picture, { pending: null, state: "done", step: null });
-      if (job.seconds && picture.kind === "upscale") this.pace = job.seconds / this.work(job.width, job.height, job.options);
       this.dispatchEvent(new CustomEvent("finished", { detail: picture }));
     } else if (job.state === "failed") {
       picture.pending = null;
       this._failed(picture, new api.Refused(job.error ?? "it failed"));
+    } else if (job.gone) {
+      this._lost(picture);
     } else if (FINAL.includes(job.state)) {
       picture.pending = null;
       picture.state = picture.version ? "done" : picture.file ? "ready" : "failed";
@@ -228,6 +234,14 @@ export class Pictures extends EventTarget {
     picture.error = problem.message;
     picture.refused = problem.status;
     picture.state = picture.version ? "done" : "failed";
+    this.changed();
+  }
+
+  _lost(picture) {
+    // The service has none of its files any more: it was stopped, or their time was up.
+    Object.assign(picture, { versions: [], at: -1, pending: null, step: null, exports: {}, error: REMOVED });
+    picture.state = picture.file ? "ready" : "failed";
+    api.visit().catch(() => {}); // should the service not know this visitor any more
     this.changed();
   }
 
@@ -252,7 +266,12 @@ export class Pictures extends EventTarget {
 
   async exported(picture, options, tell) {
     // The id of a job whose file is the shown version with these options of the file.
-    const job = this.jobs.get(picture.version) ?? (await this.refresh(picture.version));
+    const job = await this._known(picture.version);
+    if (job?.state === "expired") {
+      this._lost(picture);
+      throw new api.Refused(REMOVED);
+    }
+    if (!job) throw new api.Refused(api.NO_ANSWER);
     const key = JSON.stringify([picture.version, options]);
     if (sameFile(job.options, options)) return job.id;
     if (picture.exports[key]) return picture.exports[key];
@@ -268,14 +287,20 @@ export class Pictures extends EventTarget {
     return id;
   }
 
-  work(width, height, options) {
-    const steps = options?.steps ?? this.ownSteps;
-    const rounds = this.ownSteps ? (0.25 + steps) / (0.25 + this.ownSteps) : 1;
-    return Math.max(width, 64) * Math.max(height, 64) * rounds;
+  estimate(picture, options) {
+    // Seconds to upscale it, if the service knows its own pace already.
+    const { pace, steps, window } = this.facts;
+    if (!pace || !picture.width) return null;
+    return pace[options.steps ?? steps] * Math.max(picture.width, window) * Math.max(picture.height, window);
   }
 
-  estimate(picture, options) {
-    return this.pace && picture.width ? this.pace * this.work(picture.width, picture.height, options) : null;
+  estimateEdit(picture, job, { x0, y0, x1, y1 }, candidates) {
+    // Seconds to regenerate inside a box of the result: of all that see it, without the base image.
+    const { pace, steps, window } = this.facts;
+    if (!pace) return null;
+    const scale = job.out_width / picture.width;
+    const seen = ((x1 - x0) / scale + window) * ((y1 - y0) / scale + window);
+    return (pace[job.options.steps ?? steps] - pace[0]) * Math.min(picture.width * picture.height, seen) * candidates;
   }
 
   _listen() {
@@ -286,7 +311,7 @@ export class Pictures extends EventTarget {
     this._heard = null;
     if (!wanted) return;
     const picture = this.selected;
-    const stop = api.listen(wanted, {
+    const [stop, ended] = api.listen(wanted, {
       onState: (job) => {
         this._heardOf(picture, job);
         this._listen();
@@ -303,11 +328,11 @@ export class Pictures extends EventTarget {
         this.changed();
       },
     });
-    this._heard = [wanted, stop];
+    this._heard = [wanted, stop, ended];
   }
 
   async _look() {
-    const open = this.list.filter((picture) => picture.pending && picture.pending !== this._heard?.[0]);
+    const open = this.list.filter((picture) => picture.pending && (picture.pending !== this._heard?.[0] || this._heard[2]()));
     for (const picture of open.slice(0, 3)) {
       const job = await this._known(picture.pending);
       if (job && job.id === picture.pending) {

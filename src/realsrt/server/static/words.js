@@ -9,6 +9,9 @@ export function duration(seconds) {
 
 export const size = (width, height) => `${width} × ${height}`;
 
+// Confidence is no probability, so it is not told in percent.
+export const confidence = (value) => Number(value).toFixed(2);
+
 export const percent = (share) => `${Math.round(share * 100)} %`;
 
 export const count = (number, one, many = one + "s") => `${number} ${number === 1 ? one : many}`;
