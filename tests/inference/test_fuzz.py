@@ -23,6 +23,8 @@ from realsrt.errors import ImageError
 from realsrt.io import image as imageio
 from realsrt.io.formats import heif_library
 from realsrt.io.metadata.provenance import Provenance
+from realsrt.io.picture import Picture
+from realsrt.io.suffixes import jxl_library
 
 FILES, SECONDS, MEGABYTES = 2000, 10, 700
 MAX_PIXELS = 4_000_000
@@ -89,6 +91,10 @@ def rich(image: Image.Image, folder: Path) -> None:
     image.save(folder / "rich.jpg", **more, xmp=RICH_XMP)
     image.save(folder / "several.mpo", save_all=True, append_images=[image.resize((20, 20))], **more, xmp=RICH_XMP)
     (folder / "several.mpo").rename(folder / "several.jpg")
+    if jxl_library():
+        seen = imageio.read(folder / "rich.tif")
+        imageio.write(folder / "rich.jxl", seen)
+        imageio.write(folder / "deep.jxl", Picture(seen.pixels.astype(np.uint16) * 257, seen.metadata), quality=100)
     for heic in (Path(__file__).parents[1] / "data").glob("*.heic") if heif_library() else ():
         (folder / heic.name).write_bytes(heic.read_bytes())
 
