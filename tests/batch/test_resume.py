@@ -160,6 +160,18 @@ def test_a_manifest_that_is_a_link_is_not_written_to(tmp_path):
         (tmp_path / "out" / NAME).unlink()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes with names")
+@pytest.mark.parametrize("device", [False, True])
+def test_a_manifest_that_has_no_end_is_not_read(tmp_path, device):
+    if device:
+        (tmp_path / NAME).symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / NAME)
+    assert listed_outputs(tmp_path) == set()
+    with pytest.raises(ImageError, match="is a pipe or a device"):
+        Manifest(tmp_path)
+
+
 def test_what_is_no_line_of_ours_is_not_cut(tmp_path):
     (tmp_path / NAME).write_text("a line\nhalf a li")
     with Manifest(tmp_path):

@@ -106,6 +106,54 @@ def test_nothing_goes_out_where_nothing_came_in(piped, capsysbinary, data):
     captured = capsysbinary.readouterr()
     assert captured.out == b""
     assert captured.err.count(b"\n") == 1
+    assert captured.err.startswith(b"realsrt: error: standard input: ")
+
+
+def test_pipes_are_called_what_they_are(piped, capsysbinary, tmp_path):
+    """Whatever is told of them: in errors, notices, reports and what is wrong with the request."""
+    file = io.BytesIO()
+    frames = [Image.new("RGB", (12, 9), colour) for colour in ("red", "blue")]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    assert piped(file.getvalue(), "-", "-o", "out.png", "--report", "report.json") == 0
+    assert piped(coded("PNG"), "-", "-o", "-", "--max-pixels", "5") == 1
+    clear = io.BytesIO()
+    Image.new("RGBA", (12, 9), (1, 2, 3, 4)).save(clear, "PNG")
+    assert piped(clear.getvalue(), "-", "-o", "-", "-f", "jpg") == 1
+    captured = capsysbinary.readouterr()
+    lines = captured.err.splitlines()
+    assert b"note: standard input: only the first of its 2" in lines[0]
+    assert b"error: standard input: 12x9 is above" in lines[1]
+    assert b"standard output: JPEG cannot hold" in lines[2]
+    assert captured.out.startswith(b'{"source": "standard input", ')
+    told = captured.out + captured.err + (tmp_path / "report.json").read_bytes()
+    assert b"stdin.gif" not in told
+    assert b"realsrt-" not in told
+
+
+class Endless(io.RawIOBase):
+    """As /dev/zero; `read_of_it` bytes so far."""
+
+    read_of_it = 0
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self.read_of_it += len(buffer)
+        assert self.read_of_it < 2**22, "it would never end"
+        return len(buffer)
+
+
+def test_what_has_no_end_and_is_no_picture(piped, capsysbinary, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Endless())))
+    assert main(["upscale", "-", "-o", "-"]) == 1
+    assert b"is not a picture" in capsysbinary.readouterr().err
+
+
+def test_a_closed_stdin(piped, capsysbinary, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["upscale", "-", "-o", "-"]) == 2
+    assert b"nothing is piped" in capsysbinary.readouterr().err
 
 
 def test_no_temporary_files_stay(piped, capsysbinary, tmp_path, monkeypatch):

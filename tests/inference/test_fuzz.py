@@ -23,6 +23,8 @@ from realsrt.errors import ImageError
 from realsrt.io import image as imageio
 from realsrt.io.formats import heif_library
 from realsrt.io.metadata.provenance import Provenance
+from realsrt.io.picture import Picture
+from realsrt.io.suffixes import jxl_library
 
 FILES, SECONDS, MEGABYTES = 2000, 10, 700
 MAX_PIXELS = 4_000_000
@@ -89,6 +91,10 @@ def rich(image: Image.Image, folder: Path) -> None:
     image.save(folder / "rich.jpg", **more, xmp=RICH_XMP)
     image.save(folder / "several.mpo", save_all=True, append_images=[image.resize((20, 20))], **more, xmp=RICH_XMP)
     (folder / "several.mpo").rename(folder / "several.jpg")
+    if jxl_library():
+        seen = imageio.read(folder / "rich.tif")
+        imageio.write(folder / "rich.jxl", seen)
+        imageio.write(folder / "deep.jxl", Picture(seen.pixels.astype(np.uint16) * 257, seen.metadata), quality=100)
     for heic in (Path(__file__).parents[1] / "data").glob("*.heic") if heif_library() else ():
         (folder / heic.name).write_bytes(heic.read_bytes())
 
@@ -198,8 +204,8 @@ class Worker:
         self._process.join(10)
 
 
-def run(folder: Path, count: int, seed: int) -> tuple[Counter[str], list[str], float]:
-    """`count` mutated files: outcomes counted, the bad ones told, the most memory in MB."""
+def run(folder: Path, count: int, seed: int) -> tuple[Counter[str], list[str], float, float]:
+    """`count` mutated files: outcomes counted, the bad ones told, the most memory in MB, the longest time in s."""
     rng = random.Random(seed)
     originals = [(path, path.read_bytes()) for path in seeds(folder)]
     (folder / "in").mkdir()
@@ -207,13 +213,14 @@ def run(folder: Path, count: int, seed: int) -> tuple[Counter[str], list[str], f
     worker = Worker(folder / "out")
     whole = {path.name: worker.ask(path)[0] for path, _ in originals}
     assert set(whole.values()) <= {"read", "written"}, whole
-    outcomes, bad, most = Counter(), [], 0.0
+    outcomes, bad, most, longest = Counter(), [], 0.0, 0.0
     for number in range(count):
         original, data = originals[number % len(originals)]
         path = folder / "in" / f"{number}{original.suffix}"
         path.write_bytes(mutated(data, rng))
+        started = time.monotonic()
         outcome, memory = worker.ask(path)
-        most = max(most, memory)
+        most, longest = max(most, memory), max(longest, time.monotonic() - started)
         outcomes[outcome.split(":")[0]] += 1
         if outcome in ("read", "written", "refused"):
             path.unlink()
@@ -221,7 +228,7 @@ def run(folder: Path, count: int, seed: int) -> tuple[Counter[str], list[str], f
             bad.append(f"{path.name} of {original.name}: {outcome}")
     worker.stop()
     bad += [f"left behind: {path.name}" for path in (folder / "out").iterdir() if path.name.startswith(".")]
-    return outcomes, bad, most
+    return outcomes, bad, most, longest
 
 
 def test_mutations_differ_and_are_the_same_every_time():
@@ -256,8 +263,8 @@ def test_the_harness_sees_crashes_and_hangs(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux' /proc")
 @pytest.mark.timeout(900)
 def test_two_thousand_mutated_files(tmp_path):
-    outcomes, bad, most = run(tmp_path, FILES, seed=int(os.environ.get("REALSRT_FUZZ_SEED", "0")))
-    print(dict(outcomes), f"{most:.0f} MB")
+    outcomes, bad, most, longest = run(tmp_path, FILES, seed=int(os.environ.get("REALSRT_FUZZ_SEED", "0")))
+    print(dict(outcomes), f"at most {most:.0f} MB and {longest:.1f} s")
     assert not bad, "\n".join(bad)
     assert most < MEGABYTES
     assert outcomes["refused"] > FILES // 10

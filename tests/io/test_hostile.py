@@ -154,6 +154,14 @@ def inflating(path):
     assert path.stat().st_size < 100_000
 
 
+def sharing(path):
+    """A network of a hundred layers, all of the same numbers."""
+    state = SRVGGNetCompact(SRVGGConfig(32, 100)).half().state_dict()
+    known = {}
+    torch.save({"params": {name: known.setdefault(value.shape, value) for name, value in state.items()}}, path)
+    assert path.stat().st_size < 200_000
+
+
 def holding(value):
     return lambda path: torch.save({"params": NETWORK.state_dict() | {"body.0.weight": value}}, path)
 
@@ -162,6 +170,7 @@ def holding(value):
     ("write", "says"),
     [
         (inflating, "is compressed"),
+        (sharing, "share their numbers"),
         (holding(torch.zeros(1).expand(60_000, 3, 3, 3)), "more numbers than the file holds"),
         (holding(torch.zeros(4, 3, 3, 3, device="meta")), ""),
         (holding(torch.zeros(4, 3, 3, 3).to_sparse()), "more numbers than the file holds"),

@@ -1,6 +1,6 @@
 """Odd but valid files, and damaged ones, of each family of formats, against what Pillow makes of them.
 
-Those of TIFF are in test_tiff.py, those of phones in test_phones.py.
+Those of TIFF are in test_tiff.py, of phones in test_phones.py, of JPEG XL in test_jxl.py.
 """
 
 import io
@@ -45,6 +45,21 @@ def exif_chunk(orientation: int) -> bytes:
     block = Image.Exif()
     block[0x0112] = orientation
     return chunk(b"eXIf", block.tobytes()[6:])
+
+
+COLOURS = bytes([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 0])
+CLEAR_2 = b"!\xf9\x04\1\0\0\2\0"
+
+
+def gif(
+    screen=(4, 3), frame=(0, 0, 4, 3), shared=COLOURS, own=b"", extra=b"", version=b"GIF89a", interlaced=0
+) -> bytes:
+    """Bars of four colours, put together block by block; every third code clears, so that none is longer than 3 bit."""
+    head = version + struct.pack("<HHBBB", *screen, 0x81 if shared else 0, 0, 0) + shared
+    codes = [code for n in range(0, 12, 2) for code in (4, n % 4, (n + 1) % 4)] + [5]
+    data = sum(code << 3 * n for n, code in enumerate(codes)).to_bytes(8, "little")
+    block = b"," + struct.pack("<4HB", *frame, (0x81 if own else 0) | interlaced) + own
+    return head + extra + block + b"\x02\x08" + data + b"\0;"
 
 
 PNG, JPEG = saved(SEEN, "PNG"), saved(SEEN, "JPEG", quality=95)
@@ -95,6 +110,17 @@ GOOD = {
     "gif with a comment": (lambda: saved(SEEN.quantize(64), "GIF", comment=b"hello"), EXACT),
     "gif of two colours": (lambda: saved(SEEN.convert("1"), "GIF"), EXACT),
     "gif of gray": (lambda: saved(SEEN.convert("L"), "GIF"), EXACT),
+    "gif, own colours only": (lambda: gif(shared=b"", own=COLOURS), EXACT),
+    "gif, own colours first": (lambda: gif(shared=COLOURS[::-1], own=COLOURS), EXACT),
+    "gif of 1987": (lambda: gif(version=b"GIF87a"), EXACT),
+    "gif, a colour that is clear": (lambda: gif(extra=CLEAR_2), EXACT),
+    "gif, clear colour beyond": (lambda: gif(extra=CLEAR_2[:6] + b"\xc8\0"), EXACT),
+    "gif, clear, on a larger screen": (lambda: gif((8, 6), (2, 1, 4, 3), extra=CLEAR_2), EXACT),
+    "gif larger than its screen": (lambda: gif((2, 2)), EXACT),
+    "gif on a screen of nothing": (lambda: gif((0, 0)), EXACT),
+    "gif in lines, of three": (lambda: gif(interlaced=0x40), EXACT),
+    "gif with extensions": (
+        lambda: gif(extra=b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0!\xfe\5hello\0!\1\x0c" + bytes(13)), EXACT),
     "avif with alpha": (lambda: saved(THROUGH, "AVIF", quality=100, subsampling="4:4:4"), CODED),
     "avif, premultiplied": (
         lambda: saved(THROUGH, "AVIF", quality=100, subsampling="4:4:4", alpha_premultiplied=True), CODED),
@@ -129,6 +155,8 @@ BAD = {
     "webp, longer than it is": (lambda: WEBP[:4] + struct.pack("<I", len(WEBP) + 100) + WEBP[8:], "damaged"),
     "webp of nothing": (lambda: b"RIFF\x04\0\0\0WEBP", "damaged"),
     "gif, cut": (lambda: GIF[:-30], "damaged or cut short"),
+    "gif of colours only": (lambda: gif()[:25] + b";", "damaged"),
+    "gif of another year": (lambda: gif(version=b"GIF88a"), "not a picture"),
     "gif of nothing": (lambda: b"GIF89a" + bytes(20), "damaged"),
     "avif, cut": (lambda: AVIF[:-200], "damaged or cut short"),
     "avif of boxes": (lambda: AVIF[:32] + b"\0\0\0\0meta", "damaged"),
@@ -170,6 +198,19 @@ def test_bad_files_are_refused_in_a_line(tmp_path, name):
     with pytest.raises(ImageError, match=word) as caught:
         imageio.read(tmp_path / "a")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [(2, 1), (10, 10)])
+def test_where_a_gif_does_not_cover_its_screen_nothing_is_seen(tmp_path, place):
+    """As browsers show it; Pillow fills it with the colour of the background."""
+    (tmp_path / "a.gif").write_bytes(gif((8, 6), (*place, 4, 3)))
+    picture = imageio.read(tmp_path / "a.gif")
+    alpha = picture.alpha_float()
+    assert alpha is not None
+    assert alpha.sum() == 12
+    x, y = place
+    assert (alpha[y : y + 3, x : x + 4] == 1).all()
+    np.testing.assert_array_equal(picture.pixels[y, x : x + 4, :3], np.frombuffer(COLOURS, np.uint8).reshape(4, 3))
 
 
 def test_xmp_behind_the_pixels_of_a_png(tmp_path):

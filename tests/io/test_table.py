@@ -15,12 +15,14 @@ from PIL import Image
 
 from realsrt.errors import ImageError
 from realsrt.io import image as imageio
+from realsrt.io.formats import supported_formats
 from realsrt.io.metadata import colour
 from realsrt.io.picture import Picture
+from support.decoded import opened
 from support.phones import GAIN_MAP, MOTION, ULTRA_HDR, VIDEO, coded, packet, pixels, with_mpf
 
 DOCS = Path(__file__).parents[2] / "docs" / "files.md"
-SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "AVIF": "avif"}
+SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "TIFF": "tif", "AVIF": "avif", "JPEG XL": "jxl"}
 BLOB = pyvips.GValue.blob_type
 SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
 exiftool = shutil.which("exiftool")
@@ -34,9 +36,7 @@ def written(folder: Path, suffix: str, picture: Picture) -> tuple[Path, str]:
 
 def content(path: Path) -> bytes:
     """A file's bytes, and what PNG has packed among them."""
-    with Image.open(path) as image:
-        image.load()
-        texts = getattr(image, "text", {})
+    texts = getattr(opened(path), "text", {})
     return path.read_bytes() + b"".join(f"{keyword}\0{text}".encode() for keyword, text in texts.items())
 
 
@@ -52,7 +52,8 @@ def depth(folder: Path, suffix: str) -> str:
     deep = (np.arange(24 * 40 * 3).reshape(24, 40, 3) * 22).astype(np.uint16)
     path, notice = written(folder, suffix, Picture(deep))
     if not notice:
-        assert (imageio.read(path).pixels == deep).all()
+        off = np.abs(imageio.read(path).pixels.astype(float) - deep).mean() / 257
+        assert off < 2 if suffix == "jxl" else off == 0
     return f"{12 if suffix == 'avif' else imageio.read(path).depth} bit{notice}" if notice else "kept"
 
 
@@ -69,17 +70,17 @@ def alpha(folder: Path, suffix: str) -> str:
             written(folder, suffix, Picture(through))
         return "refused"
     path, notice = written(folder, suffix, Picture(through))
-    with Image.open(path) as image:
-        assert abs(np.asarray(image.convert("RGBA"))[..., 3].mean() - 128) < 2
+    image = opened(path)
+    assert abs(np.asarray(image.convert("RGBA"))[..., 3].mean() - 128) < 2
     return f"kept{notice}"
 
 
 def full_alpha(folder: Path, suffix: str) -> str:
     path, notice = written(folder, suffix, Picture(np.dstack([pixels(), np.full((24, 40), 255, np.uint8)])))
-    with Image.open(path) as image:
-        if image.mode == "RGBA":
-            assert np.asarray(image)[..., 3].min() == 255
-        return f"{'kept' if image.mode == 'RGBA' else 'left out'}{notice}"
+    image = opened(path)
+    if image.mode == "RGBA":
+        assert np.asarray(image)[..., 3].min() == 255
+    return f"{'kept' if image.mode == 'RGBA' else 'left out'}{notice}"
 
 
 def profile_of(gray: bool) -> Callable[[Path, str], str]:
@@ -87,8 +88,9 @@ def profile_of(gray: bool) -> Callable[[Path, str], str]:
         icc = colour.profile(SRGB, (1.8,), "Gamma 1.8", gray=gray)
         picture = Picture(pixels()[..., :1] if gray else pixels(), {"icc-profile-data": (BLOB, icc)})
         path, notice = written(folder, suffix, picture)
-        with Image.open(path) as image:
-            return f"kept{notice}" if image.info.get("icc_profile") == icc else f"as sRGB{notice}"
+        if suffix == "jxl":
+            return f"as code points{notice}" if imageio.read(path).code else f"as sRGB{notice}"
+        return f"kept{notice}" if opened(path).info.get("icc_profile") == icc else f"as sRGB{notice}"
 
     return check
 
@@ -99,10 +101,11 @@ def code(transfer: int) -> Callable[[Path, str], str]:
         if transfer not in colour.HDR:
             fields["icc-profile-data"] = (BLOB, colour.of_code(9, transfer).icc)
         path, notice = written(folder, suffix, Picture(pixels(), fields))
-        if b"cICP\x09" in path.read_bytes() or b"colrnclx\0\x09" in path.read_bytes():
+        said = b"cICP\x09" in path.read_bytes() or b"colrnclx\0\x09" in path.read_bytes()
+        if said or (suffix == "jxl" and imageio.read(path).code == (9, {14: 1}.get(transfer, transfer))):
             return f"kept{notice}"
-        with Image.open(path) as image:
-            return f"{'as ICC profile' if image.info.get('icc_profile') else 'as sRGB'}{notice}"
+        image = opened(path)
+        return f"{'as ICC profile' if image.info.get('icc_profile') else 'as sRGB'}{notice}"
 
     return check
 
@@ -113,8 +116,9 @@ def gamma(folder: Path, suffix: str) -> str:
     chunk = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
     (folder / "in.png").write_bytes(data[:33] + chunk + data[33:])
     path, notice = written(folder, suffix, imageio.read(folder / "in.png"))
-    with Image.open(path) as image:
-        return f"{'as ICC profile' if image.info.get('icc_profile') else 'lost'}{notice}"
+    if suffix == "jxl":
+        return f"{'as code points' if imageio.read(path).code else 'lost'}{notice}"
+    return f"{'as ICC profile' if opened(path).info.get('icc_profile') else 'lost'}{notice}"
 
 
 def photo(folder: Path, **more) -> Picture:
@@ -127,23 +131,23 @@ def photo(folder: Path, **more) -> Picture:
 
 def exif(folder: Path, suffix: str) -> str:
     path, notice = written(folder, suffix, photo(folder))
-    with Image.open(path) as image:
-        return f"{'kept' if image.getexif().get(0x010F) == 'Maker' else 'lost'}{notice}"
+    image = opened(path)
+    return f"{'kept' if image.getexif().get(0x010F) == 'Maker' else 'lost'}{notice}"
 
 
 def orientation(folder: Path, suffix: str) -> str:
     path, notice = written(folder, suffix, photo(folder))
-    with Image.open(path) as image:
-        assert image.size == (24, 40)
-        return f"{'applied, reset' if image.getexif().get(0x0112, 1) == 1 else 'twice'}{notice}"
+    image = opened(path)
+    assert image.size == (24, 40)
+    return f"{'applied, reset' if image.getexif().get(0x0112, 1) == 1 else 'twice'}{notice}"
 
 
 def density(folder: Path, suffix: str) -> str:
     path, notice = written(folder, suffix, photo(folder))
-    with Image.open(path) as image:
-        if "dpi" in image.info and round(image.info["dpi"][0]) == 300 and suffix != "webp":
-            return f"kept{notice}"
-        return f"{'in EXIF' if image.getexif().get(0x011A) == 300 else 'lost'}{notice}"
+    image = opened(path)
+    if "dpi" in image.info and round(image.info["dpi"][0]) == 300 and suffix != "webp":
+        return f"kept{notice}"
+    return f"{'in EXIF' if image.getexif().get(0x011A) == 300 else 'lost'}{notice}"
 
 
 def xmp(folder: Path, suffix: str) -> str:
@@ -223,4 +227,6 @@ def test_the_table_has_all_rows_and_columns():
 @pytest.mark.parametrize("format", SUFFIXES)
 @pytest.mark.parametrize("row", CHECKS)
 def test_a_cell(tmp_path, row, format):
+    if format not in supported_formats()["write"]:
+        pytest.skip(f"{format} cannot be written here")
     assert CHECKS[row](tmp_path, SUFFIXES[format]) == TABLE.get(row, {}).get(format)

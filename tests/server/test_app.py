@@ -13,7 +13,7 @@ from realsrt.errors import RealSRTError
 from realsrt.io import image as imageio
 from realsrt.io.formats import output_format, supported_formats
 from realsrt.io.picture import Picture
-from realsrt.server import maker, uploads, worker
+from realsrt.server import maker, service, uploads, worker
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
@@ -279,6 +279,39 @@ def test_other_sites_and_large_bodies(opened, picture):
     wrong = here.http.put(f"/v1/jobs/{id}")
     problem(wrong, 405)
     assert wrong.headers["allow"] == "DELETE, GET"
+
+
+def test_a_request_that_says_twice_how_long_it_is(opened):
+    here = opened(working=False)
+    answer = here.http.post("/v1/jobs", content=b"abc", headers={"Transfer-Encoding": "chunked", "Content-Length": "3"})
+    assert "says twice" in problem(answer, 400)
+    assert answer.headers["connection"] == "close"
+
+
+def test_what_is_refused_is_not_said_again_at_length(opened, caplog):
+    here = opened(working=False)
+    with caplog.at_level("INFO", "realsrt.server"):
+        assert len(problem(here.http.post("/v1/jobs/x/regenerate", json={"a" * 200_000: 1}), 422)) <= 500
+        problem(here.http.get("/" + "a" * 50_000), 404)
+    assert max(len(str(line.facts)) for line in caplog.records if line.message == "request") < 1000
+
+
+def test_regenerating_one_after_another_comes_to_an_end(opened, picture, monkeypatch):
+    """Every job of a chain keeps what all before it were asked for."""
+    here = opened()
+    id = here.ended(here.post(picture("a.png", 16, 16), steps=1, previews=False).json()["id"])["id"]
+    painted = {"cells": [[0, 0, 1]] * 8192}
+
+    def again(edit):
+        answer = here.http.post(f"/v1/jobs/{id}/regenerate", json=edit)
+        return here.ended(answer.json()["id"])["id"] if answer.status_code == 202 else problem(answer, 422)
+
+    for _ in range(2):
+        id = again(painted)
+    assert "2 parts of this result are regenerated already" in again({"cells": [[0, 0, 1]]})
+    id = again({"box": [0, 0, 8, 8]})  # takes no room
+    monkeypatch.setattr(service, "_MOST_EDITS", 3)
+    assert "3 parts" in again({"box": [0, 0, 8, 8]})
 
 
 def test_what_watches_the_service(opened, picture, weights):

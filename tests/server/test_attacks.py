@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -16,6 +17,7 @@ import pytest
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 from realsrt.server.client import ServiceError
+from realsrt.server.connections import HEAD_SECONDS
 from support.serving import Running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -116,6 +118,59 @@ def test_ten_kills_under_load_and_a_lost_database(tmp_path, weights, small):
         assert server.end() == 0
 
 
+FAKED = [
+    Path(f"/usr/lib/{place}/faketime/libfaketimeMT.so.1") for place in ("x86_64-linux-gnu", "aarch64-linux-gnu", "")
+]
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """(a function that sets the clock of a server to hours from now, its environment)."""
+    library = next((path for path in FAKED if path.exists()), None)
+    if library is None:
+        pytest.skip("libfaketime is not installed (Debian's package faketime)")
+    file = tmp_path / "clock"
+
+    def turn(hours):
+        new = file.with_suffix(".new")
+        new.write_text(f"{hours * 3600:+d}\n")
+        new.replace(file)
+
+    turn(0)
+    more = {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(file), "FAKETIME_NO_CACHE": "1"}
+    return turn, {**more, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
+
+
+def test_a_clock_that_is_set_while_jobs_wait(tmp_path, weights, small, clock):
+    """25 hours on, which is beyond --keep, and 10 days back, with a kill -9 in between: all is done, and can be had."""
+    turn, environment = clock
+    data, options = tmp_path / "data", ("--model-path", str(weights), "--max-queue", "1000")
+    asked: list[str] = []
+
+    def send_and_look(client, hours):
+        turn(hours)
+        asked.extend(client.submit(small, steps=0) for _ in range(5))
+        day = time.strftime("%Y-%m-%d", time.gmtime(time.time() + hours * 3600))
+        assert client.job(asked[-1])["created"].startswith(day), "the clock has not been set"
+
+    with Running(data, *options, **environment) as server:
+        client = server.client()
+        send_and_look(client, 0)
+        client.wait(asked[0])
+        send_and_look(client, 25)
+        until(lambda: [round(line["hours"]) for line in server.told("clock.jumped")] == [25])
+        send_and_look(client, -240)
+        server.end(signal.SIGKILL)
+    with Running(data, *options, **environment) as server:
+        client = server.client()
+        send_and_look(client, 25)
+        assert {client.wait(id)["state"] for id in asked[-10:]} == {"done"}
+        until(lambda: [round(line["hours"]) for line in server.told("clock.jumped")] == [265])
+        assert len({client.result(id) for id in asked}) == 1
+        assert not [line for line in server.log if line["level"] in ("error", "critical")]
+        assert server.end() == 0
+
+
 def test_a_disk_that_is_full_in_the_middle(small_disk, tmp_path, weights):
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     with Running(small_disk / "data", "--model-path", str(weights)) as server:
@@ -186,3 +241,48 @@ def test_stopping_while_a_request_is_lost_in_what_it_sent(tmp_path, weights, sma
 def _refused(client, source):
     with contextlib.suppress(ServiceError):
         client.submit(source)
+
+
+FEW_FILES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
+from realsrt.cli import main
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_hundreds_of_connections_that_come_to_nothing(tmp_path, weights, small):
+    """Open files would run out: then nobody would be answered, and the log would be flooded."""
+    script = tmp_path / "few.py"
+    script.write_text(FEW_FILES)
+    with (
+        Running(tmp_path / "data", "--model-path", str(weights), script=script) as server,
+        contextlib.ExitStack() as held,
+    ):
+        client, address = server.client(), tuple(server.url.removeprefix("http://").split(":"))
+        asked = [client.submit(small, steps=0) for _ in range(10)]
+        half = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n" + b"x" * 5000
+
+        def send(data, count):
+            for _ in range(count):
+                with contextlib.suppress(OSError):
+                    held.enter_context(socket.create_connection(address, timeout=5)).sendall(data)
+
+        send(half, 60)
+        send(b"GET / HT", 400)
+        send(b"", 400)
+        assert len(os.listdir(f"/proc/{server.process.pid}/fd")) < 500
+        until(lambda: _answers(client), 2 * HEAD_SECONDS)  # all of them held still
+        assert {client.wait(id)["state"] for id in asked} == {"done"}
+        assert len(server.told("connections.full")) == 1
+        assert server._reader.is_alive(), "a line of the log was no JSON"
+        assert not [line for line in server.log if line["level"] in ("error", "critical")]
+        assert server.end() == 0
+        assert not list((tmp_path / "data" / "incoming").iterdir())
+
+
+def _answers(client):
+    with contextlib.suppress(ServiceError):
+        return _status(client, "/healthz") == 200
+    return False

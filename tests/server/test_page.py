@@ -4,8 +4,10 @@ import io
 import json
 import socket
 import stat
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,12 +15,13 @@ from starlette.testclient import TestClient
 
 from realsrt.errors import UsageError
 from realsrt.io import image as imageio
-from realsrt.server import visitors
+from realsrt.server import page, visitors
 from realsrt.server.app import create_app
 from realsrt.server.archive import distinct
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
+from realsrt.server.tiles import tiles_of
 from realsrt.server.visitors import COOKIE, Visitors
 from support.serving import Opened, problem
 
@@ -295,6 +298,40 @@ def test_tiles_steps_and_cells(paged, picture):
     problem(here.http.get(f"/v1/jobs/{id}/tiles/after"), 410)
 
 
+def test_many_who_wait_for_tiles_keep_nobody_else_waiting(paged, picture, monkeypatch):
+    """There are 40 threads for all requests."""
+    here = paged()
+    id = done(here, picture(), steps=0)
+    may_go, decoding = threading.Event(), threading.Semaphore(0)
+
+    def slow(*args):
+        decoding.release()
+        assert may_go.wait(60)
+        return tiles_of(*args)
+
+    monkeypatch.setattr(page, "tiles_of", slow)
+    with ThreadPoolExecutor(60) as pool:
+        waiting = [pool.submit(here.http.get, f"/v1/jobs/{id}/tiles/after") for _ in range(60)]
+        try:
+            assert decoding.acquire(timeout=60)
+            time.sleep(0.5)
+            answers = []
+            asked = threading.Thread(target=lambda: answers.append(here.http.get("/v1/jobs")))
+            asked.start()
+            asked.join(20)
+            assert [answer.status_code for answer in answers] == [200]
+        finally:
+            may_go.set()
+        assert {one.result().status_code for one in waiting} == {200}
+
+
+def test_visitors_are_counted_by_network():
+    assert visitors._network("192.0.2.7") == visitors._network("::ffff:192.0.2.7") != visitors._network("192.0.2.8")
+    assert visitors._network("2001:db8::1") == visitors._network("2001:db8::ffff:2%eth0")
+    assert visitors._network("2001:db8::1") != visitors._network("2001:db8:0:1::1")
+    assert visitors._network("a" * 60_000) == visitors._network("") == ""
+
+
 def test_painted_cells_candidates_and_picks(paged, picture, up):
     here = paged()
     source = picture("a.png", 40, 40)
@@ -376,7 +413,7 @@ def test_the_same_picture_again_has_its_steps(paged, picture, up, monkeypatch):
 def test_many_as_a_zip(paged, picture):
     here = paged()
     ids = [done(here, picture(), filename=name) for name in ("a.png", "A.png", "b.png")]
-    answer = here.http.get("/v1/archive.zip", params={"id": ids})
+    answer = here.http.get("/v1/archive.zip", params={"id": [*ids, ids[0]]})
     assert answer.headers["content-disposition"].startswith("attachment")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as packed:
         assert packed.testzip() is None

@@ -241,3 +241,21 @@ def test_a_clock_that_jumps_loses_and_stops_no_job(store, monkeypatch, hours):
     store.expire(24)
     assert store.get(A).state == "done"
     store.close()
+
+
+@pytest.mark.parametrize("hours", [25, -240])
+def test_results_outlive_a_clock_that_is_set_while_the_service_runs(store, monkeypatch, hours):
+    for id in (A, B):
+        add(store, id)
+        store.take()
+    assert store.end(A, "done", 24)
+    began = time.time()
+    monkeypatch.setattr(time, "time", lambda: began + hours * 3600)
+    assert store.end(B, "done", 24)  # in the new time
+    assert store.expire(24) == 0
+    for id in (A, B):
+        assert 0 < store.get(id).expires - time.time() <= 24 * 3600 + 1
+    later = time.monotonic() + 25 * 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: began + (hours + 25) * 3600)
+    assert store.expire(24) == 2  # time that has passed

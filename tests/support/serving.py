@@ -25,7 +25,9 @@ class Running:
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert self._listening.wait(180), self.log
+        if not self._listening.wait(240):  # as long as a busy machine may take
+            self.process.kill()
+            raise AssertionError(self.log)
         self.url = self.told("service.listening")[0]["url"]
 
     def _read(self):

@@ -407,12 +407,14 @@ def finished(config):
     return replace(run, resume=True, max_steps=4)
 
 
-@pytest.mark.parametrize("damage", ["cut", "noise", "other", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "noise", "other", "empty", "kinds"])
 def test_a_damaged_state_is_a_checkpoint_error(finished, damage):
     file = finished.out / "state.pt"
     content = file.read_bytes()
     if damage == "other":
         torch.save({"epoch": 3}, file)
+    elif damage == "kinds":
+        torch.save({**torch.load(file, weights_only=True), "history": None}, file)
     else:
         file.write_bytes({"cut": content[: len(content) // 2], "noise": bytes(range(256)) * 40, "empty": b""}[damage])
     with pytest.raises(CheckpointError) as caught:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from realsrt.errors import UsageError
-from realsrt.io.suffixes import IMAGES, WRITABLE, is_image
+from realsrt.io.suffixes import IMAGES, WRITABLE, is_image, is_kept
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def shard_numbers(shard: str) -> tuple[int, int]:
 def output_name(source: Path, suffix: str, ext: str) -> str:
     """The output's file name: `suffix` after the stem; `ext` "auto" keeps a format that can be written, else PNG."""
     own = source.suffix.lower().lstrip(".")
-    chosen = source.suffix if ext == "auto" and own in WRITABLE else f".{'png' if ext == 'auto' else ext}"
+    chosen = source.suffix if ext == "auto" and is_kept(own) else f".{'png' if ext == 'auto' else ext}"
     return source.stem + suffix + chosen
 
 

@@ -33,6 +33,8 @@ class Manifest:
         try:
             root.mkdir(parents=True, exist_ok=True)
             require_ours(self.path)
+            if self.path.exists() and not self.path.is_file():
+                raise ImageError(f"{self.path}: is a pipe or a device; remove it, or choose another folder")
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - closed in __exit__
             held = lock(self._file.fileno())
             self.alone = bool(held)
@@ -149,9 +151,14 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _entries(path: Path) -> Iterable[tuple[str, dict[str, Any]]]:
     """The readable lines; a line that is damaged only means that its picture is made again."""
-    for line in path.read_bytes().splitlines():
-        with contextlib.suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-            tables = isinstance(entry, dict) and all(isinstance(entry.get(k), dict) for k in ("settings", "outputs"))
-            if tables and isinstance(entry.get("target"), str) and entry["outputs"] and "input" in entry:
-                yield entry["target"], entry
+    if not path.is_file():  # a pipe or a device has no end
+        return
+    with path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, RecursionError):
+                entry = json.loads(line)
+                tables = isinstance(entry, dict) and all(
+                    isinstance(entry.get(k), dict) for k in ("settings", "outputs")
+                )
+                if tables and isinstance(entry.get("target"), str) and entry["outputs"] and "input" in entry:
+                    yield entry["target"], entry

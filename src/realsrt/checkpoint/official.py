@@ -123,10 +123,12 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
 
 
 def check_stored(params: Mapping[str, Any], path: Path) -> None:
-    """Raise CheckpointError if a tensor stands for more numbers than the file holds."""
+    """Raise CheckpointError if a tensor stands for more numbers than the file holds, or all of them together do."""
     for name, value in params.items():
         if isinstance(value, Tensor) and not _is_stored(value):
             raise CheckpointError(f"{path}: {name!r} stands for more numbers than the file holds")
+    if sum(value.nbytes for value in params.values() if isinstance(value, Tensor)) > path.stat().st_size:
+        raise CheckpointError(f"{path}: its tensors, which share their numbers, stand for more than the file holds")
 
 
 def unpickle(path: Path) -> Any:

@@ -12,20 +12,23 @@ from types import TracebackType
 from typing import Self
 
 from realsrt.cli.show import error
-from realsrt.errors import UsageError
+from realsrt.errors import RealSRTError, UsageError
 from realsrt.io.signature import HEAD, identify
-from realsrt.io.suffixes import WRITABLE
+from realsrt.io.suffixes import is_kept
 
 STDIN, STDOUT = "/dev/stdin", "/dev/stdout"  # what `-` stands for
+_NAMES = {STDIN: "standard input", STDOUT: "standard output"}
 _SUFFIXES = {
-    "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "HEIC": ".heic", "GIF": ".gif", "JPEG XL": ".jxl",
+    "PNG": ".png", "JPEG": ".jpg", "WebP": ".webp", "TIFF": ".tif", "AVIF": ".avif", "HEIC": ".heic", "GIF": ".gif",
+    "JPEG XL": ".jxl",
 }  # fmt: skip
 
 
 class Pipes:
     """Inputs that cannot be read twice, as files in a temporary folder; and an output there that `deliver` passes on.
 
-    `inputs` and `output` are what to plan with, `to_pipe` says whether the output is one.
+    `inputs` and `output` are what to plan with, `to_pipe` says whether the output is one. `spoken` names the pipes
+    in what is told of the files; so do the errors that leave the context.
     """
 
     def __init__(self, inputs: Sequence[str], output: str, ext: str) -> None:
@@ -33,12 +36,13 @@ class Pipes:
         self.to_pipe = output == STDOUT or _is_pipe(output)
         self.inputs, self.output, self._sink = list(inputs), output, output
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._names: dict[str, str] = {}
         piped = [text for text in inputs if text == STDIN or _is_pipe(text)]
         if self.to_pipe and len(inputs) > 1:
             raise UsageError("a pipe takes one picture; give one input, or a folder as the output")
         if piped.count(STDIN) > 1:
             raise UsageError("- (stdin) can be given once only")
-        if STDIN in piped and sys.stdin.isatty():
+        if STDIN in piped and (sys.stdin is None or sys.stdin.isatty()):
             raise UsageError("nothing is piped into stdin; give a file, or `… | realsrt upscale - …`")
         if output == STDOUT and sys.stdout.isatty():
             raise UsageError("stdout is a terminal, which shows no pictures; give a file, or pipe it on")
@@ -47,24 +51,36 @@ class Pipes:
             for number, text in enumerate(self.inputs):
                 if text in piped:
                     self.inputs[number] = str(self._spooled(text, Path(self._folder.name) / str(number)))
+                    self._names[self.inputs[number]] = _NAMES.get(text, text)
         if self.to_pipe:
             self.output = str(self._target(ext))
+            self._names[self.output] = _NAMES.get(output, output)
+
+    def spoken(self, text: str) -> str:
+        """A line with the pipes' names in the place of those of their files."""
+        for path, name in self._names.items():
+            text = text.replace(path, name)
+        return text
 
     def _spooled(self, text: str, folder: Path) -> Path:
-        """All that comes through a pipe, in a file named by what it is."""
+        """All that comes through a pipe, in a file named by what it is; the beginning alone if that is no picture's, as
+        it may have no end."""
         folder.mkdir()
         path = folder / "stdin"
         with ExitStack() as stack:
             pipe = sys.stdin.buffer if text == STDIN else stack.enter_context(open(text, "rb"))
-            shutil.copyfileobj(pipe, stack.enter_context(path.open("wb")))
-        with path.open("rb") as file:
-            format = identify(file.read(HEAD))
+            file = stack.enter_context(path.open("wb"))
+            head = pipe.read(HEAD)
+            file.write(head)
+            format = identify(head)
+            if format in _SUFFIXES:
+                shutil.copyfileobj(pipe, file)
         return path.rename(path.with_suffix(_SUFFIXES.get(format, ".png")))
 
     def _target(self, ext: str) -> Path:
         assert self._folder
         own = Path(self.inputs[0]).suffix.lower()
-        suffix = (own if own[1:] in WRITABLE else ".png") if ext == "auto" else f".{ext.lower().lstrip('.')}"
+        suffix = (own if is_kept(own[1:]) else ".png") if ext == "auto" else f".{ext.lower().lstrip('.')}"
         return Path(self._folder.name) / f"stdout{suffix}"
 
     def deliver(self) -> int:
@@ -80,7 +96,7 @@ class Pipes:
         except BrokenPipeError:
             raise
         except OSError as problem:
-            error(f"{self._sink}: could not be written: {problem.strerror or problem}")
+            error(f"{_NAMES.get(self._sink, self._sink)}: could not be written: {problem.strerror or problem}")
             return 1
 
     def __enter__(self) -> Self:
@@ -91,6 +107,8 @@ class Pipes:
     ) -> None:
         if self._folder:
             self._folder.cleanup()
+        if isinstance(value, RealSRTError):
+            value.args = (self.spoken(str(value)),)
 
 
 def _is_pipe(text: str) -> bool:

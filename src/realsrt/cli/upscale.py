@@ -120,7 +120,7 @@ def upscale(
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
-            stopped = BatchLoop(up, options, files, past, written, screen, signals).run(jobs)
+            stopped = BatchLoop(up, options, files, past, written, screen, signals, pipes.spoken).run(jobs)
         return _conclude(written, len(jobs), stopped, signals) or pipes.deliver()
 
 

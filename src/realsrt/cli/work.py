@@ -7,7 +7,7 @@ At most one picture waits decoded and one to be written. Bytes do not depend on 
 import contextlib
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -57,11 +57,12 @@ class BatchLoop:
 
     def __init__(
         self, up: "Upscaler", options: UpscaleOptions, files: Files, past: Past, report: Report, screen: Screen,
-        signals: list[int],
+        signals: list[int], spoken: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
-        """`signals` fills as they come: the picture being computed is then dropped, the one being written finished."""
+        """`signals` fills as they come: the picture being computed is then dropped, the one being written finished.
+        `spoken` turns what is told of files into what a person knows them by."""
         self._up, self._options, self._files, self._past = up, options, files, past
-        self._report, self._screen, self._signals = report, screen, signals
+        self._report, self._screen, self._signals, self._spoken = report, screen, signals, spoken
         self._behind: tuple[FileJob, Future[Record]] | None = None
         info = up.model.info
         self._model = {"model": info.source, "model_sha256": info.sha256}
@@ -143,13 +144,18 @@ class BatchLoop:
         except Exception as problem:
             if not settled:
                 self._settle()
-            reason = about(job.source, problem)
+            reason = self._spoken(about(job.source, problem))
             error(reason, problem)
             self._add(Record(str(job.source), str(job.target), "failed", reason))
             if is_full(problem):
                 raise Stop("stopped, as the disk is full: make room") from problem
 
     def _add(self, record: Record) -> None:
+        spoken = self._spoken
+        record = replace(
+            record, source=spoken(record.source), target=spoken(record.target),
+            notices=tuple(map(spoken, record.notices)),
+        )  # fmt: skip
         for notice in record.notices:
             note(notice)
         try:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, installing
+from realsrt.io.suffixes import jxl_library
 
 os.environ.setdefault("VIPS_WARNING", "0")  # read by libvips as it starts: no warnings of its own on stderr
 import pyvips
@@ -21,14 +22,13 @@ LOADERS = {  # the format → libvips' operation that reads it; no other loader 
     "AVIF": "heifload_source",
     "HEIC": "heifload_source",
     "GIF": "gifload_source",
-    "JPEG XL": "jxlload_source",
 }
 
 
 @dataclass(frozen=True)
 class Format:
     """What one output format can hold. `max_side` in px, `depths` in bits (32 = float), `max_xmp` in bytes; `gray`:
-    with a profile of gray; `codes`: of colour spaces, as in ITU-T H.273."""
+    with a profile of gray; `profiles`: with an ICC profile at all; `codes`: of colour spaces, as in ITU-T H.273."""
 
     name: str
     suffixes: tuple[str, ...]
@@ -36,6 +36,7 @@ class Format:
     depths: tuple[int, ...]
     alpha: bool = True
     gray: bool = True
+    profiles: bool = True
     codes: bool = False
     iptc: bool = False
     max_xmp: int = 100_000_000
@@ -53,19 +54,26 @@ FORMATS = (
     Format(
         "AVIF", (".avif",), 16_384, (8, 12), gray=False, codes=True, options={"Q": 85, "compression": "av1"},
     ),
-    Format("JPEG XL", (".jxl",), 1_000_000, (8, 16, 32), options={"Q": 95}),
+    Format("JPEG XL", (".jxl",), 1_000_000, (8, 16, 32), gray=False, profiles=False, codes=True, options={"Q": 95}),
 )  # fmt: skip
 
 
 def output_format(path: str | os.PathLike[str]) -> Format:
     """The format that a file name's suffix asks for. Raises ImageError if there is none or this libvips lacks it."""
     suffix = Path(path).suffix.lower()
-    writable = [format for format in FORMATS if set(format.suffixes) & set(pyvips.get_suffixes())]
+    writable = _writable()
     for format in writable:
         if suffix in format.suffixes:
             return format
+    if suffix == ".jxl":
+        raise ImageError(f"{path}: JPEG XL needs the extra jxl: {installing('jxl')}")
     known = " ".join(s for format in writable for s in format.suffixes)
     raise ImageError(f"{path}: cannot write '{suffix or 'no suffix'}'; use one of {known}")
+
+
+def _writable() -> list[Format]:
+    libvips = set(pyvips.get_suffixes())
+    return [f for f in FORMATS if (jxl_library() if f.name == "JPEG XL" else libvips & set(f.suffixes))]
 
 
 def check_output(
@@ -94,10 +102,11 @@ def check_output(
 def supported_formats() -> dict[str, list[str]]:
     """Names of the formats this libvips reads and writes: {"read": [...], "write": [...]}."""
     readable = [name for name, loader in LOADERS.items() if name != "HEIC" and pyvips.type_find("VipsForeign", loader)]
-    if heif_library():
-        readable.append("HEIC")
-    writable = [f.name for f in FORMATS if set(f.suffixes) & set(pyvips.get_suffixes())]
-    return {"read": readable, "write": writable}
+    more = {"HEIC": bool(heif_library()), "JPEG XL": jxl_library()}
+    return {
+        "read": [*readable, *(name for name in more if more[name])],
+        "write": [format.name for format in _writable()],
+    }
 
 
 def heif_library() -> str:

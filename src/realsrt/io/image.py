@@ -1,10 +1,12 @@
 """Image files in and out by libvips: exact 8 and 16 bit, float, gray, alpha, ICC, EXIF. Errors are ImageError."""
 
 import errno
+import io
 import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError
+from realsrt.io import jxl
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
 from realsrt.io.formats import FORMATS, Format, check_output, output_format, supported_formats
-from realsrt.io.metadata import colour, text
+from realsrt.io.metadata import colour, png, text
 from realsrt.io.metadata.fields import (
     attach,
     collect,
@@ -149,7 +152,7 @@ def _said_of_colour(opened: Opened, gray: bool, notices: list[str]) -> dict[str,
         with opened.path.open("rb") as file:
             signal = colour.of_png(file, gray=gray)
     else:
-        return {}
+        signal = opened.signal or colour.Signal()
     notices += [signal.notice] if signal.notice else []
     said = {"icc-profile-data": signal.icc, "cicp": bytes(signal.code or ())}
     return {name: (pyvips.GValue.blob_type, data) for name, data in said.items() if data}
@@ -157,7 +160,7 @@ def _said_of_colour(opened: Opened, gray: bool, notices: list[str]) -> dict[str,
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's header says: the size once upright, the format's name as in `formats.LOADERS`, and the bytes that a
+    """What a file's header says: the size once upright, the format's name as `identify` has it, and the bytes that a
     decoded pixel takes."""
 
     width: int
@@ -359,7 +362,10 @@ def write(
         image, more = attach(image, picture, format, path, provenance)
         image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # also inside the EXIF block: the pixels are upright
         with whole_or_absent(path) as descriptor:
-            image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
+            if format.name == "JPEG XL":
+                _write_jxl(descriptor, image, picture.code or (1, colour.SRGB), options)
+            else:
+                image.write_to_target(pyvips.Target.new_to_descriptor(descriptor), format.suffixes[0], **options)
             complete = {"TIFF": complete_tiff, "PNG": complete_png, "AVIF": complete_avif}.get(format.name)
             if complete:
                 with os.fdopen(os.dup(descriptor), "r+b") as file:
@@ -369,9 +375,25 @@ def write(
         if "write failed" in reason and shutil.disk_usage(path.parent).free < _CRUMBS:  # libvips does not say why
             reason = os.strerror(errno.ENOSPC)
         raise ImageError(f"{path}: could not be written: {reason}") from error
+    except RuntimeError as error:  # imagecodecs'
+        raise ImageError(f"{path}: could not be written: {error}") from error
     except OSError as error:
         raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
     return (*notices, *(f"{path}: {remark}" for remark in remarks), *more)
+
+
+def _write_jxl(descriptor: int, image: pyvips.Image, code: tuple[int, int], options: Mapping[str, Any]) -> None:
+    """The EXIF block is what libvips makes of the image's fields for another format."""
+    blank = pyvips.Image.black(image.width, image.height).copy(xres=image.xres, yres=image.yres)
+    for name in image.get_fields():
+        if name.startswith(("exif-", "jpeg-thumbnail-data", "orientation")):
+            blank.set_type(image.get_typeof(name), name, image.get(name))
+    small: dict[str, Any] = {"bitdepth": 1, "compression": 1, "keep": "none" if options["keep"] == "icc" else "exif"}
+    block = png.read(io.BytesIO(blank.pngsave_buffer(**small))).exif
+    xmp: Any = image.get("xmp-data") if image.get_typeof("xmp-data") else b""
+    pixels = image.numpy().reshape(image.height, image.width, image.bands)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(jxl.encoded(pixels, code, options["Q"], block, bytes(xmp)))
 
 
 def fitted(picture: Picture, path: str | os.PathLike[str]) -> Picture:
@@ -386,12 +408,13 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
     fields, pixels = dict(picture.metadata), picture.pixels
     bits = 8 if max(format.depths) == 8 else 16
     code = picture.code
-    if code and not format.codes:
+    if code and not (format.codes and (format.profiles or jxl.holds(code))):
         del fields["cicp"]
         if code[1] in colour.HDR:
             fields.pop("icc-profile-data", None)
-            told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now, clipped at diffuse white"
-            image = colour.to_srgb(_vips(pixels), code, min(bits, picture.depth))
+            image, peak = colour.to_srgb(_vips(pixels), code, min(bits, picture.depth))
+            told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now"
+            told += f", its light of up to {peak:,.0f} cd/m² brought down to white" if peak > colour.WHITE else ""
             return replace(picture, metadata=fields), image, [told]
     if picture.depth > 8 and picture.depth not in format.depths:
         wanted = np.uint8 if bits == 8 else np.uint16
@@ -404,7 +427,9 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
     elif picture.icc:
         del fields["icc-profile-data"]
         remarks.append("its ICC profile is damaged and left out")
-    if picture.gray and kind == b"GRAY" and not format.gray:
+    if kind and code and not format.profiles:
+        del fields["icc-profile-data"]  # which says the same
+    elif picture.gray and kind == b"GRAY" and not format.gray:
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
         image = image.icc_transform("srgb", embedded=True, depth=bits if image.format == "ushort" else 8)
         kind = b"RGB "
@@ -413,12 +438,21 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
     elif kind and kind != (b"GRAY" if picture.gray else b"RGB "):
         del fields["icc-profile-data"]
         remarks.append("its ICC profile is for another kind of picture and left out")
+    elif kind and not format.profiles:
+        del fields["icc-profile-data"]
+        new = colour.same_as(profile)
+        if new is None:
+            new = 9, colour.SRGB
+            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
+            image = colour.into(image, new, 8 if picture.depth == 8 else 16)
+            remarks.append(f"{format.name} is written without ICC profile: it is BT.2020 now, and looks the same")
+        fields["cicp"] = (pyvips.GValue.blob_type, bytes(new))
     return replace(picture, metadata=fields), image, remarks
 
 
 def _kept(format: Format, picture: Picture) -> str:
     """What libvips shall write of stripped metadata: these formats have the density in EXIF, else holding nothing."""
-    return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF") and picture.density != (1.0, 1.0) else "icc"
+    return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF", "JPEG XL") and picture.density != (1.0, 1.0) else "icc"
 
 
 def _vips(pixels: np.ndarray) -> pyvips.Image:

@@ -2,21 +2,24 @@
 
 import importlib
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from realsrt.errors import ImageError
+from realsrt.io import jxl
 from realsrt.io.formats import LOADERS, heif_library, supported_formats
-from realsrt.io.metadata import exif, heif, jpeg, png
+from realsrt.io.metadata import colour, exif, gif, heif, jpeg, png
 from realsrt.io.signature import ADVICE, HEAD, identify
+from realsrt.io.suffixes import jxl_library
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
 _WALKED = 2**28  # bytes of a JPEG file that is looked through for what lies behind its picture
+_PAGES = 10_000  # of a TIFF; libvips goes through all of them
 _TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it can be
 _LEFT_OUT = {
     jpeg.GAIN_MAP: "its gain map (HDR) is left out, the base picture is used",
@@ -32,9 +35,9 @@ _UNSUPPORTED = (
 
 @dataclass(frozen=True)
 class Opened:
-    """A file whose header has been read. `format` as in `formats.LOADERS`; `notices` on what is left out of it;
-    `texts`: of PNG, keywords and what they say; `boxes` of
-    AVIF and HEIC; `decoder`: of pi_heif, for what libvips cannot decode."""
+    """A file whose header has been read. `format` as `identify` names it; `notices` on what is left out of it;
+    `texts`: of PNG, keywords and what they say; `boxes` of AVIF and HEIC; `signal`: what JPEG XL says of its colours;
+    `samples` gives the pixels of what libvips cannot decode, HWC, upright; of 16 bits libheif uses the first `bits`."""
 
     path: Path
     format: str
@@ -42,36 +45,36 @@ class Opened:
     notices: tuple[str, ...] = ()
     texts: Sequence[tuple[str, str]] = ()
     boxes: heif.Boxes | None = None
-    decoder: Any = None
+    signal: colour.Signal | None = None
+    premultiplied: bool = False
+    samples: Callable[[], np.ndarray] | None = None
+    bits: int = 16
 
     def decoded(self) -> pyvips.Image:
         """The image whose pixels can be had, full at 65535 if it has more than 8 bit; where it is not libvips that
         decodes, they are now. Raises ImageError."""
         image = self._pixels()
-        if not self.boxes:
-            return image
-        kind = image.interpretation
-        if image.format == "ushort":
-            bits = self.decoder.info["bit_depth"] if self.decoder is not None else image.get("bits-per-sample")
-            full = 65536 - 2 ** (16 - int(str(bits)))  # libheif's numbers are moved up, with zeros behind
-            image = (image * (65535 / full)).rint().cast("ushort")
-        if self.boxes.premultiplied and image.hasalpha():
-            top = 65535 if image.format == "ushort" else 255
-            image = image.unpremultiply(max_alpha=top).rint().cast("ushort" if top == 65535 else "uchar")
+        kind, sample = image.interpretation, str(image.format)
+        if sample == "ushort" and self.bits < 16:
+            image = (image * (65535 / (65536 - 2 ** (16 - self.bits)))).rint().cast(sample)
+        if self.premultiplied and image.hasalpha():
+            top = {"uchar": 255, "ushort": 65535}.get(sample, 1)
+            image = image.unpremultiply(max_alpha=top)
+            image = image if top == 1 else image.rint().cast(sample)
         return image.copy(interpretation=kind)
 
     def _pixels(self) -> pyvips.Image:
-        if self.decoder is None:
+        if self.samples is None:
             return self.image
         try:
-            pixels = np.ascontiguousarray(self.decoder).reshape(self.image.height, self.image.width, -1)
-        except Exception as error:  # it raises whatever damage leads to
+            pixels = np.ascontiguousarray(self.samples()).reshape(self.image.height, self.image.width, self.image.bands)
+        except Exception as error:  # they raise whatever damage leads to
             raise unreadable(self.path, error) from error
         image = pyvips.Image.new_from_array(pixels).copy(interpretation=self.image.interpretation)
         for name in _FIELDS.values():
             if self.image.get_typeof(name):
                 image.set_type(pyvips.GValue.blob_type, name, self.image.get(name))
-        image.remove("orientation")  # which libvips takes from EXIF; libheif has turned it
+        image.remove("orientation")  # which libvips takes from EXIF; the decoder has turned it
         return image
 
 
@@ -91,23 +94,33 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
             format = identify(file.read(HEAD))
             if format == "TIFF" and exif.is_raw(file):
                 format = "RAW"
+            if format == "TIFF" and exif.has_more_pages(file, _PAGES):
+                raise _crowded(path, _PAGES, "pages")
         if format == "HEIC":
             return _heic(path)
+        if format == "JPEG XL" and jxl_library():
+            return _jxl(path)
         if not pyvips.type_find("VipsForeign", LOADERS.get(format, "")):
             raise ImageError(f"{path}: {ADVICE[format]}") if format in ADVICE else unreadable(path, None)
         if format == "JPEG" and path.stat().st_size <= _WALKED:
             return _jpeg(path, "warning" if strict else "error")
         if format == "PNG":
             return _png(path)
-        boxes = _boxes(path) if format == "AVIF" else None
-        notices = _left_out(path, boxes.left_out) if boxes else ()
-        return Opened(path, format, _load(LOADERS[format], _source(path)), notices, boxes=boxes)
+        if format == "GIF":
+            return _gif(path)
+        image = _load(LOADERS[format], _source(path))
+        return _of_boxes(Opened(path, format, image), _boxes(path)) if format == "AVIF" else Opened(path, format, image)
     except OSError as error:
         if isinstance(error, PermissionError):
             raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
         raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
     except pyvips.Error as error:
         raise unreadable(path, error) from error
+
+
+def _crowded(path: Path, most: int, what: str) -> ImageError:
+    """Of a file whose parts would keep its decoder busy for minutes, or fill the memory."""
+    return ImageError(f"{path}: has more than {most:,} {what}, as no picture needs; save it anew with an image editor")
 
 
 def _left_out(path: Path, names: Iterable[str]) -> tuple[str, ...]:
@@ -129,6 +142,8 @@ def _jpeg(path: Path, fail_on: str) -> Opened:
     data = path.read_bytes()
     found = jpeg.walk(data)
     notices = _left_out(path, jpeg.left_out(data, found))
+    if found.crowded:
+        raise _crowded(path, jpeg.SEGMENTS, "segments")
     if not found.only_end_missing:
         return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path), fail_on), notices)
     mended = data.removesuffix(b"\xff") + b"\xff\xd9"
@@ -152,20 +167,43 @@ def _png(path: Path) -> Opened:
     return Opened(path, "PNG", image, notices, found.texts)
 
 
+def _gif(path: Path) -> Opened:
+    """Where a picture does not cover its screen, nothing is seen; libvips would make that black."""
+    image = _load(LOADERS["GIF"], _source(path))
+    with path.open("rb") as file:
+        frame = gif.first_frame(file)
+    if frame and not image.hasalpha():
+        left, top, width, height = frame
+        if left + top or width < image.width or height < image.height:
+            covered = (pyvips.Image.black(max(width, 1), max(height, 1)) + 255).cast("uchar")
+            image = image.bandjoin(covered.embed(left, top, image.width, image.height))
+    return Opened(path, "GIF", image)
+
+
 def _boxes(path: Path) -> heif.Boxes:
     with path.open("rb") as file:
-        return heif.read(file)
+        boxes = heif.read(file)
+    if boxes.crowded:
+        raise _crowded(path, heif.BOXES, "boxes")
+    return boxes
+
+
+def _of_boxes(opened: Opened, boxes: heif.Boxes, bits: int | None = None) -> Opened:
+    """An AVIF or HEIC file with what its boxes say."""
+    if bits is None:
+        bits = int(str(opened.image.get("bits-per-sample"))) if opened.image.get_typeof("bits-per-sample") else 8
+    notices = _left_out(opened.path, boxes.left_out)
+    return replace(opened, boxes=boxes, notices=notices, premultiplied=boxes.premultiplied, bits=bits)
 
 
 def _heic(path: Path) -> Opened:
     """By the Python package of libheif, else by libvips, if its libheif decodes HEVC; which only trying it tells."""
     boxes = _boxes(path)
-    notices = _left_out(path, boxes.left_out)
     if not heif_library():
         image = _load(LOADERS["HEIC"], _source(path))
         try:
             image = image.copy_memory() if image.width * image.height < _TRIED else image
-            return Opened(path, "HEIC", image, notices, boxes=boxes)
+            return _of_boxes(Opened(path, "HEIC", image), boxes)
         except pyvips.Error as error:
             raise ImageError(f"{path}: {ADVICE['HEIC']}") from error
     try:
@@ -175,13 +213,43 @@ def _heic(path: Path) -> Opened:
             raise ValueError(f"it is {width}x{height}")
     except Exception as error:  # it raises whatever damage leads to
         raise unreadable(path, error) from error
-    image = pyvips.Image.black(width, height, bands=len(mode.partition(";")[0]))
-    image = image.cast("ushort" if ";16" in mode else "uchar")
-    for name, value in decoder.info.items():
+    image = _blank(width, height, len(mode.partition(";")[0]), "ushort" if ";16" in mode else "uchar", decoder.info)
+    opened = Opened(path, "HEIC", image, samples=lambda: np.asarray(decoder))
+    if len(decoder) > 1:
+        boxes = replace(boxes, left_out=(*boxes.left_out, jpeg.IMAGES))
+    return _of_boxes(opened, boxes, decoder.info["bit_depth"])
+
+
+def _jxl(path: Path) -> Opened:
+    try:
+        with path.open("rb") as file:
+            header = jxl.read(file)
+    except ValueError as error:
+        raise unreadable(path, error) from error
+    if header.cmyk:
+        raise unreadable(path, ValueError("CMYK is not supported"))
+    notices = []
+    if header.animated:
+        notices.append(f"{path}: only the first of its frames is used")
+    if header.own_profile:
+        notices.append(f"{path}: its ICC profile cannot be read from JPEG XL; taken as sRGB")
+    sample = "float" if header.floats else "uchar" if header.bits <= 8 else "ushort"
+    image = _blank(*header.size, header.bands, sample, {"exif": header.exif, "xmp": header.xmp})
+    return Opened(
+        path, "JPEG XL", image, tuple(notices), signal=header.signal, premultiplied=header.premultiplied,
+        samples=lambda: jxl.samples(path.read_bytes(), header),
+    )  # fmt: skip
+
+
+def _blank(width: int, height: int, bands: int, sample: str, metadata: Mapping[str, Any]) -> pyvips.Image:
+    """An image with all of a file that libvips cannot decode but its pixels."""
+    kind = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}[sample][bands > 2]
+    image = pyvips.Image.black(width, height, bands=bands).cast(sample).copy(interpretation=kind)  # not libvips' cached
+    for name, value in metadata.items():
         if value and name in _FIELDS:
             image.set_type(pyvips.GValue.blob_type, _FIELDS[name], value)
     image.remove("orientation")
-    return Opened(path, "HEIC", image, notices, boxes=boxes, decoder=decoder)
+    return image
 
 
 def unreadable(path: Path, error: Exception | None) -> ImageError:

@@ -17,7 +17,7 @@ _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs",
 _CONVERT = "save it as PNG or TIFF with an image editor first"
 ADVICE = {
     "HEIC": "is a HEIC picture, which needs the extra heic: in the source folder, pip install '.[heic]'",
-    "JPEG XL": "is a JPEG XL picture, which this installation's libvips cannot read; convert it to PNG first",
+    "JPEG XL": "is a JPEG XL picture, which needs the extra jxl: in the source folder, pip install '.[jxl]'",
     "AVIF": "is an AVIF picture, which this installation's libvips cannot read; convert it to PNG first",
     "CgBI": "is a PNG for iPhone apps (CgBI), not a standard one; convert it with pngcrush or sips first",
     "RAW": "is a camera's raw file; develop it first (darktable, RawTherapee, the camera's program) and give that as "

@@ -108,8 +108,8 @@ def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> No
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["service"])
-    def healthz() -> Health:
-        """The process answers."""
+    async def healthz() -> Health:
+        """The process answers, whatever its threads do."""
         return Health(status="ok")
 
     @app.head("/readyz", include_in_schema=False)

@@ -12,6 +12,7 @@ from realsrt.server.problems import refuse, response
 
 SUBMIT = "/v1/jobs"  # has a limit of its own
 _SMALL = 262_144  # bytes of any other body; as many painted cells as there may be fit
+_SHOWN = 300  # characters of a path in the log
 _QUIET = ("/healthz", "/readyz", "/metrics")
 
 
@@ -36,6 +37,10 @@ class Guard:
 
         try:
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            if "content-length" in headers and "transfer-encoding" in headers:  # a proxy may see another end than we do
+                detail = "the request says twice how long it is: Content-Length and Transfer-Encoding"
+                await response(400, detail, {"Connection": "close"})(scope, receive, noting)
+                return
             if not self._welcome(headers):
                 await response(403, "pages of this origin may not use the service; see --cors-origin")(
                     scope, receive, noting
@@ -50,7 +55,7 @@ class Guard:
             level = logging.DEBUG if scope["path"] in _QUIET else logging.INFO
             client = (scope.get("client") or ("",))[0]
             say(
-                "request", level, method=scope["method"], path=scope["path"], status=status,
+                "request", level, method=scope["method"][:_SHOWN], path=scope["path"][:_SHOWN], status=status,
                 ms=round(seconds * 1000, 1), client=client,
             )  # fmt: skip
 

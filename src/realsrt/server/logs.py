@@ -32,9 +32,13 @@ class _Line(logging.Formatter):
 
 
 def to_stderr(level: str) -> None:
-    """Let the service log this way from `level` on, and uvicorn, which says less at "info"."""
+    """Let the service log this way from `level` on; uvicorn, which says less at "info"; and whatever else warns."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
+    logging.captureWarnings(True)
+    logging.getLogger().handlers = [handler]  # asyncio and parsers of what comes in: a client may make them talk
+    for quiet in ("python_multipart", "multipart"):
+        logging.getLogger(quiet).setLevel("ERROR")
     for name in ("realsrt.server", "uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler] if name != "uvicorn.error" else [], name == "uvicorn.error"

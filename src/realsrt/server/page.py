@@ -1,5 +1,6 @@
 """The page: static files, and the routes that only it needs."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import numpy as np
 import pyvips
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -20,7 +22,7 @@ from realsrt.server.options import SUFFIXES, JobOptions
 from realsrt.server.problems import refuse
 from realsrt.server.results import candidate_path, step_path
 from realsrt.server.service import Service
-from realsrt.server.tiles import tiles_of
+from realsrt.server.tiles import known_tiles, tiles_of
 from realsrt.server.uploads import Upload
 from realsrt.server.visitors import COOKIE, WARM_UP, Visitors
 
@@ -32,6 +34,7 @@ POLICY = (
 )
 _KEPT = {"Cache-Control": "private, max-age=3600, immutable"}
 _MOST = 1000  # results in an archive
+_TOGETHER = 2  # whole results that are decoded at a time
 _NOISE = 120  # pixels: four windows of the shipped model
 
 
@@ -53,6 +56,7 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
         "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache",
         "Cross-Origin-Opener-Policy": "same-origin", "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
     }  # fmt: skip
+    decoding = asyncio.Semaphore(_TOGETHER)  # who waits for it takes no thread: those are for requests of all kinds
     app.mount("/page", _Static(directory=STATIC), name="page")
 
     @app.get("/", include_in_schema=False)
@@ -94,7 +98,7 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
     def archive(
         whose: Annotated[str, Depends(owner)], id: Annotated[list[str], Query(max_length=_MOST)]
     ) -> StreamingResponse:
-        records = [service.job(one, whose) for one in id]
+        records = [service.job(one, whose) for one in dict.fromkeys(id)]
         for record in records:
             service.need_done(record)
         names = distinct([download_name(record) for record in records])
@@ -103,14 +107,18 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
         return StreamingResponse(zipped(files), media_type="application/zip", headers=said)
 
     @app.get("/v1/jobs/{id}/tiles/{which}", include_in_schema=False)
-    def tiles(id: str, which: str, whose: Annotated[str, Depends(owner)]) -> dict[str, int | str]:
-        record = service.job(id, whose)
+    async def tiles(id: str, which: str, whose: Annotated[str, Depends(owner)]) -> dict[str, int | str]:
+        record = await run_in_threadpool(service.job, id, whose)
         if which not in ("before", "after"):
             raise refuse(404, "there are tiles of before and after")
         if which == "after":
             service.need_done(record)
         source = service.store.input(id) if which == "before" else service.store.result(record)
-        found = tiles_of(source, _tiles(id, which), service.settings.max_pixels * 16)
+        folder = _tiles(id, which)
+        found = await run_in_threadpool(known_tiles, folder)
+        if found is None:
+            async with decoding:
+                found = await run_in_threadpool(tiles_of, source, folder, service.settings.max_pixels * 16)
         return dict(vars(found))
 
     @app.get("/v1/jobs/{id}/tiles/{which}/{level}/{name}", include_in_schema=False)
@@ -134,15 +142,14 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
         return _shown(step_path(service.store.folder(id), step))
 
     @app.get("/v1/jobs/{id}/cells", include_in_schema=False)
-    def cells(id: str, whose: Annotated[str, Depends(owner)]) -> Response:
+    async def cells(id: str, whose: Annotated[str, Depends(owner)]) -> Response:
         """The confidence as a gray PNG, a pixel for each cell of 8x8 pixels of the result."""
-        record = service.job(id, whose)
-        service.need_done(record)
-        try:
-            whole = pyvips.Image.new_from_file(str(service.store.confidence(id)))
-            return Response(whole.subsample(8, 8).write_to_buffer(".png"), media_type="image/png", headers=_KEPT)
-        except pyvips.Error:
-            raise refuse(404, "this job has no map of confidence") from None
+        service.need_done(await run_in_threadpool(service.job, id, whose))
+        async with decoding:
+            png = await run_in_threadpool(cells_of, service.store.confidence(id))
+        if png is None:
+            raise refuse(404, "this job has no map of confidence")
+        return Response(png, media_type="image/png", headers=_KEPT)
 
     @app.get("/v1/jobs/{id}/candidates", include_in_schema=False)
     def candidates(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
@@ -167,6 +174,15 @@ def warm_up(service: Service) -> None:
     imageio.write(path, Picture.from_array(noise))
     header = imageio.header(path)
     service.submit(Upload(path, path.name, JobOptions(), header), WARM_UP)
+
+
+def cells_of(confidence: Path) -> bytes | None:
+    """A PNG with a pixel for each cell of 8x8 pixels of a map of confidence, read row by row; None if there is none."""
+    try:
+        whole = pyvips.Image.new_from_file(str(confidence), access="sequential")
+        return whole.subsample(8, 8).write_to_buffer(".png")
+    except pyvips.Error:
+        return None
 
 
 def _shown(path: Path) -> FileResponse:

@@ -19,6 +19,7 @@ from realsrt.server.logs import say
 from realsrt.server.options import OPTIONS
 
 MEDIA = "application/problem+json"
+_LONGEST = 500  # characters of a detail
 RETRY_FULL = {"Retry-After": "60"}
 
 
@@ -41,7 +42,8 @@ def refuse(status: int, detail: str, headers: Mapping[str, str] | None = None) -
 
 def response(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     title = HTTPStatus(status).phrase
-    body = Problem(title=title, status=status, detail=one_line(detail)).model_dump()
+    detail = one_line(detail[: 2 * _LONGEST])  # may say again what somebody sent
+    body = Problem(title=title, status=status, detail=detail[:_LONGEST]).model_dump()
     return JSONResponse(body, status, headers=dict(headers or {}), media_type=MEDIA)
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 import uvicorn
 
 from realsrt.server.app import create_app
+from realsrt.server.connections import AT_ONCE, Connection, places
 from realsrt.server.logs import say, to_stderr
 from realsrt.server.process import ProcessMaker
 from realsrt.server.service import Service
@@ -60,9 +61,10 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
     except BaseException:
         maker.close()
         raise
+    Connection.most = places()
     config = uvicorn.Config(
         create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False,
-        timeout_graceful_shutdown=_PATIENCE, server_header=False,
+        timeout_graceful_shutdown=_PATIENCE, server_header=False, http=Connection, ws="none", backlog=AT_ONCE,
     )  # fmt: skip
     server = _Server(config)
     server.service = service

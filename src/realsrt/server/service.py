@@ -13,6 +13,7 @@ from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
+from realsrt.server.cells import MOST_RUNS
 from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Maker
@@ -33,6 +34,8 @@ _ENLARGED = 16  # pixels of a result for each that an input may have: x4
 _OVERLAP = 4  # strides to a window, at most: less takes needlessly many windows
 _LARGEST = 4  # times the model's own window, at most: attention's time grows with its fourth power
 _WORK = 2  # times the work of the largest input at the model's own options, at most
+_MOST_EDITS = 100  # one after another, as every job keeps all of them
+_MOST_RUNS = 2 * MOST_RUNS  # of painted cells in all of them
 _LEAST_WORK = 1000  # windows times steps that are always allowed
 
 
@@ -116,6 +119,10 @@ class Service:
         """A new job: a finished one's result with a part of it generated anew. Raises refusals."""
         self.need_done(parent)
         width, height = parent.out_size
+        runs = sum(len(one.cells or ()) for one in (*parent.edits, edit))
+        if len(parent.edits) >= _MOST_EDITS or runs > _MOST_RUNS:
+            raise refuse(422, f"{len(parent.edits)} parts of this result are regenerated already, one after another; "
+                              "go on from an earlier one")  # fmt: skip
         cell = CELL - 1 if edit.cells else 0  # those at the border may reach beyond it
         if edit.bounds and not (edit.bounds[2] <= width + cell and edit.bounds[3] <= height + cell):
             raise refuse(

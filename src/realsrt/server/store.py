@@ -22,6 +22,7 @@ from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.records import FINAL, JobRecord
 
 MOST_ATTEMPTS = 5  # a job that was being computed when the service died so often is taken for the reason
+_JUMP = 60.0  # seconds that the clock may go wrong by, or be corrected by, and nothing is said
 RESERVE = 32_000_000  # bytes: with less free, the disk counts as full
 _COLUMNS = [field.name for field in fields(JobRecord)]
 # What turns a database of version n (PRAGMA user_version) into one of version n+1: columns of a new field of JobRecord
@@ -60,6 +61,7 @@ class JobStore:
     def __init__(self, root: Path) -> None:
         """Raises RealSRTError if the folder cannot be used."""
         self.root, self._lock = root, threading.RLock()
+        self._clock = time.time() - time.monotonic()
         try:
             _refuse_foreign(root)
             for folder in (root, self.incoming, root / "jobs"):
@@ -196,6 +198,7 @@ class JobStore:
 
     def end(self, id: str, state: str, keep: float, *, of: tuple[str, ...] = ("running",), **facts: Any) -> bool:
         """A job has come to its end; whether it was still in one of the states `of`. `keep`: hours that files stay."""
+        self._follow_clock()
         now = time.time()
         values = {"state": state, "finished": now, "expires": now + keep * 3600, **facts}
         sets = ", ".join(f"{name} = ?" for name in values)
@@ -249,6 +252,7 @@ class JobStore:
 
     def expire(self, keep: float) -> int:
         """Remove files whose time is up, and forget a job after the same time again; how many results went."""
+        self._follow_clock()
         now = time.time()
         ended = ", ".join(f"'{state}'" for state in FINAL)
         with self._lock:
@@ -257,6 +261,15 @@ class JobStore:
                 self.expire_one(id)
             self._db.execute(f"DELETE FROM jobs WHERE state IN ({ended}) AND expires < ?", [now - keep * 3600])
         return len(old)
+
+    def _follow_clock(self) -> None:
+        """If somebody has set the clock, what was to stay for hours still does."""
+        with self._lock:
+            jumped = time.time() - time.monotonic() - self._clock
+            if abs(jumped) > _JUMP:
+                self._clock += jumped
+                say("clock.jumped", logging.WARNING, hours=round(jumped / 3600, 2))
+                self._db.execute("UPDATE jobs SET expires = expires + ?", [jumped])
 
     def expire_one(self, id: str) -> None:
         """The files of a finished job go."""

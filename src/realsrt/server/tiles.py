@@ -14,7 +14,6 @@ from realsrt.server.problems import refuse
 
 SIDE = 512  # pixels of a tile, at most
 _QUALITY = 92
-_TOGETHER = threading.Semaphore(2)
 _LOCKS = [threading.Lock() for _ in range(64)]  # one of them for each folder
 
 
@@ -30,18 +29,22 @@ class Tiles:
     side: int = SIDE
 
 
+def known_tiles(folder: Path) -> Tiles | None:
+    """The tiles below `folder`, if they have been made."""
+    try:
+        return Tiles(**json.loads((folder / "tiles.json").read_bytes()))
+    except FileNotFoundError:
+        return None
+
+
 def tiles_of(source: Path, folder: Path, max_pixels: int) -> Tiles:
     """The tiles of an image file, below `folder`, made if they are not there. Raises a 410 if the file is gone."""
-    facts = folder / "tiles.json"
     with _LOCKS[hash(folder) % len(_LOCKS)]:
-        try:
-            return Tiles(**json.loads(facts.read_bytes()))
-        except FileNotFoundError:
-            pass
+        if found := known_tiles(folder):
+            return found
         if not source.is_file():
             raise refuse(410, "the files of this job have been removed")
-        with _TOGETHER:
-            return _made(source, folder, max_pixels)
+        return _made(source, folder, max_pixels)
 
 
 def _made(source: Path, folder: Path, max_pixels: int) -> Tiles:

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import ipaddress
 import os
 import secrets
 import time
@@ -35,7 +36,7 @@ class Visitors:
 
     def welcome(self, address: str) -> str:
         """A new visitor's cookie. Raises a 429 if too many come from one address."""
-        now, recent = time.monotonic(), self._new[address]
+        now, recent = time.monotonic(), self._new[_network(address)]
         while recent and now - recent[0] > _HOUR:
             recent.popleft()
         if len(recent) >= _PER_HOUR:
@@ -48,6 +49,17 @@ class Visitors:
 
     def _signature(self, name: str) -> str:
         return hmac.new(self._secret, name.encode(), "sha256").hexdigest()
+
+
+def _network(address: str) -> str:
+    """What one person has: an IPv4 address, or 64 bits of IPv6. What is no address is all one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return ""
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(parsed.ipv4_mapped or ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
 
 
 def _secret(path: Path) -> bytes:

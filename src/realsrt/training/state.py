@@ -30,7 +30,12 @@ def read_state(source: Path | bytes, stage: str, name: str = "") -> dict[str, An
         saved = torch.load(file, map_location="cpu", weights_only=True)
     except Exception:  # torch raises nearly anything on damaged files
         raise CheckpointError(f"{path} is damaged and can't be resumed from; start again with --overwrite") from None
-    if not isinstance(saved, dict) or any(key not in saved for key in _KEYS):
+    kinds = {"step": int, "minutes": (int, float), "history": list}
+    if (
+        not isinstance(saved, dict)
+        or any(key not in saved for key in _KEYS)
+        or not all(isinstance(saved[key], kind) for key, kind in kinds.items() if key in saved)
+    ):
         raise CheckpointError(f"{path} is not the state of a training run; start again with --overwrite")
     if saved.get("stage", stage) != stage:
         raise UsageError(f"{path} is of the {saved['stage']} stage, not {stage}: give each stage its own --out")

@@ -14,8 +14,12 @@ import pytest
 import pyvips
 from PIL import Image
 
+from realsrt.errors import ImageError
+from realsrt.io import image
+
 PIXELS = (np.mgrid[0:16, 0:24][1][..., None] * np.array([5, 3, 2])).astype(np.uint8)
 SECONDS, MEGABYTES = 5, 250  # of an attack; a picture of this size alone takes 0.1 s, and 90 MB with the libraries
+HEIC = Path(__file__).parents[2] / "data" / "turned8.heic"
 RDF = b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" xmlns:a="u:a"'
 END = b"</rdf:RDF>"
 
@@ -70,6 +74,13 @@ def jpeg_of(marker: int, body: bytes, count: int) -> bytes:
     return file.getvalue()[:2] + segment * count + file.getvalue()[2:]
 
 
+def between_scans(more: bytes) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "JPEG", progressive=True)
+    place = file.getvalue().rindex(b"\xff\xc4")
+    return file.getvalue()[:place] + more + file.getvalue()[place:]
+
+
 def webp_of(kind: bytes, body: bytes) -> bytes:
     file = io.BytesIO()
     name = {b"EXIF": "exif", b"XMP ": "xmp", b"ICCP": "icc_profile"}[kind]
@@ -110,10 +121,54 @@ ATTACKS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "ICC that inflates": ("png", lambda: png_of((b"iCCP", b"a\0\0" + zlib.compress(bytes(200_000_000), 9)))),
     "EXIF chunks": ("png", lambda: png_of(*((b"eXIf", b"II*\0\x08\0\0\0" + b"\xff" * 60_000),) * 100)),
     "JPEG of segments": ("jpg", lambda: jpeg_of(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + RDF + b"/>" + END, 20_000)),
+    "PNG of empty chunks": ("png", lambda: png_of(*((b"aaAa", b""),) * 2_000_000)),
     "JPEG of IPTC": ("jpg", lambda: jpeg_of(0xED, b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000, 100)),
     "JPEG of pictures": ("jpg", lambda: jpeg_of(
         0xE2, b"MPF\0MM\0*\0\0\0\x08\0\1\xb0\2\0\7\xff\xff\xff\xff\0\0\0\0" * 2000, 200)),
 }  # fmt: skip
+
+
+def pages(count: int, *, endless: bool = False) -> bytes:
+    """A TIFF of one picture, and directories of one row after it."""
+    data = bytearray(pyvips.Image.new_from_array(PIXELS).copy(interpretation="srgb").tiffsave_buffer())
+    (first,) = struct.unpack("<I", data[4:8])
+    rows = bytes(data[first : first + 2 + 12 * struct.unpack("<H", data[first : first + 2])[0]])
+    starts = [first, *range(len(data), len(data) + (len(rows) + 4) * count, len(rows) + 4)]
+    after = [*starts[1:], starts[1] if endless else 0]
+    struct.pack_into("<I", data, first + len(rows), after[0])
+    return bytes(data) + b"".join(rows + struct.pack("<I", place) for place in after[1:])
+
+
+def boxes(count: int) -> bytes:
+    """An AVIF of one picture, and empty boxes behind it."""
+    file = io.BytesIO()
+    Image.fromarray(PIXELS).save(file, "AVIF")
+    return file.getvalue() + b"\0\0\0\x08free" * count
+
+
+CROWDS = {
+    "10,000 pages": ("tif", lambda: pages(20_000)),
+    "10,000 pages, without end": ("tif", lambda: pages(3, endless=True)),
+    "100,000 segments": ("jpg", lambda: jpeg_of(0xE1, b"", 200_000)),
+    "100,000 segments, among its scans": ("jpg", lambda: between_scans(b"\xff\xe1\0\2" * 200_000)),
+    "1,000 boxes": ("avif", lambda: boxes(2000)),
+    "1,000 boxes, in HEIC": ("heic", lambda: HEIC.read_bytes() + boxes(2000)[-16_000:]),
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_parts_without_number_are_refused(tmp_path, crowd):
+    suffix, make = CROWDS[crowd]
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(make())
+    with pytest.raises(ImageError, match=f"has more than {crowd.partition(', ')[0]}"):
+        image.header(path)
+
+
+def test_some_pages_are_not(tmp_path):
+    (tmp_path / "a.tif").write_bytes(pages(999))
+    assert "only the first of its 1000 pages" in image.read(tmp_path / "a.tif").notices[0]
+
 
 SAID = {
     "EXIF of many long values": "EXIF is left out", "EXIF of 20 MB in WebP": "EXIF of more than",

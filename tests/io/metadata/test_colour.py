@@ -174,11 +174,58 @@ def test_hdr_is_kept_or_becomes_what_it_looks_like(tmp_path, suffix, transfer, l
         assert off == 0 if suffix == "png" else off < 1
         assert not any("HDR" in notice or "sRGB" in notice for notice in notices)
         return
-    assert "it is sRGB now, clipped at diffuse white" in notices[-1]
+    assert notices[-1].endswith("it is sRGB now")
     assert back.code is None
     wanted = srgb_of(light(array / np.iinfo(array.dtype).max), XY["2020"]).repeat(2, 0).repeat(2, 1)
     assert np.abs(shown(path) - wanted).mean() <= (1.5 if suffix in ("jpg", "webp") else 1)
     assert back.depth == (16 if suffix == "tif" and bits == 16 else 8)
+
+
+def rolled_off(light: np.ndarray, peak: float) -> np.ndarray:
+    """BT.2390's EETF on the brightest channel, from a display of `peak` times diffuse white to one of diffuse white."""
+    m1, m2, c1, c2, c3 = 0.1593017578125, 78.84375, 0.8359375, 18.8515625, 18.6875
+
+    def pq(x):
+        y = (np.asarray(x) * 203 / 10_000) ** m1
+        return ((c1 + c2 * y) / (1 + c3 * y)) ** m2
+
+    brightest = light.max(axis=2, keepdims=True).clip(1e-6, peak)
+    e, largest = pq(brightest) / pq(peak), pq(1) / pq(peak)
+    start = 1.5 * largest - 0.5
+    t = (e - start) / (1 - start)
+    p = (2 * t**3 - 3 * t**2 + 1) * start + (t**3 - 2 * t**2 + t) * (1 - start) + (-2 * t**3 + 3 * t**2) * largest
+    lower = pq_light(np.where(e < start, e, p) * pq(peak))
+    return light * lower / brightest
+
+
+@pytest.mark.parametrize(("transfer", "light"), [(16, pq_light), (18, hlg_light)])
+def test_bright_light_keeps_its_shape(tmp_path, transfer, light):
+    """Sky and lamps above diffuse white, which would all be white if they were clipped."""
+    gray = ramps(16)[..., :1] * (0.9 if transfer == 16 else 1.2)
+    array = np.rint(gray * np.array([0.99, 1, 0.97])).astype(np.uint16)  # within sRGB, but for its light
+    stored = light(array / 65535)
+    peak = float(stored.max())
+    above = stored.max(axis=2) > 1.05
+    assert 3 < peak < 5.2
+    assert above.mean() > 0.3
+    imageio.write(tmp_path / "in.png", Picture(array, {"cicp": (pyvips.GValue.blob_type, bytes([9, transfer]))}))
+    path, notices = written(tmp_path, imageio.read(tmp_path / "in.png"), "tif")
+    told = notices[-1].split("of up to ")[1].split(" cd")[0].replace(",", "")
+    assert abs(int(told) - 203 * peak) < 0.02 * 203 * peak
+    wanted = srgb_of(rolled_off(stored, peak), XY["2020"])
+    assert np.abs(shown(path) - wanted).mean() <= 1
+    made = imageio.read(path).pixels
+    assert (made[above].min(axis=1) < 65535).all()
+
+
+def test_glints_do_not_darken_the_rest(tmp_path):
+    array = np.full((100, 100, 3), 30_000, np.uint16)
+    array[50, 50:53] = 65535
+    imageio.write(tmp_path / "a.tif", Picture(array, {"cicp": (pyvips.GValue.blob_type, bytes([9, 16]))}))
+    made = imageio.read(tmp_path / "a.tif").pixels
+    wanted = srgb_of(pq_light(array[:1, :1] / 65535), XY["2020"])[0, 0]
+    assert np.abs(made[0, 0] / 257 - wanted).max() < 0.1
+    assert made[50, 51].min() == 65535
 
 
 def test_hdr_in_gray_and_with_alpha(tmp_path):

@@ -2,7 +2,9 @@
 gAMA and cHRM of PNG. Each becomes an ICC profile, or, for HDR, stays a code point or becomes sRGB."""
 
 import struct
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -34,6 +36,8 @@ _CURVES = {
 _NEAR = 0.005  # as far as a gamma or a place in the diagram may be from sRGB's to count as it
 WHITE = 203  # cd/m², of diffuse white in HDR (ITU-R BT.2408)
 _HLG_PEAK, _HLG_GAMMA = 1000, 1.2  # cd/m²; BT.2100, table 5
+_ST2084 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+_SHARE = 99.95  # percent of the pixels: what the others hold of light counts as glints, and is white
 _BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 _D50 = np.array([0.9642, 1.0, 0.8249])
 
@@ -61,6 +65,34 @@ def of_code(primaries: int, transfer: int, *, gray: bool = False) -> Signal:
         return Signal()
     name = f"{_NAMES.get(primaries, f'primaries {primaries}')}, transfer {transfer}"
     return Signal(profile(_PRIMARIES[primaries], _CURVES[transfer], name, gray=gray), (primaries, transfer))
+
+
+def of_places(places: tuple[float, ...], gamma: float, transfer: int, *, gray: bool) -> Signal:
+    """Of x and y of white, red, green and blue, and a gamma below 1 or, if 0, a transfer of H.273."""
+    curve = (1 / gamma,) if gamma else _CURVES.get(transfer)
+    if curve is None or len(places) != 8 or not _sane(list(places)) or not 0.2 <= curve[0] <= 5:
+        return Signal(notice="its colour space is not known; taken as sRGB")
+    return Signal(profile(places, curve, "Custom", gray=gray))
+
+
+def corners(primaries: int) -> tuple[float, ...]:
+    """x and y of red, green and blue of primaries of H.273."""
+    return _PRIMARIES[primaries][2:]
+
+
+def light_of(pixels: np.ndarray, code: tuple[int, int]) -> np.ndarray:
+    """HWC samples of a code point as linear light, float32, 1 is white, by the primaries of BT.709: beyond them below 0
+    or above 1. Alpha from 0 to 1."""
+    count = 1 if pixels.shape[2] < 3 else 3
+    curve = _CURVES[code[1]]
+    levels = np.linspace(0, 1, np.iinfo(pixels.dtype).max + 1, dtype=np.float32)
+    g, a, b, c, d = curve if len(curve) == 5 else (*curve, 1, 0, 1, 0)
+    table = np.where(levels >= d, (a * levels + b) ** g, c * levels).astype(np.float32)
+    light = table[pixels[..., :count]]
+    if count == 3 and code[0] != 1:
+        matrix = np.linalg.solve(_to_pcs(_PRIMARIES[1])[0], _to_pcs(_PRIMARIES[code[0]])[0])
+        light = light @ matrix.T.astype(np.float32)
+    return np.concatenate([light, levels[pixels[..., count:]]], axis=2)
 
 
 def of_png(file: BinaryIO, *, gray: bool) -> Signal:
@@ -141,6 +173,25 @@ def sound(icc: bytes) -> bytes:
     return icc
 
 
+def into(image: pyvips.Image, code: tuple[int, int], depth: int) -> pyvips.Image:
+    """An image with an ICC profile in the colours of a code point without HDR, of 8 or 16 bit."""
+    with tempfile.TemporaryDirectory() as folder:  # libvips takes profiles by file only
+        path = Path(folder) / "to.icc"
+        path.write_bytes(profile(_PRIMARIES[code[0]], _CURVES[code[1]], ""))
+        return image.icc_transform(str(path), embedded=True, depth=depth)
+
+
+def same_as(icc: bytes) -> tuple[int, int] | None:
+    """The code point that says the same as an RGB profile, to a level of 8 bit: sRGB's, Display P3's or none."""
+    cube = np.stack(np.meshgrid(*3 * [np.arange(0, 256, 51)]), axis=-1).reshape(1, -1, 3).astype(np.uint8)
+    image = pyvips.Image.new_from_array(cube).copy(interpretation="srgb")
+    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)  # pyright: ignore[reportArgumentType]
+    for code in ((1, SRGB), (12, SRGB)):
+        if np.abs(into(image, code, 8).numpy().astype(int) - cube).max() <= 1:
+            return code
+    return None
+
+
 def _to_pcs(primaries: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """(matrix from linear RGB to XYZ relative to D50, the adaptation in it)"""
     white, *colours = (
@@ -165,10 +216,12 @@ def _text(text: str) -> bytes:
     return b"mluc\0\0\0\0" + struct.pack(">II4sII", 1, 12, b"enUS", 2 * len(text), 28) + text.encode("utf-16-be")
 
 
-def to_srgb(image: pyvips.Image, code: tuple[int, int], bits: int) -> pyvips.Image:
-    """An image of 8 or 16 bit and a code point with an HDR transfer as sRGB of 8 or 16 `bits`; alpha is passed on.
+def to_srgb(image: pyvips.Image, code: tuple[int, int], bits: int) -> tuple[pyvips.Image, float]:
+    """An image of 8 or 16 bit and a code point with an HDR transfer as sRGB of 8 or 16 `bits`, and the cd/m² up to
+    which it shows light; alpha is passed on.
 
-    Shown as on a display whose white is diffuse white, WHITE cd/m²; what is brighter is clipped.
+    Shown as on a display whose white is diffuse white, WHITE cd/m²; where there is brighter light, it is brought down
+    by the roll-off of BT.2390, and darker light a little with it, the nearer to white the more.
     """
     primaries, transfer = code
     levels = 256 if image.format == "uchar" else 65536
@@ -180,6 +233,11 @@ def to_srgb(image: pyvips.Image, code: tuple[int, int], bits: int) -> pyvips.Ima
     if transfer == HLG:
         luminance = light if light.bands == 1 else light.recomb(_matrix(_luminance(primaries)))
         light = light * (luminance ** (_HLG_GAMMA - 1)) * (_HLG_PEAK / WHITE)
+    brightest = light[0].bandrank([light[1], light[2]], index=2) if light.bands == 3 else light
+    fine = ((brightest * (WHITE / 10_000)) ** 0.25 * 65535).rint().cast("ushort")
+    peak = 10_000 / WHITE * (fine.percent(_SHARE) / 65535) ** 4
+    if peak > 1:
+        light = light * fine.maplut(_lut(_roll_off(10_000 / WHITE * np.linspace(0, 1, 65536) ** 4, peak)))
     if light.bands == 3:
         light = light.recomb(_matrix(np.linalg.inv(_to_pcs(_PRIMARIES[1])[0]) @ matrix))
     fine = (light * 65535).rint().cast("ushort")
@@ -190,7 +248,18 @@ def to_srgb(image: pyvips.Image, code: tuple[int, int], bits: int) -> pyvips.Ima
     if alpha is not None:
         done = done.bandjoin((alpha * (top / (levels - 1))).rint().cast(kind))
     gray, rgb = ("b-w", "srgb") if bits == 8 else ("grey16", "rgb16")
-    return done.copy(interpretation=rgb if done.bands > 2 else gray)
+    return done.copy(interpretation=rgb if done.bands > 2 else gray), peak * WHITE
+
+
+def _roll_off(light: np.ndarray, peak: float) -> np.ndarray:
+    """What light, in units of diffuse white, is multiplied by so that `peak` becomes white (BT.2390, section 5.4.1)."""
+    top = _to_pq(peak)
+    code, white = np.minimum(_to_pq(light) / top, 1), _to_pq(1.0) / top
+    knee = 1.5 * white - 0.5
+    t = np.clip((code - knee) / (1 - knee), 0, 1)
+    spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * white
+    new = _pq(np.where(code < knee, code, spline) * top)
+    return np.where(code < knee, 1, new / np.maximum(light, 1e-6)).astype(np.float32)
 
 
 def _luminance(primaries: int) -> np.ndarray:
@@ -209,9 +278,16 @@ def _lut(values: np.ndarray) -> pyvips.Image:
 
 def _pq(code: np.ndarray) -> np.ndarray:
     """SMPTE ST 2084's light, in units of diffuse white."""
-    m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
+    m1, m2, c1, c2, c3 = _ST2084
     root = code ** (1 / m2)
     return (np.maximum(root - c1, 0) / (c2 - c3 * root)) ** (1 / m1) * 10_000 / WHITE
+
+
+def _to_pq(light: np.ndarray | float) -> np.ndarray:
+    """The inverse of `_pq`."""
+    m1, m2, c1, c2, c3 = _ST2084
+    root = (np.asarray(light) * WHITE / 10_000) ** m1
+    return ((c1 + c2 * root) / (1 + c3 * root)) ** m2
 
 
 def _hlg(code: np.ndarray) -> np.ndarray:

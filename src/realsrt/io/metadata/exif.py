@@ -67,6 +67,17 @@ def is_raw(file: BinaryIO) -> bool:
     return any(_PHOTOMETRIC in one and one[_PHOTOMETRIC].value in _OF_SENSORS for one in found)
 
 
+def has_more_pages(file: BinaryIO, most: int) -> bool:
+    """Whether an open TIFF or BigTIFF file has more than `most` directories one after another, or they never end."""
+    reader = _Reader(file)
+    place = reader.first
+    for _ in range(most):
+        if not place:
+            return False
+        place = reader.following(place)
+    return bool(place)
+
+
 def read_iptc(file: BinaryIO) -> bytes | None:
     """The IPTC records of an open TIFF or BigTIFF file, whichever type its writer gave them."""
     found = _Reader(file).entries({_IPTC}).get(_IPTC)
@@ -178,6 +189,12 @@ class _Reader:
         data = self._at(position + width, count * size)
         rows = [data[i : i + size] for i in range(0, len(data) - size + 1, size)]
         return [(self._number(row, "H"), row) for row in rows]
+
+    def following(self, position: int) -> int:
+        """Where the directory after this one begins; 0 if there is none."""
+        width, size = (8, 20) if self.big else (2, 12)
+        count = self._number(self._at(position, width), "Q" if self.big else "H")
+        return self._number(self._at(position + width + count * size, struct.calcsize(self._offset)), self._offset)
 
     def entries(self, wanted: set[int] | None = None, position: int | None = None, depth: int = 0) -> dict[int, _Entry]:
         """The tags of one directory whose values are whole and of bearable size, and those of its subdirectories."""

@@ -8,24 +8,25 @@ from typing import BinaryIO
 from realsrt.io.metadata.jpeg import GAIN_MAP, IMAGES, VIDEO
 
 _MAX_META = 2**21  # bytes
-_MAX_BOXES = 1000
+BOXES = 1000  # side by side
 
 
 @dataclass(frozen=True)
 class Boxes:
     """`nclx`: what the picture's own colour box says: primaries and transfer (ITU-T H.273), or None; `left_out` as
-    `jpeg.left_out`; `premultiplied`: the colours, by alpha."""
+    `jpeg.left_out`; `premultiplied`: the colours, by alpha; `crowded`: there are more boxes than are looked at."""
 
     nclx: tuple[int, int] | None = None
     premultiplied: bool = False
     left_out: tuple[str, ...] = ()
+    crowded: bool = False
 
 
 def read(file: BinaryIO) -> Boxes:
     """Look through an open file; what cannot be understood is as if it were not there."""
-    kinds, meta = set(), b""
+    kinds, meta, crowded = set(), b"", False
     place = 0
-    for _ in range(_MAX_BOXES):
+    for _ in range(BOXES):
         file.seek(place)
         head = file.read(16)
         kind, body, size = _box(head)
@@ -38,10 +39,12 @@ def read(file: BinaryIO) -> Boxes:
         if size == 0:
             break
         place += size
+    else:
+        crowded = True
     gain_map = b"urn:com:apple:photo:2020:aux:hdrgainmap" in meta or b"tmap" in meta
     there = {GAIN_MAP: gain_map, VIDEO: b"mpvd" in kinds, IMAGES: b"moov" in kinds}
     references = dict(_inside(dict(_inside(meta)).get(b"iref", b"")[4:]))
-    return Boxes(_nclx(meta), b"prem" in references, tuple(name for name in there if there[name]))
+    return Boxes(_nclx(meta), b"prem" in references, tuple(name for name in there if there[name]), crowded)
 
 
 def _box(head: bytes) -> tuple[bytes, int, int]:
@@ -54,7 +57,7 @@ def _box(head: bytes) -> tuple[bytes, int, int]:
 
 def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     place = 0
-    for _ in range(_MAX_BOXES):
+    for _ in range(BOXES):
         kind, body, size = _box(data[place : place + 16])
         if not kind:
             return
@@ -82,7 +85,7 @@ def _associated(ipma: bytes, item: int) -> list[int]:
     name = 4 if ipma[:1] == b"\1" else 2
     wide = 2 if ipma[3:4] and ipma[3] & 1 else 1
     place = 8
-    for _ in range(min(int.from_bytes(ipma[4:8], "big"), _MAX_BOXES)):
+    for _ in range(min(int.from_bytes(ipma[4:8], "big"), BOXES)):
         count = ipma[place + name] if place + name < len(ipma) else 0
         start = place + name + 1
         if int.from_bytes(ipma[place : place + name], "big") == item:

@@ -11,7 +11,7 @@ _VIDEO = re.compile(rb"\0\0\0[\x08-\x40]ftyp")
 _GAIN_MAP = re.compile(rb"http://ns\.adobe\.com/hdr-gain-map/|urn:iso:std:iso:ts:21496:-1|hdrgainmap", re.IGNORECASE)
 _HUFFMAN, _PROGRESSIVE = (0xC0, 0xC1, 0xC2), 0xC2
 _PREVIEWS = (0x010001, 0x010002)  # of the picture itself, in MPF
-_SEGMENTS = 10_000
+SEGMENTS = 100_000  # that are looked at
 _PICTURES = 100
 _LOOK = 2**16  # bytes of a picture behind the first that are looked at
 
@@ -28,6 +28,12 @@ class Structure:
     huffman: bool = False
     missing: dict[tuple[int, int], int] = field(default_factory=dict)
     behind: list[tuple[int, int]] = field(default_factory=list)
+    segments: int = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there may be more segments than are looked at."""
+        return self.segments == SEGMENTS
 
     @property
     def only_end_missing(self) -> bool:
@@ -39,6 +45,7 @@ def walk(data: bytes) -> Structure:
     """Go through a JPEG file; whatever is odd in it ends the walk."""
     found = Structure()
     for marker, start, body in _segments(data):
+        found.segments += 1
         if marker == 0xD9:
             found.end = start
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and len(body) >= 6:
@@ -59,7 +66,7 @@ def walk(data: bytes) -> Structure:
 def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """(marker, where its body begins, its body), to the end of the picture; that has no body."""
     place = 2
-    for _ in range(_SEGMENTS):
+    for _ in range(SEGMENTS):
         match = _MARKER.search(data, place)
         if not match:
             return

@@ -10,6 +10,7 @@ from typing import BinaryIO
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MOST = 2**23  # bytes of all entries together, inflated
 _ENTRIES = 1000
+_CHUNKS = 2**18  # that are looked at; writers put 8 KB and more of the pixels into each
 _SHORT = 64  # bytes
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _XMP = b"XML:com.adobe.xmp\0\0"
@@ -123,9 +124,10 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     file.seek(0)
     if file.read(8) != _SIGNATURE:
         return
-    while len(head := file.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", head)
-        if kind == b"IEND":
+    for _ in range(_CHUNKS):
+        head = file.read(8)
+        length, kind = struct.unpack(">I4s", head.ljust(8, b"\0"))
+        if kind == b"IEND" or len(head) < 8:
             return
         if kind in (*_TEXTS, b"eXIf"):
             yield kind, file.read(min(length, _MOST + 1))

@@ -1,0 +1,112 @@
+"""Connections that come to nothing, on uvicorn itself; and what gets into the log."""
+
+import contextlib
+import json
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import uvicorn
+
+from realsrt.server import connections
+from realsrt.server.connections import Connection, places
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture
+def port(monkeypatch):
+    """Of a server that answers all with 200, and soon loses patience."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(Connection, "most", 6)
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Connection, lifespan="off", log_level="error", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    until = time.monotonic() + 60
+    while not server.started:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    thread.join(60)
+
+
+def connected(port, sent=b""):
+    made = socket.create_connection(("127.0.0.1", port), timeout=30)
+    made.sendall(sent)
+    return made
+
+
+def ended(connection):
+    """What comes until the other side closes; a test's time is up if it never does."""
+    found = b""
+    while part := connection.recv(1000):
+        found += part
+    return found
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX: "], ids=["nothing", "line", "head"]
+)
+def test_who_sends_no_request_is_let_go(port, sent):
+    with connected(port, sent) as connection:
+        assert ended(connection) == b""
+
+
+def test_nor_is_waited_for_a_second_request_that_has_begun(port):
+    with connected(port, GET) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"G")  # ends the patience of keep-alive
+        assert ended(connection) in (b"", b"ok")
+
+
+def test_one_address_has_half_of_the_places(port, monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 60)
+    held = [connected(port) for _ in range(3)]
+    time.sleep(0.1)
+    with connected(port) as connection, contextlib.suppress(ConnectionResetError):
+        assert ended(connection) == b""
+    held.pop().close()
+    time.sleep(0.1)
+    with connected(port, GET) as connection:
+        assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    for one in held:
+        one.close()
+
+
+def test_there_are_files_enough_for_all_connections():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        found = places()
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        assert soft > 256 or before[1] <= 256
+        assert 2 * found < soft
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+TALK = """
+import logging, warnings
+from realsrt.server.logs import to_stderr
+to_stderr("info")
+logging.getLogger("asyncio").error("no more files\\n{}")
+warnings.warn("of a library")
+logging.getLogger("python_multipart.multipart").warning("of what came in")
+"""
+
+
+def test_every_line_of_the_log_is_json_whoever_writes_it():
+    ran = subprocess.run([sys.executable, "-c", TALK], capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert [line["level"] for line in lines] == ["error", "warning"]
+    assert lines[0]["event"] == "no more files\n{}"
