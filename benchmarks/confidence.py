@@ -1,9 +1,12 @@
-"""What the confidence is worth: `python benchmarks/confidence.py HR_DIR [--model small] [--protocol realesrgan]`.
+"""What the confidence is worth: `python benchmarks/confidence.py HR_DIR [--model small] [--protocols realesrgan]`.
 
 On the windows of degraded validation images: the rank correlation between a token's confidence and whether it is the
 target's token, between the confidence of a region of 64x64 px and its squeeze and (extra `judge`) lite distance to the
 target (sign turned: more confident, closer), each within an image, as the mean over images with a bootstrap 95 %
-interval; and the reliability curve, the share of right tokens in ten equally filled bins of confidence.
+interval; and the reliability curve in ten equally filled bins of confidence: the share of right tokens, and by either
+distance the mean rank of closeness, 1 being the closest. A confidence is right where it equals the rank by squeeze
+distance: among the pairs it was fitted to (`recipes/confidence.py`; their distances are in the weight file), or else,
+as lite's always is, among all places of these images.
 """
 
 import argparse
@@ -11,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import degraded, spearman
 from torch import Tensor
@@ -33,8 +37,15 @@ def windows(image_1CHW: Tensor, side: int) -> Tensor:
 
 
 def region_means(maps: list[Tensor], cells: int) -> Tensor:
-    """The sum (B, n, n) of maps, meaned over every region of 64x64 px."""
+    """The sum (B, n, n) of maps, meaned over cells x cells parts of a window."""
     return torch.stack([torch.nn.functional.adaptive_avg_pool2d(m, (cells, cells)) for m in maps]).sum(0)
+
+
+def closeness_ranks(distance_N: Tensor, among: list[float] | None = None) -> Tensor:
+    """Of each place, between 0, the farthest, and 1, the closest: of all, or among evenly spaced quantiles."""
+    if among:
+        return 1 - torch.from_numpy(np.interp(distance_N.numpy(), among, np.linspace(0, 1, len(among)))).float()
+    return (-distance_N).argsort(stable=True).argsort(stable=True) / max(1, len(distance_N) - 1)
 
 
 def distances(squeeze: SqueezeFeatures) -> dict[str, Callable[[Tensor, Tensor], list[Tensor]]]:
@@ -52,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=Path)
     parser.add_argument("--model", default="small")
-    parser.add_argument("--protocol", default="realesrgan")
+    parser.add_argument("--protocols", nargs="+", default=["realesrgan"])
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--features", type=Path)
     parser.add_argument("--limit", type=int)
@@ -60,9 +71,10 @@ def main() -> None:
     model = load_model(args.model)
     measures = distances(load_squeeze_features(args.features or registry.checkout_features()))
     side = model.config.window
-    items = degraded(args.target, args.protocol, 0, args.limit)
+    items = [item for protocol in args.protocols for item in degraded(args.target, protocol, 0, args.limit)]
     for steps in args.steps:
         by_token, all_confidence, all_right = [], [], []
+        all_distance: dict[str, list[Tensor]] = {name: [] for name in measures}
         by_region = {f"region close ({name})": [] for name in measures}
         for item in items:
             assert item.target is not None
@@ -74,19 +86,29 @@ def main() -> None:
             by_token.append(spearman(out.confidence, right))
             cells = gt.shape[-1] // REGION
             per_region = region_means([out.confidence], cells)
-            for measure, values in zip(measures.values(), by_region.values(), strict=True):
-                values.append(-spearman(per_region, region_means(measure(out.image.clamp(0, 1), gt), cells)))
+            for (name, measure), values in zip(measures.items(), by_region.values(), strict=True):
+                maps = measure(out.image.clamp(0, 1), gt)
+                values.append(-spearman(per_region, region_means(maps, cells)))
+                all_distance[name].append(region_means(maps, out.confidence.shape[-1]).flatten())
             all_confidence.append(out.confidence.flatten())
             all_right.append(right.flatten())
         confidence, right = torch.cat(all_confidence), torch.cat(all_right)
-        print(f"{args.model}, T={steps}, {args.protocol}, {len(items)} images, {len(right)} tokens")
+        print(f"{args.model}, T={steps}, {' '.join(args.protocols)}, {len(items)} images, {len(right)} tokens")
         print(f"tokens that are the target's: {100 * float(right.mean()):.1f} %")
         for name, values in ({"token right": by_token} | by_region).items():
             low, high = bootstrap_interval(values, 0)
             print(f"rank correlation of confidence, {name}: {sum(values) / len(values):+.3f} ({low:+.3f}…{high:+.3f})")
-        print("| confidence | right |\n|---|---|")
+        fitted = {"squeeze": model.info.provenance.get("confidence", {}).get("distances")}
+        ranks = {name: closeness_ranks(torch.cat(found), fitted.get(name)) for name, found in all_distance.items()}
+        heads = " | ".join(f"rank by {name}" for name in ranks)
+        print(f"| confidence | right | {heads} |\n|---|---|{'---|' * len(ranks)}")
+        gaps = []
         for part in confidence.argsort(stable=True).chunk(10):
-            print(f"| {float(confidence[part].mean()):.3f} | {100 * float(right[part].mean()):.1f} % |")
+            mean, close = float(confidence[part].mean()), [float(rank[part].mean()) for rank in ranks.values()]
+            gaps.append(abs(mean - close[0]))
+            cells_of_row = " | ".join(f"{value:.3f}" for value in close)
+            print(f"| {mean:.3f} | {100 * float(right[part].mean()):.1f} % | {cells_of_row} |")
+        print(f"largest gap to the rank by squeeze: {max(gaps):.3f}")
 
 
 if __name__ == "__main__":

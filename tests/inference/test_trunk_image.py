@@ -9,15 +9,25 @@ import torch
 from realsrt import presets
 from realsrt.errors import RealSRTError, UsageError
 from realsrt.imaging import tiling
+from realsrt.imaging.resize import resize
 from realsrt.inference.adapters import Planes
 from realsrt.inference.runner import is_out_of_memory
 from realsrt.inference.trunk_image import TrunkImage
+from realsrt.models.trunk import choose
 from realsrt.pipeline import Upscaler
 
 
 @pytest.fixture(scope="module")
 def up():
     return Upscaler(presets.build("tiny", 5))
+
+
+@pytest.fixture(params=[False, True], ids=["whole", "reduced"])
+def reduced(request, monkeypatch):
+    """Whether networks see the input reduced, whatever an untrained estimator finds."""
+    for place in ("realsrt.inference.trunk_image.choose", "realsrt.models.trunk.choose"):
+        monkeypatch.setattr(place, lambda *given: choose(*given)._replace(reduced=request.param))
+    return request.param
 
 
 def picture(height, width, seed=0):
@@ -35,6 +45,7 @@ def whole(image):
 
 
 @pytest.mark.parametrize("piece", [16, 33, 50])
+@pytest.mark.usefixtures("reduced")
 def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
     source = picture(70, 83)
     monkeypatch.setattr("realsrt.inference.trunk_image.PIECE", 96)
@@ -44,15 +55,31 @@ def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
     assert in_pieces.strips > 1
     for one, other in zip(at_once, whole(in_pieces), strict=True):
         assert torch.equal(one, other)
+    alone = image_of(up.model, source, piece=piece)  # without features, where the input is reduced
+    assert torch.equal(torch.cat(list(alone.base_strips()), 1), at_once[1])
 
 
-def test_the_whole_is_what_the_trunk_makes_of_the_picture(up):
-    source = picture(40, 61)
+@pytest.mark.parametrize("size", [(40, 61), (1, 2), (16, 3)])
+@pytest.mark.usefixtures("reduced")
+def test_the_whole_is_what_the_trunk_makes_of_the_picture(up, size):
+    source = picture(*size)
     with torch.inference_mode():
         features, base = up.model.trunk(source[None])
     found = whole(image_of(up.model, source))
     torch.testing.assert_close(found[0], features[0])
     torch.testing.assert_close(found[1], base[0])
+
+
+def test_a_reduced_input_is_restored_at_two_thirds_of_its_side(up):
+    source = torch.nn.functional.interpolate(picture(10, 14)[None], scale_factor=4.0, mode="bilinear")[0]
+    trunk = up.model.trunk
+    with torch.inference_mode():
+        plain, other = (trunk.restore(source[None], 1.0, reduced=reduced) for reduced in (False, True))
+        seen = resize(source[None], (27, 37), "bicubic", antialias=True).clamp(0, 1)
+        expected = resize(trunk.strong(seen), (160, 224), "bicubic", antialias=True)
+    torch.testing.assert_close(other[1], expected, rtol=0, atol=1e-4)
+    assert torch.equal(other[0], plain[0])  # features are of the whole
+    assert (other[1] - plain[1]).abs().mean() > 1e-3
 
 
 @pytest.mark.parametrize("size", [(70, 45), (5, 9), (1, 1)])
@@ -112,8 +139,6 @@ def test_strength_changes_the_picture_and_auto_is_one_of_them(up):
     assert not torch.equal(mild, strong)
     chosen = up.model.trunk
     with torch.inference_mode():
-        from realsrt.models.trunk import choose
-
         strength = choose(chosen.costs(source)[0]).denoise
     assert torch.equal(auto, up.upscale(source, steps=0, denoise=strength).image)
 

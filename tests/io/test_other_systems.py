@@ -145,7 +145,7 @@ def test_a_scratch_file_that_is_still_mapped_goes_with_its_map(tmp_path, monkeyp
     pixels[0, 0] = 10, 13, 26  # what a file of text would have changed
     store = assemble.RowStore(Picture.from_array(pixels), 6, 4, tmp_path / "a.png")
     store.add(0, Planes(torch.from_numpy(pixels / 255).permute(2, 0, 1).float(), None))
-    picture, real, held = store.picture(), type(tmp_path).unlink, [True]
+    picture, real, held = store.image(), type(tmp_path).unlink, [True]
     assert np.array_equal(picture.pixels, pixels)
     assert not picture.pixels.flags.writeable
 

@@ -1,6 +1,7 @@
 """The trunk: ends, strengths between them, the estimator's reach, and what is made of its costs."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from realsrt import presets
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.models.srvgg import SRVGGConfig
 from realsrt.models.trunk import (
+    CHOICES,
     PIECE,
     SHARES,
     STRENGTHS,
@@ -31,11 +33,11 @@ def trunk():
     return made.requires_grad_(False)
 
 
-def costs(*cheap):
+def costs(*cheap, reduced=False):
     """Costs (K,), in which some (strength, share) are by far the cheapest."""
-    made = torch.ones(len(STRENGTHS), len(SHARES))
+    made = torch.ones(CHOICES)
     for strength, share in cheap:
-        made[STRENGTHS.index(strength), SHARES.index(share)] = 0.0
+        made[int(reduced), STRENGTHS.index(strength), SHARES.index(share)] = 0.0
     return made.flatten()
 
 
@@ -77,31 +79,41 @@ def test_the_cheapest_strength_and_its_share():
     found = choose(costs((0.5, 0.25)))
     assert found.denoise == 0.5
     assert found.share == pytest.approx(0.25, abs=1e-3)
+    assert not found.reduced
     assert choose(costs((1.0, 0.5), (1.0, 1.0))).share == pytest.approx(0.75, abs=1e-3)  # two as good: their mean
+
+
+def test_an_input_is_reduced_where_that_costs_less():
+    made = costs((0.5, 0.25), reduced=True)
+    assert choose(made) == pytest.approx((0.5, 0.25, True), abs=1e-3)
+    assert choose(made, 0.75).reduced  # by the costs at that strength
+    assert not choose(made, 1.0).reduced
 
 
 @pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
 def test_variations_lie_around_the_own_amounts(own):
     """Their strengths reach the other end and never leave the range, their shares go both ways; none is the own."""
-    costs = torch.zeros(len(STRENGTHS), len(SHARES)).flatten()
+    costs = torch.zeros(CHOICES).flatten()
     before = choose(costs, own)
     around = [vary(costs, before, Variation(turn / 16, 1.0)) for turn in range(16)]
-    strengths, shares = zip(*around, strict=True)
+    strengths, shares, _ = zip(*around, strict=True)
     assert min(strengths) >= 0
     assert max(strengths) <= 1
     assert max(abs(strength - own) for strength in strengths) >= 0.5
     assert min(shares) < before.share - 0.3
     assert max(shares) > before.share + 0.7
-    assert min(abs(strength - own) + abs(share - before.share) for strength, share in around) > 0.3
+    assert min(abs(strength - own) + abs(share - before.share) for strength, share, _ in around) > 0.3
     assert len(set(around)) > 14
     assert vary(costs, before, Variation(0.3, 0.0)) == before
 
 
 def test_a_given_strength_is_taken_and_its_shares_weighed():
     made = costs((0.0, 0.25), (1.0, 1.0))
-    assert choose(made, 0.0) == pytest.approx((0.0, 0.25), abs=1e-3)
-    assert choose(made, 0.5) == pytest.approx((0.5, 0.5), abs=1e-3)  # nothing is known: the mean of all
-    assert float(weigh_shares(made[None], 0.75)) == pytest.approx(1.0, abs=0.01)  # half of what is known of 1
+    assert choose(made, 0.0) == pytest.approx((0.0, 0.25, False), abs=1e-3)
+    assert choose(made, 0.5) == pytest.approx((0.5, 0.5, False), abs=1e-3)  # nothing is known: the mean of all
+    assert float(weigh_shares(made.unflatten(0, CHOICES)[:1], 0.75)) == pytest.approx(
+        1.0, abs=0.01
+    )  # half of what is known of 1
 
 
 def test_pictures_of_a_batch_get_their_own_amounts(trunk):
@@ -144,7 +156,7 @@ def test_a_small_image_is_looked_at_whole_and_a_large_one_at_its_pieces(trunk):
 
 
 def test_sides_of_any_size(trunk):
-    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, len(STRENGTHS) * len(SHARES))
+    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, math.prod(CHOICES))
     assert bool(trunk.look(torch.zeros(1, 3, 1, 1)).isfinite().all())
     assert trunk(torch.rand(1, 3, 1, 17))[1].shape == (1, 3, 4, 68)
 

@@ -111,8 +111,8 @@ def test_later_stages_learn(model, name, options):
     if name == "control":
         with torch.no_grad():
             model.tokenizer.post_quant_conv.bias.add_(3)  # something for it to mend
-    losses = run(model, name, make_batch(), 80, 3e-3, until=0.5, **options)
-    assert losses[-1] < losses[0] / 2
+    losses = run(model, name, make_batch(), 160, 3e-3, until=0.6, **options)
+    assert losses[-1] < 0.6 * losses[0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The strength stage: what the estimator is told, what it pays for its choices, and what a run leaves."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ pytest.importorskip("accelerate")
 import realsrt
 from realsrt import presets
 from realsrt.models.features import SqueezeFeatures
-from realsrt.models.trunk import SHARES, STRENGTHS
+from realsrt.models.trunk import CHOICES, SHARES, STRENGTHS
 from realsrt.training import train
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch, PairPool, Pairs
@@ -40,10 +41,10 @@ def stage(features):
 
 def table(costs, images=1):
     """Costs (B,K): 1 everywhere but for {(image, strength, share): cost}."""
-    made = torch.ones(images, len(STRENGTHS), len(SHARES))
+    made = torch.ones(images, *CHOICES)
     for (image, strength, share), cost in costs.items():
-        made[image, STRENGTHS.index(strength), SHARES.index(share)] = cost
-    return made.flatten(1, 2)
+        made[image, 0, STRENGTHS.index(strength), SHARES.index(share)] = cost
+    return made.flatten(1)
 
 
 def make_pool(count=6, side=64, lanes=2, own=None):
@@ -89,12 +90,13 @@ def test_costs_are_those_of_the_images(stage):
     trunk = stage.main.trunk
     lq = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     features = stage.main._features[0]
-    for strength in STRENGTHS:
-        found = measured_costs(trunk, features, lq, trunk.network(strength)(lq).clamp(0, 1)).unflatten(1, (3, 5))
-        for number, other in enumerate(STRENGTHS):
-            torch.testing.assert_close(found[:, number, 0], torch.full((2,), -LEAN * other))
-        bare = found + LEAN * torch.tensor(STRENGTHS)[None, :, None]
-        assert (bare.flatten(1).argmin(1) == STRENGTHS.index(strength) * 5 + 4).all()
+    for number, (reduced, strength) in enumerate(itertools.product((False, True), STRENGTHS)):
+        target = trunk.restore(lq, strength, reduced=reduced)[1].clamp(0, 1)
+        found = measured_costs(trunk, features, lq, target).unflatten(1, CHOICES)
+        for place, other in enumerate(STRENGTHS):
+            torch.testing.assert_close(found[:, :, place, 0], torch.full((2, 2), -LEAN * other))
+        bare = found + LEAN * torch.tensor(STRENGTHS)[:, None]
+        assert (bare.flatten(1).argmin(1) == number * len(SHARES) + len(SHARES) - 1).all()
 
 
 def test_the_loss_is_the_error_and_the_choice(stage, monkeypatch):

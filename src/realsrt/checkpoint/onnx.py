@@ -57,10 +57,12 @@ class _OnnxPart(nn.Module):
 class _GuidePart(_OnnxPart):
     def __init__(self, model: RealSRT, denoise: float) -> None:
         super().__init__(model)
-        self.denoise = None if model.trunk is None else denoise
+        self.denoise = denoise
 
     def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
-        guide = self.model.guide(lq, denoise=self.denoise)
+        trunk = self.model.trunk
+        ground = Ground(*trunk.at(self.denoise, lq, trunk.costs_of([trunk.look(lq)]))) if trunk else None
+        guide = self.model.guide(lq, ground)
         return tuple(x for x in (guide.up, guide.features, guide.ids) if x is not None)
 
 

@@ -84,7 +84,7 @@ class Taps:
     def along(self, x: Tensor, axis: int, start: int = 0, stop: int | None = None, *, offset: int = 0) -> Tensor:
         """Outputs start…stop−1 (all) of `x`, whose axis begins at the input's sample `offset`. Sums tap by tap, so the
         numbers do not depend on which part is asked for."""
-        indices, weights = self.indices[start:stop] - offset, self.weights[start:stop].to(x.dtype)
+        indices, weights = self.indices[start:stop].to(x.device) - offset, self.weights[start:stop].to(x)
         out = x.new_zeros(1).expand(*(len(indices) if a == axis else n for a, n in enumerate(x.shape)))
         shape = [len(indices) if a == axis else 1 for a in range(x.ndim)]
         for tap in range(indices.shape[1]):

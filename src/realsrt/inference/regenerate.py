@@ -162,8 +162,8 @@ class RegionTask:
                     steps[found.index] = found.steps
         change = None
         if view.trunk is not None:
-            (denoise, share), own = view.trunk.amounts, view.trunk.own
-            change = Amounts(denoise - own.denoise, share - own.share)
+            made, own = view.trunk.amounts, view.trunk.own
+            change = Amounts(made.denoise - own.denoise, made.share - own.share, made.reduced != own.reduced)
         return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number), change=change)
 
     def _resume_state(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:

@@ -18,7 +18,7 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.imaging.tiling import TilePlan, window_at
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.models.guide import Ground
-from realsrt.models.trunk import Amounts, Trunk, Variation, choose, mix, pieces, vary
+from realsrt.models.trunk import Amounts, Reduction, Trunk, Variation, choose, mix, pieces, vary
 from realsrt.nn.device import to_device
 
 PIECE = 512  # side of a piece without its halo; halved where memory does not take it
@@ -26,6 +26,7 @@ LEAST_PIECE = 32
 STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
 _BICUBIC = 2  # how far bicubic enlarging looks
 _ROWS = 16  # a strip's rows are a multiple of
+Make = Callable[[int, int, int, int], tuple[Tensor, ...]]  # of rows top to bottom, columns left to right
 _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
 
 
@@ -55,6 +56,7 @@ class TrunkImage:
         self.strips = -(-height // self._rows)
         self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
         self.own, self.amounts = self._estimate(denoise, variation)
+        self._reduced = tuple(Reduction(side, self.scale) for side in source.hw) if self.amounts.reduced else None
 
     @torch.inference_mode()
     def _estimate(self, denoise: float | None, variation: Variation | None) -> tuple[Amounts, Amounts]:
@@ -70,11 +72,11 @@ class TrunkImage:
         lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]
         return to_device(lq, self._device).contiguous(memory_format=torch.channels_last)
 
-    def _run(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
-        """Features (F,h,w) and base (3,sh,sw) of a part, on the CPU."""
+    def _run(self, make: Make, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, ...]:
+        """What is made of a part, on the CPU."""
         try:
             with self._precision():
-                return self._one(top, bottom, left, right)
+                return make(top, bottom, left, right)
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise
@@ -84,21 +86,21 @@ class TrunkImage:
                 "use it, or run on the CPU (--device cpu)"
             )
         self._piece //= 2
-        return self._parts(top, bottom, left, right)
+        return self._parts(make, top, bottom, left, right)
 
-    def _parts(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+    def _parts(self, make: Make, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, ...]:
         """As `_run`, piece by piece."""
         lines = []
         for y in range(top, bottom, self._piece):
             line = [
-                self._run(y, min(y + self._piece, bottom), x, min(x + self._piece, right))
+                self._run(make, y, min(y + self._piece, bottom), x, min(x + self._piece, right))
                 for x in range(left, right, self._piece)
             ]
             lines.append([torch.cat(parts, 2) for parts in zip(*line, strict=True)])
-        features, base = (torch.cat(parts, 1) for parts in zip(*lines, strict=True))
-        return features, base
+        return tuple(torch.cat(parts, 1) for parts in zip(*lines, strict=True))
 
-    def _one(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+    def _both(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
+        """Features (F,h,w) and base (3,sh,sw) of a part."""
         network = self._trunk.network(self.amounts.denoise)
         halo, s = max(network.config.reach, _BICUBIC), self.scale
         height, width = self._source.hw
@@ -110,11 +112,41 @@ class TrunkImage:
         )
         lq = self._pick(first, stop, west, east)
         features = network.features(lq)
-        image = network.image(features, lq).float()
         inside = slice(top - first, bottom - first), slice(left - west, right - west)
+        found = features[0][:, *inside].float().cpu()
+        if self._reduced:
+            return found, *self._base_of_reduced(top, bottom, left, right)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
-        base = mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)
-        return features[0][:, *inside].float().cpu(), base
+        image = network.image(features, lq).float()
+        return found, mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)
+
+    def _base_of_reduced(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor]:
+        """The base (3,sh,sw) of a part, where the network sees the image reduced."""
+        assert self._reduced is not None
+        network, s = self._trunk.network(self.amounts.denoise), self.scale
+        spans = ((top * s, bottom * s), (left * s, right * s))
+        seen, read = [], []
+        for axis, (start, stop) in zip(self._reduced, spans, strict=True):
+            low, high = axis.up.needs(start, stop)
+            reach = network.config.reach
+            seen.append((max(0, low // s - reach), min(axis.side, -(-high // s) + reach)))
+            read.append(axis.down.needs(*seen[-1]))
+        lq = self._source.pick(*(torch.arange(*span) for span in read))[None]
+        for number, (axis, (start, stop), (first, _)) in enumerate(zip(self._reduced, seen, read, strict=True), 2):
+            lq = axis.down.along(lq, number, start, stop, offset=first)
+        small = to_device(lq.clamp(0, 1), self._device).contiguous(memory_format=torch.channels_last)
+        image = network(small).float().cpu()
+        for number, (axis, span, (first, _)) in enumerate(zip(self._reduced, spans, seen, strict=True), 2):
+            image = axis.up.along(image, number, *span, offset=first * s)
+        return (mix(self._plain(top, bottom, left, right), image[0], self.amounts.share),)
+
+    def _plain(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """The bicubic enlargement (3,sh,sw) of a part."""
+        (height, width), s = self._source.hw, self.scale
+        first, west = max(0, top - _BICUBIC), max(0, left - _BICUBIC)
+        lq = self._pick(first, min(height, bottom + _BICUBIC), west, min(width, right + _BICUBIC))
+        rows, columns = slice((top - first) * s, (bottom - first) * s), slice((left - west) * s, (right - west) * s)
+        return upscale_bicubic(lq, s)[0][:, rows, columns].float().cpu()
 
     @torch.inference_mode()
     def strip(self, number: int) -> tuple[Tensor, Tensor]:
@@ -123,19 +155,27 @@ class TrunkImage:
         if number in self._found:
             self._found.move_to_end(number)
             return self._found[number]
-        height, width = self._source.hw
-        top = number * self._rows
-        found = self._parts(top, min(top + self._rows, height), 0, width)
-        if not bool(found[1].isfinite().all()):
-            raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
-        self._found[number] = found
+        features, base = self._made(self._both, number)
+        self._found[number] = found = (features, base)
         while len(self._found) > _KEPT:
             self._found.popitem(last=False)
         return found
 
     def base_strips(self) -> Iterator[Tensor]:
-        """The base image (3,sh,sW) of every strip, from the top."""
-        return (self.strip(number)[1] for number in range(self.strips))
+        """The base image (3,sh,sW) of every strip, from the top. No features are computed for it where it can be had
+        without."""
+        for number in range(self.strips):
+            alone = self._reduced and number not in self._found
+            yield self._made(self._base_of_reduced, number)[0] if alone else self.strip(number)[1]
+
+    def _made(self, make: Make, number: int) -> tuple[Tensor, ...]:
+        """What is made of a strip, its base last. Raises as `strip`."""
+        height, width = self._source.hw
+        top = number * self._rows
+        found = self._parts(make, top, min(top + self._rows, height), 0, width)
+        if not bool(found[-1].isfinite().all()):
+            raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
+        return found
 
     def window(self, tiles: TilePlan, index: int) -> Ground:
         """Features (1,F,n,n) and base (1,3,sn,sn) of a window, its border mirrored in."""

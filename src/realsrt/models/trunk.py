@@ -2,11 +2,13 @@
 
 Two SRVGGNetCompact networks of one shape, a mild and a strong denoiser; interpolating their tensors gives every
 strength between (as the Real-ESRGAN project's slider does). An estimator looks at pieces of the input, through the
-first half of the strong network, and tells which strength suits the image, and how much of the trunk's image over the
-bicubic enlargement: a clean input keeps more of its plain enlargement.
+first half of the strong network, and tells which strength suits the image, how much of the trunk's image over the
+bicubic enlargement (a clean input keeps more of its plain enlargement), and whether the networks should see the input
+at two thirds of its side: a badly degraded one holds no more, and what is left of its faults is then small enough for
+them to mend.
 
-Shapes: B batch, H W pixels of ``lq``, F features, s scale, S statistics, K choices (strengths x shares, the share
-fastest).
+Shapes: B batch, H W pixels of ``lq``, F features, s scale, S statistics or shares, M strengths, K choices (whole or
+reduced x strengths x shares, the share fastest).
 """
 
 import copy
@@ -17,11 +19,14 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from realsrt.imaging.resize import upscale_bicubic
+from realsrt.imaging.resize import Taps, upscale_bicubic
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 
 STRENGTHS = (0.0, 0.5, 1.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+REDUCED = 2 / 3
+"""Side of what the networks see of a reduced input."""
+CHOICES = (2, len(STRENGTHS), len(SHARES))
 SHARPNESS = 0.05
 """Costs this far apart are clearly different where shares are weighed against each other."""
 PIECE = 64
@@ -55,10 +60,11 @@ class TrunkConfig:
 
 class Amounts(NamedTuple):
     """``denoise``: strength, 0 (mild) to 1 (strong). ``share``: how much of the trunk's image over the bicubic
-    enlargement, 0 to 1."""
+    enlargement, 0 to 1. ``reduced``: whether that image is of the input at two thirds of its side."""
 
     denoise: float
     share: float
+    reduced: bool = False
 
 
 class Variation(NamedTuple):
@@ -70,7 +76,7 @@ class Variation(NamedTuple):
 
 
 class StrengthEstimator(nn.Module):
-    """From statistics of an image the costs of every choice of strength and share."""
+    """From statistics of an image the costs of every choice."""
 
     def __init__(self, statistics: int, width: int) -> None:
         super().__init__()
@@ -78,9 +84,7 @@ class StrengthEstimator(nn.Module):
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("deviation", torch.ones(statistics))
-        self.net = nn.Sequential(
-            nn.Linear(statistics, width), nn.SiLU(), nn.Linear(width, len(STRENGTHS) * len(SHARES))
-        )
+        self.net = nn.Sequential(nn.Linear(statistics, width), nn.SiLU(), nn.Linear(width, math.prod(CHOICES)))
 
     def forward(self, statistics_BS: Tensor) -> Tensor:
         """What :meth:`Trunk.look` found → costs (B,K), less is better."""
@@ -101,9 +105,20 @@ def pieces(height: int, width: int) -> list[tuple[slice, slice]]:
 
 def choose(costs_K: Tensor, denoise: float | None = None) -> Amounts:
     """The amounts that an image's costs speak for; of strength ``denoise``, if given."""
+    costs_RMS = costs_K.detach().float().unflatten(0, CHOICES)
     if denoise is None:
-        denoise = STRENGTHS[int(costs_K.unflatten(0, (len(STRENGTHS), len(SHARES))).amin(1).argmin())]
-    return Amounts(denoise, float(weigh_shares(costs_K.detach()[None], denoise)))
+        reduced, strength = divmod(int(costs_RMS.amin(2).argmin()), len(STRENGTHS))
+        denoise = STRENGTHS[strength]
+    else:
+        reduced = int(_at_strength(costs_RMS, denoise).amin(1).argmin())
+    return Amounts(denoise, float(weigh_shares(costs_RMS[reduced, None], denoise)), bool(reduced))
+
+
+def _at_strength(costs_BMS: Tensor, denoise: float) -> Tensor:
+    """The costs (B,S) at a strength, interpolated between those that are known."""
+    at = denoise * (len(STRENGTHS) - 1)
+    low = min(int(at), len(STRENGTHS) - 2)
+    return torch.lerp(costs_BMS[:, low], costs_BMS[:, low + 1], at - low)
 
 
 def vary(costs_K: Tensor, own: Amounts, variation: Variation) -> Amounts:
@@ -118,16 +133,23 @@ def vary(costs_K: Tensor, own: Amounts, variation: Variation) -> Amounts:
         turn = 1.5 + variation.turn
     denoise = min(1.0, max(0.0, own.denoise + reach * math.cos(math.pi * turn)))
     change = variation.size * (0.2 + 0.6 * math.sin(math.pi * turn))
-    return Amounts(denoise, max(0.0, choose(costs_K, denoise).share + change))
+    there = choose(costs_K, denoise)
+    return there._replace(share=max(0.0, there.share + change))
 
 
-def weigh_shares(costs_BK: Tensor, denoise: float) -> Tensor:
+def weigh_shares(costs_BMS: Tensor, denoise: float) -> Tensor:
     """The share of each image (B,) at a strength: the mean of all shares, weighed by how little they cost."""
-    costs = costs_BK.float().unflatten(1, (len(STRENGTHS), len(SHARES)))
-    at = denoise * (len(STRENGTHS) - 1)
-    low = min(int(at), len(STRENGTHS) - 2)
-    weights_BS = (-torch.lerp(costs[:, low], costs[:, low + 1], at - low) / SHARPNESS).softmax(1)
-    return (weights_BS * torch.tensor(SHARES, device=costs.device)).sum(1)
+    weights_BS = (-_at_strength(costs_BMS.float(), denoise) / SHARPNESS).softmax(1)
+    return (weights_BS * torch.tensor(SHARES, device=costs_BMS.device)).sum(1)
+
+
+class Reduction:
+    """Rows or columns of an image, reduced for the networks and enlarged again: any part for itself."""
+
+    def __init__(self, side: int, scale: int) -> None:
+        self.side = max(1, round(side * REDUCED))
+        self.down = Taps(side, self.side, "bicubic")
+        self.up = Taps(self.side * scale, side * scale, "bicubic")
 
 
 class Trunk(nn.Module):
@@ -187,25 +209,33 @@ class Trunk(nn.Module):
     def forward(self, lq_BCHW: Tensor, denoise: float | None = None) -> tuple[Tensor, Tensor]:
         """Features (B,F,H,W) and base images (B,3,sH,sW), not clamped, of images (B,3,H,W) in [0,1]; each gets its
         own amounts, or all the strength ``denoise``."""
-        costs_BK = self.costs(lq_BCHW)
-        if denoise is not None:
-            return self.at(denoise, lq_BCHW, costs_BK)
-        strengths = [choose(costs_K).denoise for costs_K in costs_BK.cpu()]
+        amounts = [choose(costs_K, denoise) for costs_K in self.costs(lq_BCHW).cpu()]
         (height, width), scale = lq_BCHW.shape[-2:], self.config.network.scale
         features = lq_BCHW.new_empty(len(lq_BCHW), self.config.features, height, width)
         base = lq_BCHW.new_empty(len(lq_BCHW), 3, height * scale, width * scale)
-        for strength in sorted(set(strengths)):
-            some = [index for index, own in enumerate(strengths) if own == strength]
-            found = self.at(strength, lq_BCHW[some], costs_BK[some])
-            features[some], base[some] = (part.to(features.dtype) for part in found)
+        for strength, reduced in sorted({(own.denoise, own.reduced) for own in amounts}):
+            some = [index for index, own in enumerate(amounts) if (own.denoise, own.reduced) == (strength, reduced)]
+            shares = lq_BCHW.new_tensor([amounts[index].share for index in some])[:, None, None, None]
+            hidden, restored = self.restore(lq_BCHW[some], strength, reduced=reduced)
+            features[some] = hidden.to(features.dtype)
+            base[some] = mix(upscale_bicubic(lq_BCHW[some], scale), restored, shares).to(base.dtype)
         return features, base
 
-    def at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`forward`, of one strength, by costs that were estimated before."""
-        network, scale = self.network(denoise), self.config.network.scale
+    def restore(self, lq_BCHW: Tensor, denoise: float, *, reduced: bool) -> tuple[Tensor, Tensor]:
+        """Features (B,F,H,W), always of the whole input, and the network's image (B,3,sH,sW)."""
+        network = self.network(denoise)
         features = network.features(lq_BCHW)
-        share_B111 = weigh_shares(costs_BK, denoise)[:, None, None, None]
-        return features, mix(upscale_bicubic(lq_BCHW, scale), network.image(features, lq_BCHW), share_B111)
+        if not reduced:
+            return features, network.image(features, lq_BCHW)
+        rows, columns = (Reduction(side, self.config.network.scale) for side in lq_BCHW.shape[-2:])
+        small = columns.down.along(rows.down.along(lq_BCHW, 2), 3).clamp(0, 1)
+        return features, columns.up.along(rows.up.along(network(small).to(lq_BCHW.dtype), 2), 3)
+
+    def at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
+        """As :meth:`forward`, of one strength, by costs that were estimated before; never reduced."""
+        features, restored = self.restore(lq_BCHW, denoise, reduced=False)
+        share_B111 = weigh_shares(costs_BK.unflatten(1, CHOICES)[:, 0], denoise)[:, None, None, None]
+        return features, mix(upscale_bicubic(lq_BCHW, self.config.network.scale), restored, share_B111)
 
 
 def mix(plain: Tensor, restored: Tensor, share: Tensor | float) -> Tensor:

@@ -1,9 +1,10 @@
 """Before the tokenizer: the trunk's estimator, learning how much each strength and share would cost. The trunk's
 networks stay as they are.
 
-Shapes: B batch, H W target pixels, S statistics, K choices (strengths x shares).
+Shapes: B batch, H W target pixels, S statistics or shares, R whole or reduced x strengths, K choices (R x S).
 """
 
+import itertools
 import math
 
 import torch
@@ -24,7 +25,7 @@ DECIBEL = 0.05
 """What a decibel of squared error costs, in squeeze distance."""
 LEAN = 0.3
 """What the whole way from the mild to the strong end is worth beyond squeeze distance, which hardly sees noise that was
-left in. Both are chosen by a network that has no part in the costs: docs/experiments.md."""
+left in."""
 _LEAST_ERROR = 2e-4
 """Below so much squared error (37 dB) decibels stop counting: they would come from noise that nobody sees."""
 _BEND = 0.3
@@ -56,10 +57,10 @@ class StrengthMain(nn.Module):
         """What is paid on average by someone who chooses by the guess: strength and share, either drawn with a
         probability that falls with the cost that is expected. An error that changes no choice costs nothing here, and
         one that does costs what it does to the image."""
-        guess_BMS, costs_BMS = (x.float().unflatten(1, (len(STRENGTHS), len(SHARES))) for x in (guess_BK, costs_BK))
-        share_BMS = (-guess_BMS / SHARPNESS).softmax(2)
-        expected_BM, paid_BM = ((share_BMS * x).sum(2) for x in (guess_BMS, costs_BMS))
-        return ((-expected_BM / SHARPNESS).softmax(1) * paid_BM).sum(1).mean()
+        guess_BRS, costs_BRS = (x.float().unflatten(1, (-1, len(SHARES))) for x in (guess_BK, costs_BK))
+        share_BRS = (-guess_BRS / SHARPNESS).softmax(2)
+        expected_BR, paid_BR = ((share_BRS * x).sum(2) for x in (guess_BRS, costs_BRS))
+        return ((-expected_BR / SHARPNESS).softmax(1) * paid_BR).sum(1).mean()
 
     @torch.no_grad()
     def learn_statistics(self, pool: PairPool) -> None:
@@ -83,15 +84,15 @@ def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_
     plain = upscale_bicubic(lq_BCHW, scale)
     far_B, error_B = _distance_and_error(features, plain, gt_BCHW)
     costs = []
-    for strength in STRENGTHS:
-        restored = trunk.network(strength)(lq_BCHW)
+    for reduced, strength in itertools.product((False, True), STRENGTHS):
+        restored, worth = trunk.restore(lq_BCHW, strength, reduced=reduced)[1], LEAN * strength
         for share in SHARES:
             if share == 0:
-                costs.append(torch.zeros_like(far_B) - LEAN * strength)
+                costs.append(torch.zeros_like(far_B) - worth)
                 continue
             found = _distance_and_error(features, mix(plain, restored, share), gt_BCHW)
             more_B = (found[1] - error_B) / (error_B + _LEAST_ERROR)
-            costs.append(found[0] - far_B + DECIBEL * 10 / math.log(10) * more_B - LEAN * strength)
+            costs.append(found[0] - far_B + DECIBEL * 10 / math.log(10) * more_B - worth)
     return torch.stack(costs, 1)
 
 
