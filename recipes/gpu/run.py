@@ -264,7 +264,7 @@ def start(run: Run, wished: list[float]) -> None:
         raise StartFailed(f"the start took more than {START_SECONDS:g} s; it was {run.doing}")
 
     previous = signal.signal(signal.SIGALRM, late)
-    signal.setitimer(signal.ITIMER_REAL, max(1.0, START_SECONDS - run.seconds))
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, START_SECONDS - run.seconds))
     try:
         prepare(run)
     except StartFailed:

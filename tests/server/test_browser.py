@@ -158,9 +158,9 @@ def test_side_by_side_shows_the_whole_picture(page, crop):
     page.wait_for_timeout(800)
     wide = int(page.inner_text("#zoom").split()[0])
     page.click("[data-mode=beside]")
-    page.wait_for_timeout(1000)
     width = page.locator("#view-one").bounding_box()["width"]
-    assert 0.9 * width < 400 * int(page.inner_text("#zoom").split()[0]) / 100 <= 1.01 * width
+    shown = "4 * parseInt(document.getElementById('zoom').value) / width"
+    page.wait_for_function(f"width => 0.9 < {shown} && {shown} <= 1.01", arg=width)
     page.click("[data-mode=slider]")
     page.wait_for_function("zoom => document.getElementById('zoom').value === zoom", arg=f"{wide} %")
 

@@ -292,6 +292,9 @@ def test_tiles_steps_and_cells(paged, picture):
     cells = here.service.store.root / "cells.png"
     cells.write_bytes(here.http.get(f"/v1/jobs/{id}/cells").content)
     assert imageio.read(cells).pixels.shape == (75, 100, 1)
+    with ThreadPoolExecutor(4) as several:  # libvips reads row by row, and must not be asked for rows out of order
+        made = list(several.map(page.cells_of, [here.service.store.confidence(id)] * 80))
+    assert set(made) == {cells.read_bytes()}
     transparent = done(here, picture("t.png", 20, 20, bands=4))
     assert here.http.get(f"/v1/jobs/{transparent}/tiles/after").json()["suffix"] == ".webp"
     here.http.delete(f"/v1/jobs/{id}")

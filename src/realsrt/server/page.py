@@ -180,7 +180,7 @@ def cells_of(confidence: Path) -> bytes | None:
     """A PNG with a pixel for each cell of 8x8 pixels of a map of confidence, read row by row; None if there is none."""
     try:
         whole = pyvips.Image.new_from_file(str(confidence), access="sequential")
-        return whole.subsample(8, 8).write_to_buffer(".png")
+        return whole.shrink(8, 8, ceil=True).write_to_buffer(".png")  # of equal pixels; subsample reads out of order
     except pyvips.Error:
         return None
 
