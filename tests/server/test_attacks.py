@@ -48,9 +48,9 @@ def computing(server):
 
 
 def endless(server, tmp_path):
-    """A job that writes an AVIF of 14 megapixels when this returns: nothing in Python can interrupt that."""
+    """A job that writes an AVIF of 31 megapixels when this returns: nothing in Python can interrupt that."""
     client = server.client()
-    source = image(tmp_path / "large.png", 900, 900)
+    source = image(tmp_path / "large.png", 1400, 1400)
     id = client.submit(source, ext="avif", steps=0, quality=100, previews=False)
     until(lambda: client.job(id)["progress"] == 1)
     return id

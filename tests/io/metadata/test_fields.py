@@ -161,6 +161,19 @@ def test_text_of_png(tmp_path):
     assert imageio.write(tmp_path / "b.jpg", picture) == ()  # see test_text.py
 
 
+def test_text_of_png_lies_before_the_pixels_and_unpacked(tmp_path):
+    """Where programs look that read no further, and read no zTXt, such as those that load a workflow from an image."""
+    texts = PngImagePlugin.PngInfo()
+    texts.add_text("workflow", json.dumps({"nodes": list(range(900))}))
+    texts.add_itxt("Title", "猫")
+    Image.new("RGB", (8, 8)).save(tmp_path / "in.png", pnginfo=texts)
+    imageio.write(tmp_path / "out.png", imageio.read(tmp_path / "in.png"))
+    data = (tmp_path / "out.png").read_bytes()
+    assert b"zTXt" not in data
+    assert data.index(b"tEXtworkflow\0") < data.index(b"IDAT")
+    assert data.index(b"iTXtTitle\0") < data.index(b"IDAT")
+
+
 def test_text_of_png_in_any_script(tmp_path):
     text = PngImagePlugin.PngInfo()
     text.add_itxt("Note", "grün")

@@ -82,18 +82,13 @@ def text_fields(texts: Iterable[tuple[str, str]]) -> dict[str, tuple[int, Any]]:
 
 
 def complete_png(file: BinaryIO, picture: Picture) -> None:
-    """Add to an open PNG file (r+b) the text entries that libvips would garble."""
+    """Add to an open PNG file (r+b) its text entries, which libvips would pack, and garble where they are not ASCII."""
     fields = picture.metadata.items()
-    entries = [(name.split("-", 3)[3], text) for name, (_, text) in fields if _garbled(name, text)]
+    entries = [(name.split("-", 3)[3], text) for name, (_, text) in fields if name.startswith(TEXT)]
     if entries:
         png.add(file, entries)
     if picture.code:
         png.insert(file, b"cICP", bytes((*picture.code, 0, 1)))
-
-
-def _garbled(name: str, text: Any) -> bool:
-    """Whether a field is a PNG's text that is not all ASCII: libvips writes its UTF-8 as if it were Latin-1."""
-    return name.startswith(TEXT) and not (name + str(text)).isascii()
 
 
 def complete_tiff(file: BinaryIO, picture: Picture) -> None:
@@ -143,7 +138,7 @@ def attach(
         del fields["iptc-data"]  # `complete_tiff` sees to it
     elif "iptc-data" in fields:
         fields["iptc-data"] = (_BLOB, _wrapped(fields["iptc-data"][1]))
-    fields = {name: field for name, field in fields.items() if not _garbled(name, field[1])}  # see `complete_png`
+    fields = {name: field for name, field in fields.items() if not name.startswith(TEXT)}  # see `complete_png`
     code = fields.pop("cicp", None)
     if code and format.name == "AVIF":  # see `complete_avif`
         fields["icc-profile-data"] = (_BLOB, colour.stand_in(code[1][0]))

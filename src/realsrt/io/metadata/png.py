@@ -68,18 +68,17 @@ def without_text(data: bytes) -> bytes:
 
 
 def add(file: BinaryIO, entries: Iterable[tuple[str, str]]) -> None:
-    """Put entries at the end of an open, whole PNG file (r+b): as tEXt where Latin-1 holds them, else as iTXt."""
-    file.seek(-12, 2)
-    end = file.read(12)
-    file.seek(-12, 2)
+    """Put entries before the pixels of an open, whole PNG file (r+b), where all readers look: as tEXt where Latin-1
+    holds them, else as iTXt, neither packed, as some programs read no other."""
+    chunks = []
     for keyword, text in entries:
         key = keyword.encode("latin-1", "replace")[:79]
         try:
             kind, data = b"tEXt", key + b"\0" + text.encode("latin-1")
         except UnicodeEncodeError:
             kind, data = b"iTXt", key + b"\0\0\0\0\0" + text.encode("utf-8", "replace")
-        file.write(_packed(kind, data))
-    file.write(end)
+        chunks.append(_packed(kind, data))
+    _insert(file, b"".join(chunks))
 
 
 def chunks_before_pixels(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -101,8 +100,12 @@ def chunks_before_pixels(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 
 def insert(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    """Put a chunk behind the header (IHDR) of an open, whole PNG file (r+b); the rest moves on."""
-    chunk = _packed(kind, data)
+    """Put a chunk behind the header (IHDR) of an open, whole PNG file (r+b)."""
+    _insert(file, _packed(kind, data))
+
+
+def _insert(file: BinaryIO, chunk: bytes) -> None:
+    """Put bytes behind the header; the rest moves on."""
     place, end = 33, file.seek(0, 2)
     while end > place:
         start = max(place, end - _MOST)
