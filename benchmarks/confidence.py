@@ -25,7 +25,7 @@ from realsrt.evaluation import registry
 from realsrt.evaluation.lite import lite_maps, load_lite
 from realsrt.evaluation.metrics import bootstrap_interval
 from realsrt.losses import load_squeeze_features
-from realsrt.models.features import SqueezeFeatures, squeeze_maps
+from realsrt.models.features import SqueezeFeatures, cell_means, ranks, squeeze_maps
 
 REGION = 64
 
@@ -36,16 +36,11 @@ def windows(image_1CHW: Tensor, side: int) -> Tensor:
     return cut.permute(1, 2, 0, 3, 4).flatten(0, 1)
 
 
-def region_means(maps: list[Tensor], cells: int) -> Tensor:
-    """The sum (B, n, n) of maps, meaned over cells x cells parts of a window."""
-    return torch.stack([torch.nn.functional.adaptive_avg_pool2d(m, (cells, cells)) for m in maps]).sum(0)
-
-
 def closeness_ranks(distance_N: Tensor, among: list[float] | None = None) -> Tensor:
     """Of each place, between 0, the farthest, and 1, the closest: of all, or among evenly spaced quantiles."""
     if among:
         return 1 - torch.from_numpy(np.interp(distance_N.numpy(), among, np.linspace(0, 1, len(among)))).float()
-    return (-distance_N).argsort(stable=True).argsort(stable=True) / max(1, len(distance_N) - 1)
+    return ranks(-distance_N)
 
 
 def distances(squeeze: SqueezeFeatures) -> dict[str, Callable[[Tensor, Tensor], list[Tensor]]]:
@@ -85,11 +80,11 @@ def main() -> None:
             assert out.confidence is not None
             by_token.append(spearman(out.confidence, right))
             cells = gt.shape[-1] // REGION
-            per_region = region_means([out.confidence], cells)
+            per_region = cell_means([out.confidence], (cells, cells))
             for (name, measure), values in zip(measures.items(), by_region.values(), strict=True):
                 maps = measure(out.image.clamp(0, 1), gt)
-                values.append(-spearman(per_region, region_means(maps, cells)))
-                all_distance[name].append(region_means(maps, out.confidence.shape[-1]).flatten())
+                values.append(-spearman(per_region, cell_means(maps, (cells, cells))))
+                all_distance[name].append(cell_means(maps, out.confidence.shape[-2:]).flatten())
             all_confidence.append(out.confidence.flatten())
             all_right.append(right.flatten())
         confidence, right = torch.cat(all_confidence), torch.cat(all_right)

@@ -19,7 +19,7 @@ from torch import Tensor
 import realsrt
 from realsrt.evaluation import pairing, registry
 from realsrt.losses import load_squeeze_features
-from realsrt.models.features import squeeze_maps
+from realsrt.models.features import cell_means, ranks, squeeze_maps
 from realsrt.models.heads import CodeCritic
 
 QUANTILES = 65
@@ -51,16 +51,15 @@ def measured(model: realsrt.RealSRT, pairs: list[tuple[Tensor, Tensor]], feature
                 assert out.confidence is not None
                 cut = tuple(slice(at * scale, (at + side) * scale) for at in (y, x))
                 maps = squeeze_maps(squeeze, out.image.clamp(0, 1), target[:, :, *cut])
-                cells = out.confidence.shape[1:]
-                far = torch.stack([torch.nn.functional.adaptive_avg_pool2d(one, cells) for one in maps]).sum(0)
+                rows, columns = out.confidence.shape[1:]
                 logits.append(out.confidence.logit(1e-6).flatten())
-                distances.append(far.flatten())
+                distances.append(cell_means(maps, (rows, columns)).flatten())
     return torch.cat(logits), torch.cat(distances)
 
 
 def closeness(distance_N: Tensor) -> Tensor:
     """The rank of each among all, from 0, the farthest, to 1."""
-    return (-distance_N).argsort(stable=True).argsort(stable=True) / max(1, len(distance_N) - 1)
+    return ranks(-distance_N)
 
 
 def main(weights: str, lq: Path, hr: Path, out: Path) -> None:

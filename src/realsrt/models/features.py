@@ -121,6 +121,16 @@ def squeeze_maps(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps
     return [(unit(fx_BCHW) - unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
 
 
+def cell_means(maps: Sequence[Tensor], cells: tuple[int, int]) -> Tensor:
+    """The sum (B,h,w) of maps (B,H,W) of any sizes, each averaged over a grid of h x w cells."""
+    return sum((F.adaptive_avg_pool2d(one, cells) for one in maps), torch.zeros(1, device=maps[0].device))
+
+
+def ranks(values_N: Tensor) -> Tensor:
+    """The rank of each value among all, from 0, the least, to 1; equal ones in the order they stand."""
+    return values_N.argsort(stable=True).argsort(stable=True) / max(1, len(values_N) - 1)
+
+
 def unit(f_BCHW: Tensor) -> Tensor:
     """Activations, scaled to length 1 at every position."""
     f_BCHW = f_BCHW.float()

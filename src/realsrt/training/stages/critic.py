@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from realsrt.model import RealSRT
-from realsrt.models.features import SqueezeFeatures, squeeze_maps
+from realsrt.models.features import SqueezeFeatures, cell_means, ranks, squeeze_maps
 from realsrt.models.guide import Guide
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
@@ -63,11 +63,7 @@ class CriticMain(nn.Module):
         image = self.model.decode(ids_BN, guide).clamp(0, 1)
         height, width = self.model.grid(ids_BN, guide).shape[1:]
         maps = squeeze_maps(self._features[0].to(image.device), image, target_BCHW)
-        distance_Bhw = sum(
-            (F.adaptive_avg_pool2d(m, (height, width)) for m in maps), torch.zeros(1, device=image.device)
-        )
-        rank = distance_Bhw.flatten().argsort(stable=True).argsort(stable=True) / max(1, distance_Bhw.numel() - 1)
-        return rank.unflatten(0, ids_BN.shape)
+        return ranks(cell_means(maps, (height, width)).flatten()).unflatten(0, ids_BN.shape)
 
 
 @torch.no_grad()

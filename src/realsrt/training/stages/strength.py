@@ -25,7 +25,7 @@ DECIBEL = 0.05
 """What a decibel of squared error costs, in squeeze distance."""
 LEAN = 0.3
 """What the whole way from the mild to the strong end is worth beyond squeeze distance, which hardly sees noise that was
-left in."""
+left in. Both are chosen by a network that has no part in the costs: docs/experiments.md."""
 _LEAST_ERROR = 2e-4
 """Below so much squared error (37 dB) decibels stop counting: they would come from noise that nobody sees."""
 _BEND = 0.3
