@@ -77,7 +77,6 @@ def load_any(source: str, *, device: str | torch.device = "cpu") -> RealSRT | Fo
         raise CheckpointError(f"{path} is none of .safetensors, .pth and .onnx")
     if suffix == ".safetensors" and _is_ours(path):
         return load_model(source, device=device)
-    content = read_tensors(path) if suffix == ".safetensors" else unpickle(path)
     try:
         network = load_published(path).to(device)
         return ForeignNetwork(lambda lq_BCHW: network(lq_BCHW.to(device)).float().cpu(), 4)
@@ -88,6 +87,7 @@ def load_any(source: str, *, device: str | torch.device = "cpu") -> RealSRT | Fo
             return load_model(source, device=device)  # the authors'
         except CheckpointError:
             pass
+    content = read_tensors(path) if suffix == ".safetensors" else unpickle(path)
     return _by_spandrel(path, content, device, str(problem))
 
 
