@@ -368,7 +368,8 @@ def test_unsure_places_are_a_tenth_at_first_and_what_is_marked_is_said(page, cro
     assert 0 < float(page.inner_text("#below-value")) < 1
     assert estimate(page, "#regenerate-go") > 0
     page.fill("#below", "0.01")
-    assert page.inner_text("#tool-hint") == "No place is that unsure: raise the limit."
+    hint = "words => document.getElementById('tool-hint').textContent === words"
+    page.wait_for_function(hint, arg="No place is that unsure: raise the limit.")
     for words in ("#said", "#legend", "#choices", "#below-field"):
         assert "% sure" not in page.locator(words).text_content()  # it is no probability
 
