@@ -12,7 +12,7 @@ pytest.importorskip("accelerate")
 import realsrt
 from realsrt import presets
 from realsrt.models.features import SqueezeFeatures
-from realsrt.models.trunk import CHOICES, SHARES, STRENGTHS
+from realsrt.models.trunk import CHOICES, SHARES, STRENGTHS, Way
 from realsrt.training import train
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch, PairPool, Pairs
@@ -41,7 +41,7 @@ def stage(features):
 
 def table(costs, images=1):
     """Costs (B,K): 1 everywhere but for {(image, strength, share): cost}."""
-    made = torch.ones(images, *CHOICES)
+    made = torch.ones(images, len(Way), *CHOICES[1:])
     for (image, strength, share), cost in costs.items():
         made[image, 0, STRENGTHS.index(strength), SHARES.index(share)] = cost
     return made.flatten(1)
@@ -90,12 +90,13 @@ def test_costs_are_those_of_the_images(stage):
     trunk = stage.main.trunk
     lq = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     features = stage.main._features[0]
-    for number, (reduced, strength) in enumerate(itertools.product((False, True), STRENGTHS)):
-        target = trunk.restore(lq, strength, reduced=reduced)[1].clamp(0, 1)
+    for number, (way, strength) in enumerate(itertools.product(Way, STRENGTHS)):
+        target = trunk.restore(lq, strength, way)[1].clamp(0, 1)
         found = measured_costs(trunk, features, lq, target).unflatten(1, CHOICES)
         for place, other in enumerate(STRENGTHS):
-            torch.testing.assert_close(found[:, :, place, 0], torch.full((2, 2), -LEAN * other))
+            torch.testing.assert_close(found[:, :, place, 0], torch.full((2, len(Way)), -LEAN * other))
         bare = found + LEAN * torch.tensor(STRENGTHS)[:, None]
+        number = 0 if strength == 0 and way == Way.DEEP else number  # of no strength, that is the whole way
         assert (bare.flatten(1).argmin(1) == number * len(SHARES) + len(SHARES) - 1).all()
 
 

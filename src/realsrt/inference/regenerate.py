@@ -24,11 +24,11 @@ from realsrt.imaging.resize import resize
 from realsrt.inference import adapters, regions
 from realsrt.inference.assemble import enlarged
 from realsrt.inference.request import UpscaleRequest
-from realsrt.inference.result import Upscaled
+from realsrt.inference.result import Change, Upscaled
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.runner import Runner, Windows
 from realsrt.inference.strength import PlainEnlargement
-from realsrt.models.trunk import Amounts, Variation
+from realsrt.models.trunk import Variation
 
 _TURN = 0x7475726E  # beside the seed, so that tokens draw other numbers
 
@@ -163,7 +163,7 @@ class RegionTask:
         change = None
         if view.trunk is not None:
             made, own = view.trunk.amounts, view.trunk.own
-            change = Amounts(made.denoise - own.denoise, made.share - own.share, made.reduced != own.reduced)
+            change = Change(made.denoise - own.denoise, made.share - own.share)
         return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number), change=change)
 
     def _resume_state(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:

@@ -147,9 +147,16 @@ class Runner:
         if trunk is None:
             return View(source, None)
         image = TrunkImage(
-            trunk, source, self.device, denoise=settings.denoise, variation=settings.variation,
-            window=tiles.window, precision=self.autocast, is_out_of_memory=is_out_of_memory,
-        )  # fmt: skip
+            trunk,
+            source,
+            self.device,
+            denoise=settings.denoise,
+            variation=settings.variation,
+            deep=settings.num_steps > 0,
+            window=tiles.window,
+            precision=self.autocast,
+            is_out_of_memory=is_out_of_memory,
+        )
         return View(source, image)
 
     def autocast(self) -> AbstractContextManager[Any]:

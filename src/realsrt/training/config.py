@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from realsrt.errors import UsageError
 
-StageName = Literal["strength", "tokenizer", "generator", "critic", "control"]
+StageName = Literal["deep", "strength", "tokenizer", "generator", "critic", "control"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
@@ -134,8 +134,9 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     init: Path | None = None
     """Weights to start from; every stage but the first needs those of the stage before."""
     trunk: tuple[Path, ...] = ()
-    """Two published SRVGGNetCompact files, the mild and the strong denoiser, that the trunk starts from: ``.pth`` or
-    safetensors of realesr-general-wdn-x4v3 and realesr-general-x4v3."""
+    """Published files that the trunk starts from, ``.pth`` or safetensors: two SRVGGNetCompact, the mild and the strong
+    denoiser (realesr-general-wdn-x4v3, realesr-general-x4v3), and, for a trunk with a deep network, an RRDBNet
+    (RealESRGAN_x4plus), which is thinned to its number of blocks."""
     max_steps: int | None = None
     """Steps in all, those before a resume included."""
     max_minutes: float | None = None
@@ -175,6 +176,15 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
+    "deep": {
+        "lr": 2e-4,
+        "batch": 4,
+        "crop": 192,
+        "perceptual": 0.06,
+        "teacher_above": 0.25,
+        "clean_share": 0.0,
+        "clean_pixel": 0.0,
+    },
     "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 4, "crop": 256},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
@@ -206,11 +216,14 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     for name in ("refresh", "seed", "perceptual_shift", "gan_start", "gan_warmup"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
-    if config.trunk and len(config.trunk) != 2:
-        raise UsageError(f"--trunk takes two files, the mild and the strong denoiser, not {len(config.trunk)}")
+    if len(config.trunk) not in (0, 2, 3):
+        raise UsageError(
+            "--trunk takes two files, the mild and the strong denoiser, or three, for a deep network the third, not "
+            f"{len(config.trunk)}"
+        )
     if config.resume and config.overwrite:
         raise UsageError("give --resume or --overwrite, not both")
-    begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)
+    begins = config.stage == "tokenizer" or (config.stage in ("deep", "strength") and config.trunk)
     if not begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
