@@ -192,8 +192,10 @@ def test_a_rehearsal_goes_through_all_stages(packed, tmp_path):
     done = call("run", packed, tmp_path / "out", "--max-steps", "2", RUNS=tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["1-control.safetensors", "2-generator.safetensors", "3-critic.safetensors", "log.txt"]
-    model = realsrt.load_model(tmp_path / "out" / "3-critic.safetensors")
+    assert made == ["1-control.safetensors.1", "2-generator.safetensors.1", "3-critic.safetensors.1", "log.txt"]
+    whole = tmp_path / "3-critic.safetensors"
+    whole.write_bytes((tmp_path / "out" / "3-critic.safetensors.1").read_bytes())
+    model = realsrt.load_model(whole)
     assert [stage["stage"] for stage in model.info.provenance["stages"]] == ["control", "generator", "critic"]
     log = (tmp_path / "out" / "log.txt").read_text()
     assert "measured, uncompiled: 2:" in log
