@@ -26,10 +26,10 @@ def test_kernels_are_close_and_the_rest_is_as_it_was():
     assert plain.keys() == state.keys()
     assert torch.equal(plain["large.bias"], state["large.bias"])
     assert torch.equal(plain["other.weight"], state["other.weight"])
-    most = state["large.weight"].flatten(1).abs().amax(1)
-    error = (plain["large.weight"] - state["large.weight"]).flatten(1).abs().amax(1)
-    assert (error <= most / 127 * 9 / 8 + 1e-12).all()  # a level, of scales that are up to an eighth too coarse
-    assert error.mean() < 0.7 * (most / 127).mean()
+    error = (plain["large.weight"] - state["large.weight"]).unflatten(1, (4, 4)).flatten(2).abs()
+    most = state["large.weight"].unflatten(1, (4, 4)).flatten(2).abs().amax(2) / 127
+    assert (error.amax(2) <= most * 9 / 8 + 1e-12).all()  # a level, of scales that are up to an eighth too coarse
+    assert error.mean() < 0.35 * most.mean()
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -1,4 +1,4 @@
-"""Numbers in 8 bits: an int8 tensor, and beside it one scale for each output channel.
+"""Numbers in 8 bits: an int8 tensor, and beside it its scales: of each output channel one for four input channels.
 
 Scales have four significant bits. Half precision therefore holds every product, and what is packed again stays the
 same.
@@ -12,6 +12,7 @@ from torch import Tensor
 SCALE = ".scale"
 """What the name of a tensor's scales has beyond the tensor's own."""
 _MOST = 127
+_GROUP = 4
 
 
 def pack(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -30,24 +31,25 @@ def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = dict(state)
     for key, levels in state.items():
         scale = state.get(key + SCALE)
-        if scale is None or levels.dtype != torch.int8 or scale.shape != levels.shape[:1]:
+        if scale is None or levels.dtype != torch.int8 or scale.shape != _grouped(levels).shape[:2]:
             continue
-        plain[key] = levels.float() * _over_channels(scale.float(), levels)
+        plain[key] = (_grouped(levels).float() * scale.float()[..., None]).view(levels.shape)
         del plain[key + SCALE]
     return plain
 
 
 def _packed(kernel: Tensor) -> tuple[Tensor, Tensor]:
+    groups = _grouped(kernel)
     while True:
-        least = kernel.flatten(1).abs().amax(1) / _MOST
-        mantissa, exponent = torch.frexp(least)
-        scale = torch.ldexp((mantissa * 16).ceil() / 16, exponent).half().float()
-        levels = (kernel / _over_channels(scale, kernel)).nan_to_num(0).round().clamp(-_MOST, _MOST)
-        again = levels * _over_channels(scale, kernel)
-        if torch.equal(again, kernel):
-            return levels.to(torch.int8), scale.half()
-        kernel = again
+        mantissa, exponent = torch.frexp(groups.abs().amax(2) / _MOST)
+        scale = torch.ldexp((mantissa * 16).ceil() / 16, exponent).half().float()[..., None]
+        levels = (groups / scale).nan_to_num(0).round().clamp(-_MOST, _MOST)
+        if torch.equal(levels * scale, groups):
+            return levels.to(torch.int8).view(kernel.shape), scale[..., 0].half()
+        groups = levels * scale
 
 
-def _over_channels(scale: Tensor, kernel: Tensor) -> Tensor:
-    return scale.view(-1, *[1] * (kernel.ndim - 1))
+def _grouped(kernel: Tensor) -> Tensor:
+    """(outputs, groups of input channels, the rest)."""
+    channels = kernel.shape[1]
+    return kernel.reshape(len(kernel), max(1, channels // _GROUP) if channels % _GROUP == 0 else 1, -1)
