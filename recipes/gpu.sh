@@ -11,7 +11,7 @@
 #   TARGET     the Python there (default 3.12); WHEELS=0: bring no packages
 # run   writes half-precision weights to OUT after a minute and every minute, a stage's in parts of 15 MiB
 #         (cat OUT/1-control.safetensors.? > control.safetensors)
-#   STAGES     in this order (default "control generator critic"; there is also "deep")
+#   STAGES     in this order (default "control generator critic")
 #   MINUTES    of each (default "4.3 2.2 0.8")
 #   TOTAL      minutes of everything, the start counted in: later stages get what is left (default 9)
 #   INIT       other weights than the packed ones, such as those that the run before left

@@ -31,7 +31,6 @@ WARMUP = 0.3
 LEAST_STEPS = 1500
 """A batch is too large where a stage would take fewer steps."""
 STAGES = {
-    "deep": "--crop 192 --gan 0.1",
     "control": "--crop 128 --lr 2e-4 --perceptual 0.06 --clean-pixel 6 --clean-share 0.5 --sampler-steps 1 2 2 4 "
     "--gan 0.1 --discriminator unet",
     "generator": "--crop 128",

@@ -20,7 +20,7 @@ from realsrt.training.config import make_config
 from realsrt.training.progress import Log, rate
 from support.runs import log_of, train_until_killed
 
-STAGES = training.STAGES[2:]  # those before learn by themselves
+STAGES = training.STAGES[1:]  # the strength stage learns by itself
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 2, "discriminator_width": 8}
 
 

@@ -11,7 +11,10 @@ pytest.importorskip("accelerate")
 
 import realsrt
 from realsrt import presets
+from realsrt.errors import UsageError
 from realsrt.models.features import SqueezeFeatures
+from realsrt.models.rrdbnet import RRDBConfig
+from realsrt.models.srvgg import SRVGGConfig
 from realsrt.models.trunk import CHOICES, SHARES, STRENGTHS, Way
 from realsrt.training import train
 from realsrt.training.config import make_config
@@ -143,6 +146,22 @@ def test_a_pool_shows_every_pair_of_its_own():
     assert torch.equal(tiles[1::2], halves[0])  # the first of step 3 is pair 3, of lane 1
     assert torch.equal(tiles[::2], halves[1])
     assert not torch.equal(tiles, whole.inputs(0))
+
+
+def test_a_run_starts_from_published_networks(photos, features, tmp_path):
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    networks = [config.build() for config in (SRVGGConfig(16, 2), SRVGGConfig(16, 2), RRDBConfig(8, 1, 4))]
+    for network, path in zip(networks, paths, strict=True):
+        save_file(network.state_dict(), path)
+    options = {"preset": "tiny", "data": (photos,), "perceptual_file": features, "max_steps": 1, **TINY}
+    made = train(make_config("strength", trunk=tuple(paths), out=tmp_path / "run", **options))
+    trunk = realsrt.load_model(made).trunk
+    for network, own in zip(networks, (trunk.mild, trunk.strong, trunk.deep), strict=True):
+        assert all(torch.equal(value, own.state_dict()[key]) for key, value in network.state_dict().items())
+    with pytest.raises(UsageError, match=r"0\.safetensors holds SRVGGConfig.* takes RRDBConfig"):
+        train(make_config("strength", trunk=(paths[0], paths[1], paths[0]), out=tmp_path / "no", **options))
+    with pytest.raises(UsageError, match=r"two files, .* or three"):
+        make_config("strength", trunk=(paths[0],), max_steps=1)
 
 
 def test_a_run_leaves_an_estimator_and_nothing_else_new(photos, features, tmp_path, monkeypatch):

@@ -1,10 +1,9 @@
-"""RRDBNet: the large network of the Real-ESRGAN project; a teacher, a peer, and, thinned, the deep network of a trunk.
+"""RRDBNet: the large network of the Real-ESRGAN project; a teacher, a peer, and the deep network of a trunk.
 
 Shapes: B batch, H W pixels of ``lq``.
 """
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -82,16 +81,6 @@ class RRDBNet(nn.Module):
         self.conv_up2 = nn.Conv2d(width, width, 3, padding=1)
         self.conv_hr = nn.Conv2d(width, width, 3, padding=1)
         self.conv_last = nn.Conv2d(width, 3, 3, padding=1)
-
-    def thinned(self, blocks: int) -> "RRDBNet":
-        """A network of only so many of the blocks, from the first to the last in even steps: where another one's
-        training starts from."""
-        last = self.config.blocks - 1
-        kept = [round(number * last / max(1, blocks - 1)) for number in range(blocks)]
-        made = copy.deepcopy(self)
-        made.config = replace(self.config, blocks=blocks)
-        made.body = nn.Sequential(*(made.body[number] for number in kept))
-        return made
 
     def forward(self, lq_BCHW: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] → (B,3,4H,4W), not clamped."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from realsrt.errors import UsageError
 
-StageName = Literal["deep", "strength", "tokenizer", "generator", "critic", "control"]
+StageName = Literal["strength", "tokenizer", "generator", "critic", "control"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
@@ -136,7 +136,7 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     trunk: tuple[Path, ...] = ()
     """Published files that the trunk starts from, ``.pth`` or safetensors: two SRVGGNetCompact, the mild and the strong
     denoiser (realesr-general-wdn-x4v3, realesr-general-x4v3), and, for a trunk with a deep network, an RRDBNet
-    (RealESRGAN_x4plus), which is thinned to its number of blocks."""
+    (RealESRGAN_x4plus)."""
     max_steps: int | None = None
     """Steps in all, those before a resume included."""
     max_minutes: float | None = None
@@ -176,15 +176,6 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "deep": {
-        "lr": 2e-4,
-        "batch": 4,
-        "crop": 192,
-        "perceptual": 0.06,
-        "teacher_above": 0.25,
-        "clean_share": 0.0,
-        "clean_pixel": 0.0,
-    },
     "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 4, "crop": 256},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
@@ -223,7 +214,7 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         )
     if config.resume and config.overwrite:
         raise UsageError("give --resume or --overwrite, not both")
-    begins = config.stage == "tokenizer" or (config.stage in ("deep", "strength") and config.trunk)
+    begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)
     if not begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):

@@ -14,7 +14,6 @@ from realsrt.checkpoint import load_model
 from realsrt.checkpoint.published import load_published
 from realsrt.errors import UsageError, first_line
 from realsrt.model import RealSRT
-from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.training.config import TrainConfig
 
 
@@ -44,8 +43,6 @@ def _start_trunk(model: RealSRT, config: TrainConfig) -> None:
     given: dict[str, Tensor] = {}
     for name, path in zip(("mild", "strong", "deep"), config.trunk, strict=False):
         network, own = load_published(path), trunk.config.deep if name == "deep" else trunk.config.network
-        if isinstance(network, RRDBNet) and isinstance(own, RRDBConfig) and network.config.blocks > own.blocks:
-            network = network.thinned(own.blocks)
         if network.config != own:
             raise UsageError(f"{path} holds {network.config}, but the trunk of {model.config.preset!r} takes {own}")
         given |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
