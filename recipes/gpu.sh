@@ -4,8 +4,8 @@
 #   recipes/gpu.sh pack FOLDER DATA… [INIT]      here: everything that travels beside the repository
 #   recipes/gpu.sh run FOLDER OUT [--max-steps 3]   there, in a copy of the repository
 #
-# pack  DATA: tars and folders of photographs, and of recorded pairs; INIT: weights to start from (else the shipped ones)
-#   TEACHER    a published network that makes targets of new pairs (realesrgan-x4plus.pth)
+# pack  DATA: tars and folders of photographs, and of recorded pairs; INIT: weights to start from (else the shipped
+#       ones); the large network of their trunk is the teacher
 #   PHOTOS_MB  take no more of the photographs than that, evenly; PAIRS_MB the same of recorded pairs (default: all)
 #   LIMIT_MB   the most that may travel, the repository's files counted in (default 60)
 #   TARGET     the Python there (default 3.12); WHEELS=0: bring no packages

@@ -90,6 +90,7 @@ def prepare(run: Run) -> None:
         command()
         import kornia.enhance  # imported by the degradations when they need it
         import pyvips
+        from safetensors.torch import save_file
     except ImportError as error:
         raise StartFailed(f"a package is missing here: {error}") from None
     run.doing = "asking for the GPU"
@@ -107,12 +108,9 @@ def prepare(run: Run) -> None:
     model = realsrt.load_model(run.init)
     if model.trunk is None:
         raise StartFailed(f"{run.init.name}: weights of preset {model.config.preset!r} without a trunk")
-    if (run.folder / "teacher.xz").is_file():
-        run.doing = "unpacking the teacher"
-        from squeezed import expand_file
-
+    if model.trunk.deep is not None:
         run.teacher = run.runs / "teacher.safetensors"
-        expand_file(run.folder / "teacher.xz", run.teacher)
+        save_file(dict(model.trunk.deep.state_dict()), run.teacher)
     if not any((run.folder / f"{kind}.tar").is_file() for kind in ("photos", "pairs")):
         raise StartFailed(f"{run.folder} holds neither photographs nor recorded pairs: pack again")
 
