@@ -112,6 +112,21 @@ def test_windows_are_cut_from_the_whole_with_the_border_mirrored_in(up, size):
     assert ground.base.shape == (1, 3, 64, 64)
 
 
+@pytest.mark.usefixtures("way")
+def test_windows_in_some_columns_alone(up):
+    """They are the same, and nothing is restored for the other columns."""
+    source = picture(30, 90)
+    tiles = tiling.plan(30, 90, 16, 12)
+    some = [index for index in range(len(tiles)) if 20 <= tiles.position(index)[1] - tiles.left <= 44]
+    columns = tiling.columns_of(tiles, some)
+    assert 16 < len(columns) < 60
+    whole, part = image_of(up.model, source), image_of(up.model, source, columns=columns)
+    assert part.strip(0)[1].shape[2] == 4 * len(columns)
+    for index in some:
+        for one, other in zip(whole.window(tiles, index), part.window(tiles, index), strict=True):
+            assert torch.equal(one, other)
+
+
 def test_no_steps_give_the_base_picture(up):
     source = picture(37, 50)
     out = up.upscale(source[None], steps=0, denoise=1.0)

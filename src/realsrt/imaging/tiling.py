@@ -10,7 +10,7 @@ Legend: C channels, H W image, n window side in the units of what is blended.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +81,12 @@ def window_at(tiles: TilePlan, index: int) -> tuple[Tensor, Tensor]:
     y, x = tiles.position(index)
     rows = mirror_index(y - tiles.top, y - tiles.top + tiles.window, tiles.height)
     return rows, mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width)
+
+
+def columns_of(tiles: TilePlan, indices: Sequence[int]) -> range:
+    """The columns of the image that some windows show."""
+    seen = torch.cat([window_at(tiles, index)[1] for index in indices])
+    return range(int(seen.min()), int(seen.max()) + 1)
 
 
 def split(image: Tensor, tiles: TilePlan, index: int) -> Tensor:

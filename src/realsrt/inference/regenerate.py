@@ -142,7 +142,7 @@ class RegionTask:
         steps = None if steps is None else steps.copy()
         settings = replace(job.settings, confidence=True, confidence_exit=1.0, variation=sampling.variation(number))
         size = runner.batch_size(job.max_minibatch)
-        view = runner.view(self._source, tiles, settings)
+        view = runner.view(self._source, tiles, settings, self.indices)
         for start in range(0, len(self.indices), size):
             batch = self.indices[start : start + size]
             windows = Windows.joined([view.window(tiles, index) for index in batch])

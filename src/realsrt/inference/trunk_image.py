@@ -44,17 +44,20 @@ class TrunkImage:
         denoise: float | None = None,
         variation: Variation | None = None,
         deep: bool = True,
+        columns: range | None = None,
         piece: int = PIECE,
         window: int = 64,
         precision: Callable[[], AbstractContextManager[object]],
         is_out_of_memory: Callable[[BaseException], bool],
     ) -> None:
         """``denoise``: None = as the trunk finds right. ``variation``: with other amounts than these. ``deep``: may
-        be taken. ``window``: what will be asked for at once is no higher."""
+        be taken. ``columns``: none outside of these will be asked for. ``window``: what will be asked for at once is no
+        higher."""
         self._trunk, self._source, self._device = trunk, source, device
         self._piece, self._precision, self._is_out_of_memory = piece, precision, is_out_of_memory
         self.scale = trunk.config.network.scale
         height, width = source.hw
+        self._columns = columns or range(width)
         self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
         self.strips = -(-height // self._rows)
         self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
@@ -180,9 +183,8 @@ class TrunkImage:
 
     def _made(self, make: Make, number: int) -> tuple[Tensor, ...]:
         """What is made of a strip, its base last. Raises as `strip`."""
-        height, width = self._source.hw
-        top = number * self._rows
-        found = self._parts(make, top, min(top + self._rows, height), 0, width)
+        height, top = self._source.hw[0], number * self._rows
+        found = self._parts(make, top, min(top + self._rows, height), self._columns.start, self._columns.stop)
         if not bool(found[-1].isfinite().all()):
             raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
         return found
@@ -193,7 +195,7 @@ class TrunkImage:
         s, low, high = self.scale, int(rows.min()), int(rows.max())
         numbers = range(low // self._rows, high // self._rows + 1)
         features, base = (torch.cat(parts, 1) for parts in zip(*(self.strip(n) for n in numbers), strict=True))
-        rows = rows - numbers[0] * self._rows
+        rows, columns = rows - numbers[0] * self._rows, columns - self._columns.start
         fine_rows, fine_columns = _fine(rows, s), _fine(columns, s)
         return Ground(
             features.index_select(1, rows).index_select(2, columns)[None],
