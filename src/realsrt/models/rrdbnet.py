@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BAND = 128  # rows that are enlarged at once where nothing is learned
+_BAND = 64  # rows that are enlarged at once where nothing is learned
 _IMAGE_REACH = 2  # how far, in input pixels, the enlarging part looks
 
 
