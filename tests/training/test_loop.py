@@ -84,22 +84,22 @@ def state_of(out):
         ("generator", {}),
         ("critic", {}),
         ("control", {}),
-        ("control", {"gan": 0.5, "discriminator": "unet", "gan_start": 4, "tune_decoder": False}),
-        ("control", {"gan": 0.5, "gan_warmup": 4}),
+        ("control", {"gan": 0.5, "discriminator": "unet", "gan_start": 5, "tune_decoder": False}),
+        ("control", {"gan": 0.5, "gan_warmup": 5}),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(config, chain, monkeypatch, stage, options):
-    options = {"max_steps": 6, "save_steps": 3, "init": before(chain, stage)} | options
+    options = {"max_steps": 8, "save_steps": 4, "init": before(chain, stage)} | options
     whole = config(stage, "whole", **options)
     train(whole)
     broken = config(stage, "broken", **options)
-    train_until_killed(broken, monkeypatch, 5)  # two steps, and a line of the log, are lost
-    assert state_of(broken.out)["step"] == 3
-    assert len(log_of(broken.out)) == 2
+    train_until_killed(broken, monkeypatch, 6)  # two steps, and a line of the log, are lost
+    assert state_of(broken.out)["step"] == 4
+    assert len(log_of(broken.out)) == 3
     train(replace(broken, resume=True))
     assert_same(state_of(broken.out), state_of(whole.out))
     assert_same(log_of(broken.out), log_of(whole.out))
-    assert [line["step"] for line in log_of(whole.out)] == [2, 4, 6]
+    assert [line["step"] for line in log_of(whole.out)] == [2, 4, 6, 8]
     ours, theirs = (realsrt.load_model(c.out / "model.safetensors").state_dict() for c in (broken, whole))
     assert_same(dict(ours), dict(theirs))
 
