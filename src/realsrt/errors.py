@@ -39,7 +39,7 @@ class CheckpointError(RealSRTError):
     """A weight file is missing, damaged, unsafe or of another kind. One line of at most 300 characters."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message)[:_LONGEST])
+        super().__init__(one_line(message[:_LONGEST])[:_LONGEST])
 
 
 class UsageError(RealSRTError):

@@ -163,7 +163,7 @@ def _members(fs: Any, tar: str) -> Iterator[tuple[PurePosixPath, Item | None]]:
     stem = PurePosixPath(tar).stem
     with fs.open(tar, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
         for member in members:
-            name = PurePosixPath(PurePosixPath(os.path.normpath(member.name)).as_posix().lstrip("/"))
+            name = PurePosixPath(os.path.normpath(member.name).lstrip("/"))
             if name.name.startswith(".") or not member.isfile():
                 continue
             if not is_image(name) or member.issparse():

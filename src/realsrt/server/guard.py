@@ -37,7 +37,7 @@ class Guard:
         async def noting(message: Message) -> None:
             nonlocal status, plain
             if plain:
-                plain["body"] += message["body"]
+                plain["body"] += message.get("body", b"")
                 if not message.get("more_body"):
                     wrong, plain = plain, None
                     await _as_problem(wrong)(scope, receive, noting)
