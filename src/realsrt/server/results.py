@@ -88,19 +88,16 @@ class Results:
             if out is None:
                 out, steps = self._upscale(picture, full, tell, show)
             else:
-                out = self._regenerate(_picked(out, job.edits[: count - 1]), job.edits[count - 1], tell)
-                steps = ()
+                before, edit = _picked(out, job.edits[: count - 1]), job.edits[count - 1]
+                region = edit.region(before.image.width, before.image.height)
+                out, steps = self._up.regenerate(before, region, edit.sampling, on_progress=tell), ()
             self._memory.put(keys[count], out, steps)
         assert out is not None
         progress(1.0)
         return replace(weaken(_picked(out, job.edits), options.strength), candidates=out.candidates), known < 0
 
     def _upscale(
-        self,
-        picture: Picture,
-        options: UpscaleOptions,
-        tell: Callable[[int, int], None],
-        show: Show | None,
+        self, picture: Picture, options: UpscaleOptions, tell: Callable[[int, int], None], show: Show | None
     ) -> tuple[Upscaled, Sequence[Upscaled]]:
         """The result, and the steps before it where they are shown."""
         if show is None:
@@ -112,13 +109,6 @@ class Results:
                 steps.append(replace(out, ids=None, origin=None))
         assert out is not None
         return out, steps
-
-    def _regenerate(self, out: Upscaled, edit: Regeneration, tell: Callable[[int, int], None]) -> Upscaled:
-        return self._up.regenerate(
-            out, edit.region(out.image.width, out.image.height), temperature=edit.temperature, top_k=edit.top_k,
-            seed=edit.seed, candidates=edit.candidates, max_temperature=edit.max_temperature, variety=edit.variety,
-            on_progress=tell,
-        )  # fmt: skip
 
 
 def _picked(out: Upscaled, edits: Sequence[Regeneration]) -> Upscaled:
