@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, UsageError, renamed
 from realsrt.imaging import tiling
 from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest, make_request
@@ -25,7 +25,7 @@ from realsrt.server.process import ProcessMaker
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore, QueueFull
-from realsrt.server.uploads import Upload
+from realsrt.server.uploads import UnderWay, Upload
 from realsrt.server.visitors import VISITOR
 from realsrt.server.worker import Worker
 from realsrt.version import __version__
@@ -46,6 +46,7 @@ class Service:
         """An Upscaler computes in this process, and cannot be ended in the middle of a window or of writing a file.
         Raises RealSRTError if the data folder cannot be used."""
         self.settings, self.up, self.live, self.pace = settings, up, Live(), Pace(up.model.config)
+        self.uploads = UnderWay()
         self.store = JobStore(settings.data)
         self.metrics = Metrics(lambda: self.store.count("queued"), lambda: self.store.count("running"))
         self._maker = up if isinstance(up, ProcessMaker) else Maker(up, settings.max_pixels)
@@ -259,4 +260,4 @@ def _needs_alpha(upload: Upload, suffix: str) -> bool:
     try:
         return imageio.output_format(f"result{suffix}").alpha or imageio.is_transparent(upload.path)
     except ImageError as error:
-        raise refuse(422, str(error).replace(str(upload.path), upload.name)) from None
+        raise refuse(422, renamed(error, upload.path, upload.name)) from None
