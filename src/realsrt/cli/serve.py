@@ -36,6 +36,9 @@ def serve(
     keep_visitors: Annotated[
         bool, option(help="Keep what visitors without a key sent when the service is stopped, for its next start.")
     ] = False,
+    calibration: Annotated[
+        Path | None, option(help="A file of realsrt calibrate for masks of trust, else that of the weights inside.")
+    ] = None,
     log_level: Annotated[Literal["debug", "info", "warning", "error"], option(help="Log lines from here on.")] = (
         "info"
     ),
@@ -53,6 +56,7 @@ def serve(
             max_pixels=max_pixels, max_seconds=max_seconds, keep=keep, keys=load_keys(keys_file),
             cors_origins=tuple(cors_origin or ()), log_level=log_level, page=page, hosts=tuple(host_name or ()),
             visitor_jobs=visitor_jobs, keep_visitors=keep_visitors, frame_origins=tuple(frame_origin or ()),
+            calibration=calibration,
         )
     )  # fmt: skip
 

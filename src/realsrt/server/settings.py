@@ -19,6 +19,7 @@ class ServerSettings:
     keep_visitors: whether jobs of visitors without a key stay when the service is asked to stop. page: whether to show
     the page at /. hosts: names of this service besides IP addresses and names without a dot. visitor_jobs: results that
     a visitor without a key may have at a time. frame_origins: pages of these may show the page in a frame.
+    calibration: a file of `realsrt calibrate`, else the one inside the package for these weights.
 
     Raises UsageError for what makes no sense.
     """
@@ -43,6 +44,7 @@ class ServerSettings:
     hosts: tuple[str, ...] = ()
     visitor_jobs: int = 500
     frame_origins: tuple[str, ...] = ()
+    calibration: Path | None = None
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():
