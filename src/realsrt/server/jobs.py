@@ -8,15 +8,15 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 
-from realsrt.server.cells import runs_of
 from realsrt.server.events import events
 from realsrt.server.guard import SUBMIT
 from realsrt.server.options import Choice, JobOptions, Regeneration, Submission
 from realsrt.server.problems import documented, refuse
 from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
+from realsrt.server.trust import TrustMask
 from realsrt.server.uploads import receive
-from realsrt.server.views import Accepted, JobList, JobView, TrustMask, view
+from realsrt.server.views import Accepted, JobList, JobView, view
 
 MEDIA = {
     "png": "image/png", "jpg": "image/jpeg", "webp": "image/webp", "tif": "image/tiff", "avif": "image/avif",
@@ -127,9 +127,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
     ) -> TrustMask:
         """Where the mean error is promised to be small, as by realsrt upscale --trust. What was regenerated is left
         out, and the promise for the rest weaker. 404 says why where nothing is promised."""
-        cells_hw, bound, share = service.trust(service.job(id, whose), level, error)
-        about = service.calibration.about if service.calibration else ""
-        return TrustMask(level=level, error=bound, about=about, share=share, cells=runs_of(cells_hw))
+        return service.trust(service.job(id, whose), level, error)
 
     @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:

@@ -14,7 +14,7 @@ from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
-from realsrt.server.cells import MOST_RUNS
+from realsrt.server.cells import MOST_RUNS, runs_of
 from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Maker
@@ -26,7 +26,7 @@ from realsrt.server.process import ProcessMaker
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore, QueueFull
-from realsrt.server.trust import calibration_of, read
+from realsrt.server.trust import TrustMask, calibration_of, read
 from realsrt.server.uploads import Upload
 from realsrt.server.visitors import VISITOR
 from realsrt.server.worker import Worker
@@ -170,8 +170,8 @@ class Service:
         if record.state != "done":
             raise refuse(409, f"the job is {record.state}{f': {record.error}' if record.error else ''}")
 
-    def trust(self, record: JobRecord, level: float, bound: float) -> tuple[np.ndarray, float, float]:
-        """See `FirstConfidence.mask`. Raises refusals: 404 where nothing is promised, 422 for what cannot be."""
+    def trust(self, record: JobRecord, level: float, bound: float) -> TrustMask:
+        """Raises refusals: 404 where nothing is promised, 422 for what cannot be."""
         self.need_done(record)
         if self.calibration is None:
             raise refuse(404, "there is no calibration for these weights")
@@ -187,7 +187,9 @@ class Service:
             threshold = self.calibration.threshold(level, bound)
         except UsageError as error:
             raise refuse(422, str(error)) from None
-        return first.mask(threshold, bound, *record.out_size)
+        cells_hw, error, share = first.mask(threshold, bound, *record.out_size)
+        about = self.calibration.about or f"{self.calibration.pairs} pairs"
+        return TrustMask(level=level, error=error, about=about, share=share, cells=runs_of(cells_hw))
 
     def cancel(self, record: JobRecord) -> JobRecord:
         """A job that has not ended is cancelled; the files of one that has are removed."""

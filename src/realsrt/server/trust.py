@@ -7,11 +7,24 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
+from pydantic import BaseModel, Field
 
 from realsrt.errors import UsageError
 from realsrt.evaluation.trust import CELL, Calibration, embedded_calibration, load_calibration, trust_mask
 from realsrt.io.atomic import write_whole
 from realsrt.io.picture import Picture
+from realsrt.server.cells import Run
+
+
+class TrustMask(BaseModel):
+    """In at least `level` of all pictures like those of `about`, the mean error in `cells` is at most `error`."""
+
+    level: float
+    error: float = Field(description="In levels of 255, over R, G, B and all pixels of the cells; more than was asked "
+                         "for where regenerated cells were taken out.")  # fmt: skip
+    about: str = Field(description="What was calibrated on.")
+    share: float = Field(description="Of the result's pixels in the cells, 0 to 1.")
+    cells: list[Run] = Field(description="Runs of cells of 8x8 pixels: row, first column, column after the last.")
 
 
 @dataclass(frozen=True)

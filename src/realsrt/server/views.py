@@ -5,7 +5,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from realsrt.server.cells import Run
 from realsrt.server.options import JobOptions, Regeneration
 from realsrt.server.records import JobRecord, State
 from realsrt.server.service import Service
@@ -78,17 +77,6 @@ def view(record: JobRecord, service: Service) -> JobView:
 
 def _time(seconds: float | None) -> Any:
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
-
-
-class TrustMask(BaseModel):
-    """In at least `level` of all pictures like those of `about`, the mean error in `cells` is at most `error`."""
-
-    level: float
-    error: float = Field(description="In levels of 255, over R, G, B and all pixels of the cells; more than was asked "
-                         "for where regenerated cells were taken out.")  # fmt: skip
-    about: str = Field(description="What was calibrated on.")
-    share: float = Field(description="Of the result's pixels in the cells, 0 to 1.")
-    cells: list[Run] = Field(description="Runs of cells of 8x8 pixels: row, first column, column after the last.")
 
 
 class Accepted(BaseModel):

@@ -272,7 +272,7 @@ async function tiled(id, which) {
 let looking = "";
 async function showPicture(picture) {
   const job = shownJob(picture);
-  const step = picture.pending ? picture.step : job && stepShown(picture, job);
+  const step = stepShown(picture, job);
   const stamp = [picture.key, picture.version, picture.pending, step?.id, step?.step, picture.width, picture.url].join();
   const nothing = Boolean(picture.undecodable && !picture.version && !step);
   $("viewer").classList.toggle("nothing", nothing);
@@ -298,6 +298,8 @@ async function showPicture(picture) {
 }
 
 function stepShown(picture, job) {
+  // Of the job under way, or of the version that is shown.
+  if (picture.pending || !job) return picture.step;
   const step = picture.shownSteps[job.id];
   return step === undefined || step >= steps(job) ? null : { id: job.id, step };
 }
@@ -367,7 +369,7 @@ function renderTrust(picture) {
     trust = { key, mask: null, words: "" };
     if (key) promised(job, level).then((found) => trust.key === key && changed(Object.assign(trust, found)));
   }
-  const not = stage.strength < 1 ? "strength below 100 %" : job && stepShown(picture, job) ? "step before the result" : "";
+  const not = stage.strength < 1 ? "strength below 100 %" : key && stepShown(picture, job) ? "step before the result" : "";
   stage.outline((!not && trust.mask) || null);
   const words = key && not ? `Nothing is promised for a ${not}.` : trust.words ?? "";
   if ($("promise").textContent !== words) $("promise").textContent = words;
