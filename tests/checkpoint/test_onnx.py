@@ -110,10 +110,8 @@ def psnr(a, b):
     return -10 * np.log10(np.square(a - b).mean() + 1e-20)
 
 
-@pytest.mark.parametrize(
-    "preset, steps", [("tiny", 0), *(pytest.param(*own, marks=pytest.mark.slow) for own in (("tiny", 1), ("tiny", 2),
-                                                                                           ("tiny_paper", 2)))]
-)  # fmt: skip
+@pytest.mark.slow
+@pytest.mark.parametrize("preset, steps", [("tiny", 0), ("tiny", 1), ("tiny", 2), ("tiny_paper", 2)])
 def test_one_file_makes_the_same_images_of_any_size(tmp_path, preset, steps):
     model = presets.build(preset, 3)
     (path,) = onnx.export_whole(model, tmp_path / "whole.onnx", denoise=0.3, steps=steps)

@@ -9,7 +9,7 @@ import pytest
 import realsrt
 from realsrt.batch.outputs import Files
 from realsrt.batch.plan import FileJob
-from realsrt.batch.process import process_image
+from realsrt.batch.process import save_image, upscale_rows
 from realsrt.cli.upscale import TrustArgs
 from realsrt.evaluation.trust import BOUNDS, calibrated_options, embedded_calibration
 from realsrt.inference.options import UpscaleOptions
@@ -59,8 +59,13 @@ def test_a_photograph_gets_a_mask(model, calibration, tmp_path):
     small = np.ascontiguousarray(photograph.pixels.reshape(64, 4, 64, 4, 3).mean((1, 3)).round().astype(np.uint8))
     imageio.write(tmp_path / "lq.png", Picture.from_array(small))
     up = realsrt.Upscaler(model, "cpu")
-    files = Files(trusted_above=calibration.threshold(0.8, 20.0))
-    record = process_image(up, FileJob(tmp_path / "lq.png", tmp_path / "out.png"), UpscaleOptions(), files)
+    job, files = (
+        FileJob(tmp_path / "lq.png", tmp_path / "out.png"),
+        Files(trusted_above=calibration.threshold(0.8, 20.0)),
+    )
+    out, store = upscale_rows(up, imageio.read(job.source), UpscaleOptions(), job.target)
+    record, _ = save_image(job, out, files, None, size=(64, 64), seconds=0.0)
+    store.close()
     mask = imageio.read(tmp_path / "out_trust.png").pixels[..., 0] == 255
     assert record.trusted == pytest.approx(mask.mean(), abs=1e-4)
     error = np.abs(imageio.read(tmp_path / "out.png").pixels.astype(float) - photograph.pixels).mean(2)

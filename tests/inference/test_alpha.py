@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from realsrt.errors import UsageError
-from realsrt.imaging.lanczos import Lanczos
+from realsrt.imaging.resize import Lanczos
 from realsrt.inference import alpha
 from realsrt.inference.adapters import Planes
 from realsrt.inference.upscaler import Upscaler

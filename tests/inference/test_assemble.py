@@ -6,8 +6,7 @@ import realsrt
 from realsrt.batch.plan import FileJob
 from realsrt.batch.resume import remove_leftovers
 from realsrt.imaging.color import wavelet
-from realsrt.imaging.lanczos import Lanczos
-from realsrt.imaging.resize import resize
+from realsrt.imaging.resize import Lanczos, resize
 from realsrt.inference import assemble
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.assemble import RowStore

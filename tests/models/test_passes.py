@@ -13,8 +13,10 @@ def model(request):
 
 
 @pytest.fixture
-def lq():
-    return torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+def lq(model):
+    """As small as positions allow."""
+    side = 32 if model.config.generator.position == "rope" else model.config.window
+    return torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 def passes_of(model, lq, **options):

@@ -119,11 +119,15 @@ def test_photographs_are_taken_evenly_up_to_a_size(pack, places, tmp_path, capsy
         pack(tmp_path / "q", PHOTOS_MB=0.001)
 
 
-def test_too_much_is_refused_and_leaves_nothing_to_run(pack, places, tmp_path):
-    done = call("pack", tmp_path / "p", places / "photos", places / "init.safetensors", LIMIT_MB=5, PHOTOS_MB=0.3)
-    assert done.returncode == 2
-    assert re.search(r"\d+\.\d MB would travel, and 5 may: repository \d.*PHOTOS_MB", done.stderr)
-    assert len(done.stderr.splitlines()) == 1
+def test_too_much_is_refused_and_leaves_nothing_to_run(pack, places, tmp_path, monkeypatch, capsys):
+    for name, value in {"WHEELS": "0", "LIMIT_MB": "5", "PHOTOS_MB": "0.3"}.items():
+        monkeypatch.setenv(name, value)
+    argv = ["pack.py", tmp_path / "p", places / "photos", places / "init.safetensors"]
+    monkeypatch.setattr(sys, "argv", list(map(str, argv)))
+    assert gpu_pack.main() == 2
+    said = capsys.readouterr().err
+    assert re.search(r"\d+\.\d MB would travel, and 5 may: repository \d.*PHOTOS_MB", said)
+    assert len(said.splitlines()) == 1
     done = call("run", tmp_path / "p", tmp_path / "out")
     assert done.returncode == 2
     assert "was not packed" in done.stderr
@@ -172,16 +176,23 @@ def test_commands_on_a_gpu(tmp_path):
     assert "--gan-warmup" not in critic
 
 
-def test_a_bad_start_ends_in_a_line(packed, places, tmp_path):
-    def fails(folder=packed, **environment):
-        rehearsal = environment.pop("rehearsal", ("--max-steps", "1"))
-        done = call("run", folder, tmp_path / "out", *rehearsal, RUNS=tmp_path / "runs", **environment)
-        assert done.returncode == 2
-        return done.stdout.splitlines()[-1]
+def test_a_bad_start_ends_in_a_line(packed, tmp_path, monkeypatch, capsys):
+    def fails(folder=packed):
+        """The last line of what the script's `run` calls."""
+        monkeypatch.setattr(sys, "argv", ["run.py", str(folder), str(tmp_path / "out"), "--max-steps", "1"])
+        assert gpu_run.main() == 2
+        return capsys.readouterr().out.splitlines()[-1]
 
-    assert "no GPU" in fails(rehearsal=())
-    assert "reading the weights" in fails(INIT=tmp_path / "missing.safetensors")
-    assert "took more than" in fails(START_SECONDS=0.1)
+    done = call("run", packed, tmp_path / "out", RUNS=tmp_path / "runs")
+    assert done.returncode == 2
+    assert "no GPU" in done.stdout.splitlines()[-1]
+    monkeypatch.setenv("RUNS", str(tmp_path / "runs"))
+    with monkeypatch.context() as given:
+        given.setenv("INIT", str(tmp_path / "missing.safetensors"))
+        assert "reading the weights" in fails()
+    with monkeypatch.context() as given:
+        given.setattr(gpu_run, "START_SECONDS", 0)
+        assert "took more than" in fails()
     shutil.copytree(packed, tmp_path / "cut")
     (tmp_path / "cut" / "photos.tar").write_bytes(b"0")
     assert "photos.tar is missing or cut off" in fails(tmp_path / "cut")

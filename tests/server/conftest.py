@@ -60,15 +60,17 @@ def picture(tmp_path):
 
 
 @pytest.fixture
-def opened(tmp_path, up):
-    """A function: settings → a running service and a client of it."""
+def opened(tmp_path, up, monkeypatch):
+    """A function: settings → a running service and a client of it. `warm`: a page first computes an image of noise."""
     from contextlib import ExitStack
 
     from starlette.testclient import TestClient
 
     with ExitStack() as stack:
 
-        def make(upscaler=up, working=True, **settings):
+        def make(upscaler=up, working=True, warm=False, **settings):
+            if not warm:
+                monkeypatch.setitem(create_app.__globals__, "warm_up", lambda service: None)
             service = Service(ServerSettings(tmp_path / "data", **settings), upscaler)
             if not working:  # jobs stay in the queue
                 service.store.take = lambda most=1: []

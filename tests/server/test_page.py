@@ -426,7 +426,7 @@ def test_many_as_a_zip(paged, picture):
 
 
 def test_what_the_page_says_of_the_service(paged, picture):
-    here = paged(max_pixels=123_456)
+    here = paged(warm=True, max_pixels=123_456)
     until = time.monotonic() + 30
     while (facts := here.http.get("/v1/page").json())["pace"] is None:
         assert time.monotonic() < until

@@ -13,6 +13,7 @@ from realsrt.version import __version__
 if TYPE_CHECKING:
     import numpy as np
 
+    from realsrt.inference.result import Upscaled
     from realsrt.io.metadata.provenance import Provenance
 
 CONFIDENCE = "_confidence.png"
@@ -49,6 +50,16 @@ class Files:
         return {field.name: getattr(self, field.name) for field in fields(Files) if field.name != "max_pixels"}
 
 
+@dataclass(frozen=True)
+class Finished:
+    """What is written of an `Upscaled`, which see; those who write it need no torch."""
+
+    image: Any
+    confidence: "np.ndarray | None"
+    window_steps: "np.ndarray | None"
+    steps: tuple[Any, ...] = ()
+
+
 def file_names(job: FileJob, files: Files) -> list[Path]:
     """The longest names of what `save` writes: the target, its companions, and those of a step of three digits."""
     marks = ["", f"_step{MAX_STEPS}"] if files.save_steps else [""]
@@ -57,9 +68,10 @@ def file_names(job: FileJob, files: Files) -> list[Path]:
     return [job.beside(mark + ending) for mark in marks for ending in endings] + trust
 
 
-def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tuple[tuple[str, ...], list[Path]]:
-    """Write everything of an `Upscaled`; the notices and the files. The target last: that it exists stands for a
-    finished image."""
+def save(
+    job: FileJob, out: "Upscaled | Finished", files: Files, made: "Provenance | None"
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Write everything; the notices and the files. The target last: that it exists stands for a finished image."""
     paths: list[Path] = []
     if files.save_steps:
         for number, step in enumerate(out.steps, 1):
@@ -73,7 +85,7 @@ def save(job: FileJob, out: Any, files: Files, made: "Provenance | None") -> tup
 
 
 def _save(
-    job: FileJob, out: Any, files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
+    job: FileJob, out: "Upscaled | Finished", files: Files, made: "Provenance | None", paths: list[Path], mark: str = ""
 ) -> tuple[str, ...]:
     from realsrt.io import image as imageio
 

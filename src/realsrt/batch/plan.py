@@ -47,11 +47,7 @@ def plan_batch(
     """
     means_folder = os.fspath(output).endswith(("/", os.sep))
     output = Path(output)
-    ext = ext.lower().lstrip(".")
-    if ext != "auto" and ext not in WRITABLE:
-        raise UsageError(f"cannot write '.{ext}' files; --ext takes auto, {', '.join(WRITABLE)}")
-    if {"/", os.sep} & set(suffix):
-        raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
+    ext = checked_naming(suffix, ext)
     found = list(_find([os.fspath(text) for text in inputs], output, recursive))
     if made and not (len(found) == 1 and found[0][1] is None):
         found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
@@ -99,6 +95,16 @@ def shard_numbers(shard: str) -> tuple[int, int]:
     if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
         raise UsageError(f"--shard takes i/n with i from 0 to n-1, such as 0/4, not '{shard}'")
     return int(first), int(second)
+
+
+def checked_naming(suffix: str, ext: str) -> str:
+    """`ext` in lower case, without dot. Raises UsageError for one or a suffix that cannot be."""
+    ext = ext.lower().lstrip(".")
+    if ext != "auto" and ext not in WRITABLE:
+        raise UsageError(f"cannot write '.{ext}' files; --ext takes auto, {', '.join(WRITABLE)}")
+    if {"/", os.sep} & set(suffix):
+        raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
+    return ext
 
 
 def output_name(source: Path, suffix: str, ext: str) -> str:

@@ -1,15 +1,14 @@
-"""One image, from its file to the files of its result: read → check → upscale, row by row → save → record.
-
-`process_image` is all of it; who reads ahead, shows steps or computes elsewhere takes its parts.
+"""One image, from its file to the files of its result: read → check → upscale, row by row → save → record; in parts, as
+some surfaces read ahead, show steps or compute elsewhere.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import CONFIDENCE, Files, file_names, save, trusted
+from realsrt.batch.outputs import CONFIDENCE, Files, Finished, file_names, save, trusted
 from realsrt.batch.plan import FileJob
 from realsrt.batch.report import Record, mean_confidence, mean_steps
 from realsrt.inference.options import UpscaleOptions
@@ -17,44 +16,12 @@ from realsrt.io.files import check_name, check_place
 from realsrt.io.metadata.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from realsrt.inference.assemble import RowStore
     from realsrt.inference.result import Upscaled
     from realsrt.inference.upscaler import Upscaler
     from realsrt.io.picture import Picture
 
 Progress = Callable[[int, int], None]
-
-
-class Finished(Protocol):
-    """What is saved of an `Upscaled`, whose fields these are."""
-
-    @property
-    def image(self) -> Any: ...
-    @property
-    def confidence(self) -> "np.ndarray | None": ...
-    @property
-    def window_steps(self) -> "np.ndarray | None": ...
-    @property
-    def steps(self) -> "tuple[Any, ...]": ...
-
-
-def process_image(
-    up: "Upscaler", job: FileJob, options: UpscaleOptions, files: Files, on_progress: Progress | None = None
-) -> Record:
-    """Upscale one file into another. Raises ImageError, UsageError, and whatever `on_progress` raises."""
-    started = time.perf_counter()
-    picture = read_image(job.source, job.target, options, files)
-    out, store = upscale_rows(up, picture, options, job.target, on_progress)
-    try:
-        record, _ = save_image(
-            job, out, files, provenance_of(up, options, files), size=(picture.width, picture.height),
-            seconds=time.perf_counter() - started,
-        )  # fmt: skip
-    finally:
-        store.close()
-    return replace(record, notices=(*picture.notices, *record.notices))
 
 
 def read_image(
@@ -95,8 +62,8 @@ def upscale_rows(
 
 
 def save_image(
-    job: FileJob, out: Finished, files: Files, made: Provenance | None, *, size: tuple[int, int], seconds: float,
-    **more: Any,
+    job: FileJob, out: "Upscaled | Finished", files: Files, made: Provenance | None, *, size: tuple[int, int],
+    seconds: float, **more: Any,
 ) -> tuple[Record, list[Path]]:  # fmt: skip
     """Write the files of an input of `size`; the record, with what is in `more`, and the files. `seconds`: taken so
     far. Raises ImageError."""
@@ -126,6 +93,5 @@ def provenance_of(
 ) -> Provenance | None:
     """What is noted in the files, if anything: the model, the options, and what is in `more`."""
     info = up.model.info
-    return (
-        provenance(info.source, info.sha256, options.pixel_options() | dict(more or {})) if files.provenance else None
-    )
+    settings = options.pixel_options() | dict(more or {})
+    return provenance(info.source, info.sha256, settings) if files.provenance else None

@@ -1,23 +1,12 @@
 """Images as bytes, on their way from one process to another."""
 
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pyvips
 
 from realsrt.io.picture import Picture
-
-
-@dataclass(frozen=True)
-class Made:
-    """What is written of an `Upscaled`, which see; those who write it need no torch."""
-
-    image: Any
-    confidence: np.ndarray | None
-    window_steps: np.ndarray | None
-    steps: tuple[Any, ...] = ()
 
 
 def pack(image: Picture, *more: Any) -> bytes:

@@ -1,12 +1,12 @@
 """What is asked of a run, checked before any work: options against the model, and what decides about outputs."""
 
 import json
+import secrets
 
 import numpy as np
 import torch
 
 from realsrt.batch.outputs import Files, settings_of
-from realsrt.bulk.run import new_run
 from realsrt.bulk.work import BulkRun
 from realsrt.checkpoint import load_model
 from realsrt.inference.options import UpscaleOptions
@@ -33,7 +33,7 @@ def make_work(
     dtype = f"{precision} on {device}" if on_gpu else str(PRECISIONS.get(precision, torch.float32))
     settings = settings_of(info.sha256, dtype, options, files)
     return BulkRun(
-        run=new_run(),
+        run=secrets.token_hex(8),
         output=output,
         options=options,
         settings=json.loads(json.dumps(settings)),

@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -54,10 +53,6 @@ class Tally:
             return None
         rate = (self.counts["done"] - 1) / max(time.monotonic() - self.first, 1e-9)
         return (self.total - self.settled) / rate
-
-
-def new_run() -> str:
-    return secrets.token_hex(8)
 
 
 def run(

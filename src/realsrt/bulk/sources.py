@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch.plan import images_in, output_name, refuse_collisions
+from realsrt.batch.plan import checked_naming, images_in, output_name, refuse_collisions
 from realsrt.bulk.store import OutputStore, is_local
 from realsrt.errors import UsageError, first_line
 from realsrt.io.files import open_fs
-from realsrt.io.suffixes import WRITABLE, is_image
+from realsrt.io.suffixes import is_image
 
 MANIFESTS = (".csv", ".parquet")
 _COLUMNS = ("path", "url", "uri")
@@ -45,11 +45,7 @@ def plan_items(
 
     Raises UsageError, before any work, if there are none, or two would become one file, or one overwrite an input.
     """
-    ext = ext.lower().lstrip(".")
-    if ext != "auto" and ext not in WRITABLE:
-        raise UsageError(f"cannot write '.{ext}' files; --ext takes auto, {', '.join(WRITABLE)}")
-    if {"/", os.sep} & set(suffix):
-        raise UsageError(f"the suffix '{suffix}' would leave the output folder; give a name without slashes")
+    ext = checked_naming(suffix, ext)
     fs, path = open_fs(source)
     try:
         found = list(_find(fs, path, source, store))
@@ -77,7 +73,9 @@ def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]
         tars = sorted(fs.glob(path)) if glob.has_magic(path) else [path]
         if not tars:
             raise UsageError(f"no such file or folder: {source}")
-        yield from _in_tars(fs, tars)
+        with ThreadPoolExecutor(8) as pool:
+            for members in pool.map(lambda tar: list(_members(fs, tar)), tars):
+                yield from members
     elif name.endswith(MANIFESTS):
         yield from _in_manifest(fs, path, source)
     elif is_local(fs):
@@ -135,12 +133,6 @@ def _table(fs: Any, path: str, source: str) -> list[dict[str, Any]]:
     except pa.ArrowException as problem:
         raise UsageError(f"{source}: is no manifest that can be read ({first_line(problem)})") from problem
     return table.to_pylist()
-
-
-def _in_tars(fs: Any, tars: list[str]) -> Iterator[Item]:
-    with ThreadPoolExecutor(8) as pool:
-        for members in pool.map(lambda tar: list(_members(fs, tar)), tars):
-            yield from members
 
 
 def _members(fs: Any, tar: str) -> Iterator[Item]:

@@ -12,9 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from realsrt.batch.outputs import Finished
 from realsrt.batch.process import upscale_rows
 from realsrt.bulk import work as ends
-from realsrt.bulk.packing import Made, pack, unpack
+from realsrt.bulk.packing import pack, unpack
 from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import read_state
@@ -146,7 +147,7 @@ class Compute:
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
                 continue
-            made = Made(None, out.confidence, out.window_steps)
+            made = Finished(None, out.confidence, out.window_steps)
             payload = pack(out.image, made, (image.width, image.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from realsrt.errors import ImageError
 from realsrt.io.atomic import lock, rename, write_whole
-from realsrt.io.files import open_fs
+from realsrt.io.files import file_sha256, open_fs
 
 HOUSEKEEPING = ".realsrt-bulk"
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -82,8 +82,7 @@ class OutputStore:
                 if md5:
                     return md5 == made["md5"]
                 return hashlib.sha256(self.fs.cat_file(path)).hexdigest() == made["sha256"]
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == made["sha256"]
+            return file_sha256(Path(path)) == made["sha256"]
         except (OSError, KeyError):
             return False
 
@@ -101,11 +100,6 @@ class OutputStore:
         folder = Path(self.root) / HOUSEKEEPING / "tmp"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-
-    def clear_scratch(self) -> None:
-        """Remove what killed runs left. Only while no other run writes here."""
-        if self.local:
-            shutil.rmtree(Path(self.root) / HOUSEKEEPING / "tmp", ignore_errors=True)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -125,7 +119,7 @@ class OutputStore:
                     ) from problem
                 if lock(file.fileno()) is False:
                     raise ImageError(f"{self.root}: another run is writing there; wait for it")
-                self.clear_scratch()
+                shutil.rmtree(Path(self.root) / HOUSEKEEPING / "tmp", ignore_errors=True)  # what killed runs left
             yield
 
 

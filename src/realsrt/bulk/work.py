@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from realsrt.batch.outputs import Files
+from realsrt.batch.outputs import Files, Finished
 from realsrt.batch.plan import FileJob
-from realsrt.batch.process import Finished, read_image, save_image
+from realsrt.batch.process import read_image, save_image
 from realsrt.batch.report import about
 from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
@@ -22,6 +22,7 @@ from realsrt.io.files import file_sha256, open_fs
 from realsrt.io.metadata.provenance import Provenance
 
 if TYPE_CHECKING:
+    from realsrt.inference.result import Upscaled
     from realsrt.io.picture import Picture
 
 
@@ -121,7 +122,13 @@ def is_large(work: BulkRun, path: Path) -> bool:
 
 
 def put_in_place(
-    work: BulkRun, item: Item, digest: str, size: tuple[int, int], out: Finished, tries: int, seconds: float
+    work: BulkRun,
+    item: Item,
+    digest: str,
+    size: tuple[int, int],
+    out: "Upscaled | Finished",
+    tries: int,
+    seconds: float,
 ) -> BulkRecord:
     """Write the files of an input of `size`: encoded aside, hashes recorded, then put in place, the image last."""
     store = work.store

@@ -13,8 +13,6 @@ with steps also confidence (B,H/c,W/c), c pixels a cell, in [0,1]. `export`, in 
 * decoder.onnx: ids, the guide's → image (B,3,sn,sn), not clamped
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -7,8 +7,6 @@ The file holds the network of one denoising strength. The model's own base image
 the bicubic enlargement, which an estimator finds for each image; the file has neither.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import subprocess

@@ -118,6 +118,12 @@ class ModelArgs:
     def chosen_precision(self) -> str:
         return "fp32" if self.fp32 else self.precision
 
+    def settings(self) -> dict[str, Any]:
+        """For a service, which loads the model itself."""
+        return {
+            "model": self.weights, "device": self.device, "precision": self.chosen_precision, "threads": self.threads,
+        }  # fmt: skip
+
     def load(self, *, compile: bool = False) -> "Upscaler":
         """Raises UsageError, CheckpointError."""
         from realsrt.inference.threads import use_threads
@@ -134,10 +140,7 @@ class ModelArgs:
 class OutputArgs(Files):
     """How files are read and written, without the steps."""
 
-    provenance: Annotated[
-        bool,
-        Parameter(negative="--no-provenance"),
-    ] = True
+    provenance: Annotated[bool, Parameter(negative="--no-provenance")] = True
     save_steps: Annotated[bool, Parameter(parse=False)] = False
     trusted_above: Annotated[float | None, Parameter(parse=False)] = None
 

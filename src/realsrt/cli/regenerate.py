@@ -14,6 +14,7 @@ from realsrt.batch.process import provenance_of, read_image
 from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
+from realsrt.inference.options import Sampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class _UpscaleArgs(SteppedArgs):
     seed: Annotated[int | None, Parameter(parse=False)] = None  # --seed is the region's
+
+
+@Parameter(name="*", negative=())
+@dataclass(frozen=True, kw_only=True)
+class _SamplingArgs(Sampling):
+    candidates: int = 1
+    """Make so many; the surest becomes the output, the others NAME_2.EXT, NAME_3.EXT and so on."""
 
 
 def regenerate(
@@ -39,20 +47,7 @@ def regenerate(
         Path | None, option(help="A picture of the output's size, or of the input's: the region is where it is bright.")
     ] = None,
     below: Annotated[float | None, option(help="The region is where confidence is below this, 0 to 1.")] = None,
-    temperature: Annotated[
-        float, option(help="How freely to choose: 1 = as the model believes, 0 = always the likeliest.")
-    ] = 1.0,
-    top_k: Annotated[int | None, option(help="Choose among so many likeliest codes only.")] = None,
-    seed: Annotated[int, option(help="Another seed, another result; the same seed, the same.")] = 0,
-    candidates: Annotated[
-        int, option(help="Make so many; the surest becomes the output, the others NAME_2.EXT, NAME_3.EXT and so on.")
-    ] = 1,
-    max_temperature: Annotated[
-        float | None, option(help="The candidates' temperatures rise to this, from --temperature on.")
-    ] = None,
-    variety: Annotated[
-        float, option(help="How far denoising and crispness go from the picture's own, 0 to 1; 0: other tokens only.")
-    ] = 1.0,
+    sampling: _SamplingArgs = _SamplingArgs(),
     options: _UpscaleArgs = _UpscaleArgs(),
     model: ModelArgs = ModelArgs(),  # noqa: B008 - frozen
     files: OutputArgs = OutputArgs(),  # noqa: B008 - frozen
@@ -66,14 +61,11 @@ def regenerate(
     if sum(given is not None for given in (box, mask, below)) != 1:
         raise UsageError("give one of --box X0,Y0,X1,Y1 (as often as needed), --mask FILE or --below CONFIDENCE")
     regions: list[Any] = [parse_box(text) for text in box or ()] or [below]
-    from realsrt.inference.regenerate import Sampling
     from realsrt.inference.regions import check_limit, pixel_mask
 
-    # What is wrong with it is said before the work:
-    Sampling(temperature, top_k, seed, candidates, max_temperature, variety)
     if below is not None:
         check_limit(below)
-    endings = [f"_{number}" for number in range(2, candidates + 1)]
+    endings = [f"_{number}" for number in range(2, sampling.candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
@@ -87,17 +79,14 @@ def regenerate(
         screen.begin(job.source.name)
         out = up.upscale(picture, options, on_progress=screen.windows)
         for number, region in enumerate(regions, 1):
-            several = {"candidates": candidates, "max_temperature": max_temperature} if number == len(regions) else {}
-            out = up.regenerate(
-                out, region, temperature=temperature, top_k=top_k, seed=seed, variety=variety,
-                on_progress=screen.windows, **several,
-            )  # fmt: skip
-    said = {"regenerated": before, "temperature": temperature, "top_k": top_k, "seed": seed, "variety": variety}
+            own = sampling if number == len(regions) else replace(sampling, candidates=1, max_temperature=None)
+            out = up.regenerate(out, region, own, on_progress=screen.windows)
+    said = {name: getattr(sampling, name) for name in ("temperature", "top_k", "seed", "variety")}
 
     def made(one: "Upscaled") -> Any:
         """Each file tells of its own temperature."""
-        own = {} if max_temperature is None else {"temperature": round(one.temperature or 0, 3)}
-        return provenance_of(up, options, files, said | own)
+        own = {} if sampling.max_temperature is None else {"temperature": round(one.temperature or 0, 3)}
+        return provenance_of(up, options, files, {"regenerated": before} | said | own)
 
     plain = replace(files, confidence=False)
     written = []

@@ -91,26 +91,15 @@ def models(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", n
     """List the models inside this package, with their hashes, and the presets that can be trained."""
     import torch
 
-    from realsrt import presets
+    from realsrt import presets, weights
     from realsrt.checkpoint import embedded, load_model
-    from realsrt.checkpoint.weights import read_header
-    from realsrt.io.files import file_sha256
     from realsrt.model import RealSRT
 
     rows: list[dict[str, Any]] = []
     for name in embedded():
-        path = _weights(name)
-        header = read_header(path)
-        rows.append(
-            {
-                "name": name,
-                "kind": "embedded",
-                "preset": header.get("preset"),
-                "parameters": load_model(name).parameter_count,
-                "sha256": file_sha256(path),
-                "where": str(path),
-            }
-        )
+        path, model = Path(next(iter(weights.__path__))) / f"{name}.safetensors", load_model(name)
+        known = {"preset": model.config.preset, "parameters": model.parameter_count, "sha256": model.info.sha256}
+        rows.append({"name": name, "kind": "embedded"} | known | {"where": str(path)})
     for name in presets.PRESETS:
         with torch.device("meta"):
             count = RealSRT(presets.get(name)).parameter_count
@@ -118,21 +107,15 @@ def models(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", n
     if json_:
         print(json.dumps(rows, indent=2))
         return 0
-    embedded = [
-        [row["name"], row["preset"], f"{row['parameters'] / 1e6:.2f} M", row["sha256"][:16], row["where"]]
-        for row in rows
-        if row["kind"] == "embedded"
+    shown = [
+        row | {"parameters": f"{row['parameters'] / 1e6:.2f} M", "sha256": row.get("sha256", "")[:16]} for row in rows
     ]
-    table("Inside this package (-n NAME)", ["name", "preset", "parameters", "sha256", "where"], embedded)
-    known = [[row["name"], f"{row['parameters'] / 1e6:.2f} M"] for row in rows if row["kind"] == "preset"]
+    columns = ["name", "preset", "parameters", "sha256", "where"]
+    inside = [[row[column] for column in columns] for row in shown if row["kind"] == "embedded"]
+    table("Inside this package (-n NAME)", columns, inside)
+    known = [[row["name"], row["parameters"]] for row in shown if row["kind"] == "preset"]
     table("Presets, for training (--preset NAME)", ["preset", "parameters"], known)
     return 0
-
-
-def _weights(name: str) -> Path:
-    from realsrt import weights
-
-    return Path(next(iter(weights.__path__))) / f"{name}.safetensors"
 
 
 def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False) -> int:

@@ -68,8 +68,7 @@ def upscale(
     files: StepOutputArgs = StepOutputArgs(),  # noqa: B008 - frozen
     trust: TrustArgs = TrustArgs(),
     compile: Annotated[
-        bool,
-        option(help="Compile the model (needs a C++ compiler): the first windows take a minute, the others less."),
+        bool, option(help="Compile the model (needs a C++ compiler): the first windows take a minute, the others less.")
     ] = False,
     suffix: Annotated[str, option(help="Added to each output's name, before its extension.")] = "",
     ext: Annotated[

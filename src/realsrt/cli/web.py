@@ -11,6 +11,7 @@ from typing import Annotated
 from realsrt.cli.options import ModelArgs, option
 from realsrt.cli.serve import server
 from realsrt.cli.show import note
+from realsrt.server.settings import ServerSettings
 
 
 def web(
@@ -32,7 +33,7 @@ def web(
     It is the service of `realsrt serve --page` for one person; it asks no other machine for anything. Ctrl-C ends it,
     and removes every file that was made.
     """
-    run, settings, _ = server("web")
+    run = server("web")
 
     def listening(url: str) -> None:
         print(f"RealSRT: {url}/", flush=True)
@@ -41,11 +42,10 @@ def web(
 
     with contextlib.ExitStack() as stack:
         folder = data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="realsrt-web-")))
-        chosen = settings(
-            data=folder, model=model.weights, device=model.device, precision=model.chosen_precision,
-            threads=model.threads, host=host, port=port, max_queue=10_000, visitor_jobs=10_000, max_bytes=2_000_000_000,
-            max_pixels=max_pixels, max_seconds=1_000_000, keep=720, log_level="error", page=True,
-            keep_visitors=data is not None, calibration=calibration,
+        chosen = ServerSettings(
+            folder, **model.settings(), host=host, port=port, max_queue=10_000, visitor_jobs=10_000,
+            max_bytes=2_000_000_000, max_pixels=max_pixels, max_seconds=1_000_000, keep=720, log_level="error",
+            page=True, keep_visitors=data is not None, calibration=calibration,
         )  # fmt: skip
         if not chosen.local:
             note(f"listening on {host}: whoever reaches this machine can use the page")

@@ -3,8 +3,7 @@
 `draw_plan` decides what happens to one sample, `degrade` draws and does it, `degrade_named` by name and seed.
 """
 
-from realsrt.degradations.apply import degrade, degrade_seeded
-from realsrt.degradations.by_name import degrade_named, named_rng
+from realsrt.degradations.apply import degrade, degrade_named, degrade_seeded, named_rng
 from realsrt.degradations.plans import (
     BICUBIC,
     LIGHT,

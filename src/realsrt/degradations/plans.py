@@ -15,6 +15,7 @@ from realsrt.imaging.resize import Mode
 
 Range = tuple[float, float]
 
+_FINAL_SIZES = range(7, KERNEL_SIZE + 1, 2)
 KERNEL_KINDS = ("iso", "aniso", "generalised_iso", "generalised_aniso", "plateau_iso", "plateau_aniso")
 
 
@@ -166,7 +167,9 @@ def draw_plan(config: DegradationConfig | Mixture, dice: random.Random) -> Plan:
     return Plan(
         orders=tuple(_draw_order(order, config.filters, dice) for order in config.orders),
         final_filter=dice.choice(config.filters),
-        final_sinc=_draw_final_sinc(dice) if dice.random() < config.final_sinc else None,
+        final_sinc=BlurPlan("sinc", dice.choice(_FINAL_SIZES), cutoff=dice.uniform(math.pi / 3, math.pi))
+        if dice.random() < config.final_sinc
+        else None,
         jpeg_first=dice.random() < config.jpeg_first,
         antialias=config.antialias,
     )
@@ -212,7 +215,3 @@ def _draw_noise(config: OrderConfig, dice: random.Random) -> NoisePlan:
     if dice.random() < config.gaussian:
         return NoisePlan("gaussian", dice.uniform(*config.gaussian_sigma), gray)
     return NoisePlan("poisson", dice.uniform(*config.poisson_scale), gray)
-
-
-def _draw_final_sinc(dice: random.Random) -> BlurPlan:
-    return BlurPlan("sinc", dice.choice(range(7, KERNEL_SIZE + 1, 2)), cutoff=dice.uniform(math.pi / 3, math.pi))

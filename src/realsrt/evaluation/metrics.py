@@ -18,38 +18,37 @@ def luma(x_BCHW: Tensor) -> Tensor:
     return ((x_BCHW * weight).sum(1, keepdim=True) + 16.0) / 255.0
 
 
-def psnr(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+def psnr(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     """Peak signal-to-noise ratio per sample, (B,) dB in float64, inf when equal; x is clamped to [0,1].
 
-    `crop_border` pixels are left out on every side. Raises ValueError when shapes differ or nothing is left.
+    Raises ValueError when shapes differ.
 
     >>> psnr(torch.full((1, 3, 8, 8), 0.5), torch.full((1, 3, 8, 8), 0.6)).round(decimals=2)
     tensor([20.], dtype=torch.float64)
     """
-    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    x_BCHW = _clamped(x_BCHW, y_BCHW)
     return _psnr(x_BCHW.double(), y_BCHW.double())
 
 
-def psnr_y(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+def psnr_y(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     """`psnr` of the BT.601 lumas, peak 1 although luma spans less, as the field does."""
-    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
-    return _psnr(luma(x_BCHW.double()), luma(y_BCHW.double()))
+    return _psnr(luma(_clamped(x_BCHW, y_BCHW).double()), luma(y_BCHW.double()))
 
 
-def ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+def ssim(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     """Structural similarity per sample, (B,), 1 when equal: Gaussian window of sigma 1.5, mean over RGB (torchmetrics).
 
     x is clamped to [0,1]. Raises UsageError when torchmetrics is not installed.
     """
     with needs("metrics", "SSIM"):
         from torchmetrics.functional.image import structural_similarity_index_measure
-    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    x_BCHW = _clamped(x_BCHW, y_BCHW)
     value = structural_similarity_index_measure(x_BCHW.float(), y_BCHW.float(), data_range=1.0, reduction="none")
     assert isinstance(value, Tensor)
     return value
 
 
-def ms_ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
+def ms_ssim(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     """Multi-scale structural similarity per sample, (B,), 1 when equal: five scales, mean over RGB (torchmetrics).
 
     Wang, Simoncelli, Bovik, Asilomar 2003. x is clamped to [0,1]. Raises ValueError for a side below 176 px,
@@ -57,7 +56,7 @@ def ms_ssim(x_BCHW: Tensor, y_BCHW: Tensor, *, crop_border: int = 0) -> Tensor:
     """
     with needs("metrics", "MS-SSIM"):
         from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-    x_BCHW, y_BCHW = _prepare(x_BCHW, y_BCHW, crop_border)
+    x_BCHW = _clamped(x_BCHW, y_BCHW)
     if min(x_BCHW.shape[2:]) < 176:  # a sixteenth of it must hold the 11-px window
         raise ValueError(f"MS-SSIM needs sides of 176 px or more, not {x_BCHW.shape[3]}x{x_BCHW.shape[2]}")
     value = multiscale_structural_similarity_index_measure(
@@ -85,14 +84,10 @@ def bootstrap_interval(
     return low, high
 
 
-def _prepare(x_BCHW: Tensor, y_BCHW: Tensor, crop_border: int) -> tuple[Tensor, Tensor]:
+def _clamped(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     if x_BCHW.shape != y_BCHW.shape:
         raise ValueError(f"shapes differ: {tuple(x_BCHW.shape)} and {tuple(y_BCHW.shape)}")
-    height, width = x_BCHW.shape[2:]
-    if min(height, width) <= 2 * crop_border:
-        raise ValueError(f"nothing is left of {width}x{height} px without a border of {crop_border}")
-    inner = (..., slice(crop_border, height - crop_border), slice(crop_border, width - crop_border))
-    return x_BCHW[inner].clamp(0, 1), y_BCHW[inner]
+    return x_BCHW.clamp(0, 1)
 
 
 def _psnr(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:

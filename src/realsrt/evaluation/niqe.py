@@ -37,13 +37,12 @@ def gaussian_window() -> Tensor:
     return window / window.sum()
 
 
-def fit(images: Iterable[Tensor], *, window: Tensor | None = None) -> NiqeModel:
+def fit(images: Iterable[Tensor]) -> NiqeModel:
     """The model of pristine images, each (1,3,H,W) RGB in [0,1] with sides of 96 px or more, sharp blocks only.
 
     Raises ValueError when there are fewer than 37 such blocks in all: too few for a covariance of 36 features.
     """
-    window = gaussian_window() if window is None else window
-    kept = []
+    window, kept = gaussian_window(), []
     for image_BCHW in images:
         for image_CHW in image_BCHW:
             features_KF, sharpness_K = block_features(image_CHW, window)

@@ -86,14 +86,8 @@ def filter_valid(x_BCHW: Tensor, kernel_Bkk: Tensor) -> Tensor:
 def filter_each(images: Sequence[Tensor], kernel_Bkk: Tensor) -> list[Tensor]:
     """Filter images (1,C,H,W) of any sizes, one kernel of odd side (B,k,k) each, mirrored at the borders, in one
     convolution; same shapes out."""
-    reach = max(kernel_reach(kernel_Bkk), 1)
-    centre = kernel_Bkk.shape[-1] // 2
+    centre, used_k = kernel_Bkk.shape[-1] // 2, (kernel_Bkk != 0).any(0).any(0)
+    reach = max(centre - int(used_k.int().argmax()), 1)  # to the farthest weight of any kernel
     kernel_Bkk = kernel_Bkk[:, centre - reach : centre + reach + 1, centre - reach : centre + reach + 1]
     padded = stack_padded([reflect_pad(image, reach) for image in images], mode="constant")
     return unstack(filter_valid(padded, kernel_Bkk), [image.shape[2:] for image in images])
-
-
-def kernel_reach(kernel_Bkk: Tensor) -> int:
-    """How far from the centre the farthest non-zero weight of any kernel lies, in pixels."""
-    used_k = (kernel_Bkk != 0).any(0).any(0)
-    return kernel_Bkk.shape[-1] // 2 - int(used_k.int().argmax())

@@ -1,7 +1,5 @@
 """Colour: keep the output's colours those of the input, and gray what was gray."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -42,10 +42,12 @@ def add_noise(
             noise_BCHW[here] = torch.randn(image.shape, generator=rng, device=image.device, dtype=image.dtype)
     is_poisson_B111 = _column(poisson_B, x_BCHW).bool()
     noise_BCHW = torch.where(is_poisson_B111, noise_BCHW / photons_B111 - clean_BCHW, noise_BCHW)
-    return unstack(_add(x_BCHW, noise_BCHW, _column(strength_B, x_BCHW), gray_B), [i.shape[2:] for i in images])
+    noise_BCHW = torch.where(_column(gray_B, x_BCHW).bool(), noise_BCHW[:, :1], noise_BCHW)
+    noisy_BCHW = (x_BCHW + noise_BCHW * _column(strength_B, x_BCHW)).clamp(0, 1)
+    return unstack(noisy_BCHW, [image.shape[2:] for image in images])
 
 
-def _light(x_BCHW: Tensor, gray_B: Tensor | bool) -> tuple[Tensor, Tensor]:
+def _light(x_BCHW: Tensor, gray_B: Tensor) -> tuple[Tensor, Tensor]:
     """What shot noise starts from: clean values on 8-bit levels (luma where gray), and the photons of white."""
     weight_C11 = to_device(torch.tensor(_LUMA, dtype=x_BCHW.dtype), x_BCHW.device).view(3, 1, 1)
     luma_B1HW = (x_BCHW * weight_C11).sum(1, keepdim=True)
@@ -57,10 +59,5 @@ def _light(x_BCHW: Tensor, gray_B: Tensor | bool) -> tuple[Tensor, Tensor]:
     return level_BCHW / 255.0, photons_B111
 
 
-def _add(x_BCHW: Tensor, noise_BCHW: Tensor, strength_B111: Tensor, gray_B: Tensor | bool) -> Tensor:
-    noise_BCHW = torch.where(_column(gray_B, x_BCHW).bool(), noise_BCHW[:, :1], noise_BCHW)
-    return (x_BCHW + noise_BCHW * strength_B111).clamp(0, 1)
-
-
-def _column(value_B: Tensor | float, x_BCHW: Tensor) -> Tensor:
-    return to_device(torch.as_tensor(value_B).to(x_BCHW.dtype), x_BCHW.device).view(-1, 1, 1, 1)
+def _column(value_B: Tensor, x_BCHW: Tensor) -> Tensor:
+    return to_device(value_B.to(x_BCHW.dtype), x_BCHW.device).view(-1, 1, 1, 1)

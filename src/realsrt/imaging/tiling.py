@@ -8,9 +8,7 @@ the padded image. `blend` takes the windows' results one by one, at any whole mu
 Legend: C channels, H W image, n window side in the units of what is blended.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,8 +122,7 @@ def blend(
             f"window {tiles.window}, stride {tiles.stride} do not fall on the grid of {n} samples a window"
         )
     ys, xs = ([p * n // tiles.window for p in axis] for axis in (tiles.ys, tiles.xs))
-    overlap = n - tiles.stride * n // tiles.window
-    weight_n = tapered_weight(n, overlap) if taper else gaussian_weight(n)
+    weight_n = _weight(tiles, n, taper)
     weight_nn = weight_n[:, None] * weight_n[None, :]
     norm_y, norm_x = _coverage(ys, weight_n), _coverage(xs, weight_n)
     top, left, height, width = 0, 0, len(norm_y), len(norm_x)
@@ -154,6 +151,10 @@ def blend(
         raise ValueError(f"{count} windows came, the plan has {len(tiles)}")
 
 
+def _weight(tiles: TilePlan, n: int, taper: bool) -> Tensor:
+    return tapered_weight(n, n - tiles.stride * n // tiles.window) if taper else gaussian_weight(n)
+
+
 def _coverage(positions: list[int], weight: Tensor) -> Tensor:
     total = torch.zeros(positions[-1] + len(weight))
     for position in positions:
@@ -177,3 +178,42 @@ def crop_tokens(grid: Tensor, tiles: TilePlan, token: int) -> Tensor:
         pixels = torch.arange(cells * token).clamp_(max=size - 1) + before
         grid = grid.index_select(axis, pixels // token).unflatten(axis, (cells, token)).mean(axis)
     return grid
+
+
+class Patch:
+    """Weighted mean of the windows of a plan given by `indices`, at `n` samples a window side, with the weights of
+    `blend`: where every window that shows a sample is among them, the values are the same up to rounding.
+
+    `box`: rows and columns that hold the windows, counted from the padded image's corner; or the whole padded grid.
+    """
+
+    def __init__(self, tiles: TilePlan, n: int, indices: Sequence[int], *, taper: bool, whole: bool = False) -> None:
+        self._tiles, self._n = tiles, n
+        corners = [self._corner(index) for index in (range(len(tiles)) if whole else indices)]
+        self._top, self._left = (min(axis) for axis in zip(*corners, strict=True))
+        bottom, right = (max(axis) + n for axis in zip(*corners, strict=True))
+        self.box = slice(self._top, bottom), slice(self._left, right)
+        weight = _weight(tiles, n, taper)
+        self._weight = weight[:, None] * weight[None, :]
+        self._sum: Tensor | None = None
+        self._norm = torch.zeros(bottom - self._top, right - self._left)
+
+    def _corner(self, index: int) -> tuple[int, int]:
+        y, x = self._tiles.position(index)
+        return y * self._n // self._tiles.window, x * self._n // self._tiles.window
+
+    def add(self, index: int, window: Tensor) -> None:
+        """The result (C,n,n) of a window."""
+        y, x = self._corner(index)
+        y, x = slice(y - self._top, y - self._top + self._n), slice(x - self._left, x - self._left + self._n)
+        if self._sum is None:
+            self._sum = torch.zeros(len(window), *self._norm.shape)
+        self._sum[:, y, x] += window.detach().to("cpu", torch.float32) * self._weight
+        self._norm[y, x] += self._weight
+
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """The mean (C,h,w), 0 where there is none, and where there is one, (h,w) bool."""
+        if self._sum is None:
+            raise ValueError("no window was added")
+        there = self._norm > 0
+        return torch.where(there, self._sum / self._norm.clamp_min(1e-30), 0), there

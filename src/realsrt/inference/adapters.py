@@ -1,7 +1,5 @@
 """The kinds of image people hold in Python: in as planes of floats, out as the kind that came in."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Every stage is a generator of strips of rows, so that no image has to be held wh
 output's sides in pixels at that scale, h some rows.
 """
 
-from __future__ import annotations
-
 import mmap
 import os
 import weakref
@@ -19,8 +17,7 @@ from torch import Tensor
 
 from realsrt.imaging import tiling
 from realsrt.imaging.color import WAVELET_LEVELS, wavelet
-from realsrt.imaging.lanczos import Lanczos
-from realsrt.imaging.resize import Taps, resize
+from realsrt.imaging.resize import Lanczos, Taps, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
 from realsrt.inference.regions import CELL
@@ -49,11 +46,7 @@ class Assembled:
 
 
 def assemble(
-    job: UpscaleRequest,
-    source: Planes | Pixels,
-    step: int,
-    results: Iterable[WindowResult],
-    rows: Rows | None = None,
+    job: UpscaleRequest, source: Planes | Pixels, step: int, results: Iterable[WindowResult], rows: Rows | None = None
 ) -> Assembled:
     """An image from its decoded windows, which are drawn in the plan's order; `source` is the input.
 

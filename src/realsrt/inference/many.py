@@ -1,7 +1,5 @@
 """Many images at once: windows of several share a batch, so that small images fill a GPU too."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice

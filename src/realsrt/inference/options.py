@@ -1,11 +1,12 @@
-"""The options of upscaling: their meaning, defaults and bounds, for Python, the command line, the service and the page.
+"""The options of upscaling and of regenerating: their meaning, defaults and bounds, for Python, the command line, the
+service and the page.
 
 An option is added by adding a field here: every surface then has it.
 """
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from realsrt.errors import UsageError
 
@@ -16,7 +17,17 @@ MAX_STEPS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpscaleOptions:
+class _Options:
+    @classmethod
+    def of(cls, options: Self | None, changes: dict[str, Any]) -> Self:
+        """`options`, or the defaults, with some changes. Raises TypeError for an unknown option, UsageError."""
+        if unknown := set(changes) - {field.name for field in fields(cls)}:
+            raise TypeError(f"unknown option: {', '.join(sorted(unknown))}")
+        return replace(options or cls(), **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions(_Options):
     """How an image is upscaled; None leaves it to the model.
 
     Raises UsageError for values out of range; what depends on the model is checked with it.
@@ -88,14 +99,6 @@ class UpscaleOptions:
             if value is not None and value not in get_args(kind):
                 raise UsageError(f"{name.replace('_', ' ')} {value!r} is none of {', '.join(get_args(kind))}")
 
-    @classmethod
-    def of(cls, options: "UpscaleOptions | None", changes: dict[str, Any]) -> "UpscaleOptions":
-        """`options`, or the defaults, with some changes. Raises TypeError for an unknown option, UsageError."""
-        if unknown := set(changes) - {field.name for field in fields(cls)}:
-            raise TypeError(f"unknown option: {', '.join(sorted(unknown))}")
-        options = options or cls()
-        return replace(options, **changes) if changes else options
-
     def out_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result of an image, at least 1x1."""
         return self.size or (max(1, round(width * self.outscale)), max(1, round(height * self.outscale)))
@@ -113,3 +116,46 @@ class UpscaleOptions:
         """The options that decide about pixels, as plain data. Batches round, and are left out."""
         left_out = ("confidence", "max_minibatch")
         return {field.name: getattr(self, field.name) for field in fields(UpscaleOptions) if field.name not in left_out}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(_Options):
+    """How a region is generated anew. Raises UsageError for values out of range."""
+
+    temperature: float = 1.0
+    """How freely to choose: 1 = as the model believes, 0 = always the likeliest."""
+    max_temperature: float | None = None
+    """The candidates' temperatures rise from the temperature to this, by equal factors."""
+    variety: float = 1.0
+    """How far denoising and crispness go from the image's own, 0 to 1; 0: other tokens only, as without a trunk."""
+    top_k: int | None = None
+    """Choose among so many likeliest codes only."""
+    seed: int = 0
+    """Another seed, another result; the same seed, the same."""
+    candidates: int = 1
+    """Make so many; the surest is the result, unless another is picked."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature >= 0):
+            raise UsageError(f"temperature must be 0 or above, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
+        if not (math.isfinite(self.variety) and 0 <= self.variety <= 1):
+            raise UsageError(f"variety goes from 0 to 1, got {self.variety}")
+        if self.candidates < 1:
+            raise UsageError(f"candidates must be at least 1, got {self.candidates}")
+        if self.max_temperature is not None and not (
+            math.isfinite(self.max_temperature) and 0 < self.temperature <= self.max_temperature
+        ):
+            raise UsageError(
+                f"max_temperature goes from the temperature ({self.temperature:g}, above 0) up, "
+                f"got {self.max_temperature}"
+            )
+        if self.max_temperature is not None and self.candidates < 2:
+            raise UsageError("max_temperature is for several candidates: ask for 2 or more")
+
+    def at(self, number: int) -> float:
+        """The temperature of candidate `number`, from 0."""
+        if self.max_temperature is None:
+            return self.temperature
+        return self.temperature * (self.max_temperature / self.temperature) ** (number / (self.candidates - 1))

@@ -5,11 +5,9 @@ only these windows are decoded, and their image replaces the old one in the regi
 Legend: H W the output's sides in pixels, s scale (4), w the feathering weight.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +17,10 @@ from torch import Tensor
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.imaging.color import wavelet
-from realsrt.imaging.patch import Patch
 from realsrt.imaging.resize import resize
 from realsrt.inference import adapters, regions
 from realsrt.inference.assemble import enlarged
+from realsrt.inference.options import Sampling
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.result import Upscaled
 from realsrt.inference.resume_state import ResumeState
@@ -31,52 +29,6 @@ from realsrt.inference.strength import PlainEnlargement
 from realsrt.models.trunk import Amounts, Variation
 
 _TURN = 0x7475726E  # beside the seed, so that tokens draw other numbers
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How candidates are made, checked: their temperatures go from `temperature` to `max_temperature`, by equal factors
-    (without it they are all the same); `variety` is how far the trunk's amounts go from the image's own. Raises
-    UsageError."""
-
-    temperature: float
-    top_k: int | None
-    seed: int
-    candidates: int
-    max_temperature: float | None = None
-    variety: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise UsageError(f"temperature must be 0 or above, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
-        if not (math.isfinite(self.variety) and 0 <= self.variety <= 1):
-            raise UsageError(f"variety goes from 0 to 1, got {self.variety}")
-        if self.candidates < 1:
-            raise UsageError(f"candidates must be at least 1, got {self.candidates}")
-        if self.max_temperature is not None and not (
-            math.isfinite(self.max_temperature) and 0 < self.temperature <= self.max_temperature
-        ):
-            raise UsageError(
-                f"max_temperature goes from the temperature ({self.temperature:g}, above 0) up, "
-                f"got {self.max_temperature}"
-            )
-        if self.max_temperature is not None and self.candidates < 2:
-            raise UsageError("max_temperature is for several candidates: ask for 2 or more")
-
-    def at(self, number: int) -> float:
-        """The temperature of candidate `number`, from 0."""
-        if self.max_temperature is None:
-            return self.temperature
-        return self.temperature * (self.max_temperature / self.temperature) ** (number / (self.candidates - 1))
-
-    def variation(self, number: int) -> Variation | None:
-        """The variation of candidate `number`: the candidates lie evenly on the ellipse, the seed turns it."""
-        if not self.variety:
-            return None
-        turn = np.random.default_rng([self.seed & (2**64 - 1), _TURN]).random() + number / self.candidates
-        return Variation(turn % 1, self.variety)
 
 
 def regenerate(
@@ -136,11 +88,11 @@ class RegionTask:
         """Candidate `number`, from 0. `tell` counts windows times steps."""
         job, tiles = self._job, self._job.tiles
         whole = job.out_hw != (tiles.height * job.scale, tiles.width * job.scale)  # to be resampled in its place
-        image = Patch(tiles, tiles.window * job.scale, self.indices, taper=job.taper, whole=whole)
-        belief = Patch(tiles, tiles.window // job.fold, self.indices, taper=job.taper, whole=True)
+        image = tiling.Patch(tiles, tiles.window * job.scale, self.indices, taper=job.taper, whole=whole)
+        belief = tiling.Patch(tiles, tiles.window // job.fold, self.indices, taper=job.taper, whole=True)
         ids, steps, done = self._ids.copy(), _single(self._result.window_steps, job), 0
         steps = None if steps is None else steps.copy()
-        settings = replace(job.settings, confidence=True, confidence_exit=1.0, variation=sampling.variation(number))
+        settings = replace(job.settings, confidence=True, confidence_exit=1.0, variation=_variation(sampling, number))
         size = runner.batch_size(job.max_minibatch)
         view = runner.view(self._source, tiles, settings)
         for start in range(0, len(self.indices), size):
@@ -180,7 +132,7 @@ class RegionTask:
         )
 
     @torch.inference_mode()
-    def _joined(self, image: Patch, belief: Patch, ids: np.ndarray, steps: np.ndarray | None) -> Upscaled:
+    def _joined(self, image: tiling.Patch, belief: tiling.Patch, ids: np.ndarray, steps: np.ndarray | None) -> Upscaled:
         job, result = self._job, self._result
         grid = self._map(belief)
         score = float(grid[self._cells].mean())
@@ -193,7 +145,7 @@ class RegionTask:
             score=score, candidates=(), steps=(),
         )  # fmt: skip
 
-    def _map(self, belief: Patch) -> Tensor:
+    def _map(self, belief: tiling.Patch) -> Tensor:
         """The windows' confidence on the output's grid; true where all windows are among them."""
         mean, there = belief.finish()
         both = tiling.crop_tokens(torch.cat([mean, there[None].float()]), self._job.tiles, self._job.fold)
@@ -202,7 +154,7 @@ class RegionTask:
             both = resize(both[None], (height, width), "bilinear", antialias=True)[0]
         return (both[0] / both[1].clamp_min(1e-6)).clamp(0, 1)
 
-    def _merged(self, image: Patch) -> Any:
+    def _merged(self, image: tiling.Patch) -> Any:
         """The result's image with the new one in the region: of the same kind, byte for byte the same elsewhere."""
         job, (y, x) = self._job, self._box
         old = adapters.to_planes(self._result.image)[0][0]
@@ -218,7 +170,7 @@ class RegionTask:
         crop = job.pack([adapters.Planes(torch.lerp(before, new, self._weight), alpha)])
         return adapters.pasted(self._result.image, crop, (y, x), self._weight > 0)
 
-    def _made(self, image: Patch) -> tuple[Tensor, tuple[int, int]]:
+    def _made(self, image: tiling.Patch) -> tuple[Tensor, tuple[int, int]]:
         """The new windows' image at the output's size, colour-fixed, and where in it its corner lies; where they show
         nothing, the enlarged input."""
         job, s = self._job, self._job.scale
@@ -241,6 +193,14 @@ class RegionTask:
         if job.out_hw != (height, width):
             return resize(mean[None], job.out_hw, "bicubic", antialias=True)[0], (0, 0)
         return mean, (top, left)
+
+
+def _variation(sampling: Sampling, number: int) -> Variation | None:
+    """Of candidate `number`: the candidates lie evenly on the ellipse, the seed turns it."""
+    if not sampling.variety:
+        return None
+    turn = np.random.default_rng([sampling.seed & (2**64 - 1), _TURN]).random() + number / sampling.candidates
+    return Variation(turn % 1, sampling.variety)
 
 
 def _single(array: Any, job: UpscaleRequest) -> Any:

@@ -1,7 +1,5 @@
 """Regions of an image: what a caller may give, as a mask of output pixels; and how a region's edge is feathered."""
 
-from __future__ import annotations
-
 import numbers
 from typing import Any
 

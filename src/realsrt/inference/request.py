@@ -1,7 +1,5 @@
 """One call of the pipeline: its checked options and inputs, and what becomes of the windows' results."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ The result is rounded to its own kind of numbers first, so a finished picture gi
 when it is upscaled with that strength at once.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

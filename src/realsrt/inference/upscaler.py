@@ -19,8 +19,8 @@ from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.alpha import ModelInput
 from realsrt.inference.assemble import Assembled, Rows, assemble, assemble_base, with_alpha
 from realsrt.inference.many import run_many
-from realsrt.inference.options import UpscaleOptions
-from realsrt.inference.regenerate import Sampling, regenerate
+from realsrt.inference.options import Sampling, UpscaleOptions
+from realsrt.inference.regenerate import regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
 from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
@@ -223,14 +223,10 @@ class Upscaler:
         self,
         result: Upscaled,
         region: Any,
+        sampling: Sampling | None = None,
         *,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        seed: int = 0,
-        candidates: int = 1,
-        max_temperature: float | None = None,
-        variety: float = 1.0,
         on_progress: Progress | None = None,
+        **changes: Any,
     ) -> Upscaled:
         """Regenerate a region of one image's result; all else is kept.
 
@@ -243,20 +239,16 @@ class Upscaler:
             result: Of `upscale`, `stream` or this; it stays as it is.
             region: A box (x0, y0, x1, y1) in output pixels, ends exclusive; a bool array (H, W) of the output's size;
                 or a number in (0, 1): the cells whose confidence is below it.
-            temperature: 0 is argmax.
-            top_k: Sample among so many likeliest codes only.
-            seed: The same seed gives the same image (on the CPU, to the byte).
-            candidates: How many to make. The best by `score` is returned, and has all of them.
-            max_temperature: The candidates' temperatures rise from `temperature` to this, by equal factors.
-            variety: How far denoising and crispness go from the image's own, 0 to 1; 0 draws other tokens only, as
-                models without a trunk (`base`) always do.
+            sampling: See `Sampling`; single fields may also be given by name: ``regenerate(out, region, seed=1)``.
             on_progress: As in `upscale`.
 
         Returns:
-            A result that can be regenerated again.
+            A result that can be regenerated again: of several candidates the best by `score`, which has all of them. On
+            the CPU the same seed gives the same bytes.
 
         Raises:
             UsageError: For a region or a number out of range, or a result that cannot be gone on from.
+            TypeError: For an unknown field of `Sampling`.
 
         >>> import numpy as np, realsrt
         >>> up = realsrt.Upscaler(realsrt.presets.build("tiny"), "cpu")
@@ -264,8 +256,7 @@ class Upscaler:
         >>> up.regenerate(before, (0, 0, 8, 8), seed=1).image.shape
         (64, 64, 3)
         """
-        sampling = Sampling(temperature, top_k, seed, candidates, max_temperature, variety)
-        return regenerate(self._runner, result, region, sampling, on_progress)
+        return regenerate(self._runner, result, region, Sampling.of(sampling, changes), on_progress)
 
     def _run(
         self, job: UpscaleRequest, own: ModelInput, count: _Counter, *, every_step: bool, rows: Rows | None = None

@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from realsrt.errors import ImageError, installing
 from realsrt.io.suffixes import jxl_library
 
 os.environ.setdefault("VIPS_WARNING", "0")  # read by libvips as it starts: no warnings of its own on stderr
 import pyvips
 
+KINDS = {  # libvips' name of a kind of samples → numpy's, and its interpretation as gray and as RGB
+    "uchar": (np.uint8, "b-w", "srgb"),
+    "ushort": (np.uint16, "grey16", "rgb16"),
+    "float": (np.float32, "b-w", "scrgb"),
+}
 LOADERS = {  # the format → libvips' operation that reads it; no other loader ever sees a file
     "PNG": "pngload_source",
     "JPEG": "jpegload_source",
@@ -56,6 +63,14 @@ FORMATS = (
     ),
     Format("JPEG XL", (".jxl",), 1_000_000, (8, 16, 32), gray=False, profiles=False, codes=True, options={"Q": 95}),
 )  # fmt: skip
+
+
+def vips_image(pixels: np.ndarray) -> pyvips.Image:
+    """HWC pixels of one of KINDS as libvips has them."""
+    height, width, bands = pixels.shape
+    name, kind = next((name, kind[1 + (bands > 2)]) for name, kind in KINDS.items() if pixels.dtype == kind[0])
+    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
+    return image.copy(interpretation=kind)
 
 
 def output_format(path: str | os.PathLike[str]) -> Format:

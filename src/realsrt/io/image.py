@@ -17,7 +17,7 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.io import jxl
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
-from realsrt.io.formats import FORMATS, Format, check_output, output_format, supported_formats
+from realsrt.io.formats import FORMATS, KINDS, Format, check_output, output_format, supported_formats, vips_image
 from realsrt.io.metadata import colour, png, text
 from realsrt.io.metadata.fields import (
     attach,
@@ -60,7 +60,6 @@ _WHOLE = {
     "char": "signed 8-bit samples", "short": "signed 16-bit samples", "int": "signed 32-bit samples",
     "uint": "32-bit whole numbers as samples",
 }  # fmt: skip
-_NUMPY = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 
 
 def read(path: str | os.PathLike[str], *, max_pixels: int = MAX_PIXELS) -> Picture:
@@ -105,8 +104,10 @@ def _read(opened: Opened, max_pixels: int) -> Picture:
         pages = _number(image, "n-pages")
         if pages > 1:
             notices.append(f"only the first of its {pages} pages or frames is used")
-        elif opened.format == "PNG" and _is_animated_png(path):
-            notices.append("only the first of its frames is used")
+        elif opened.format == "PNG":
+            with path.open("rb") as file:
+                animated = b"acTL" in png.before_pixels(file)  # libvips shows the first frame and says nothing
+            notices += ["only the first of its frames is used"] if animated else []
         fields = _fields(opened, image, notices)
         x, y = density(image)
         image = _plain(image, notices)
@@ -213,7 +214,7 @@ def is_transparent(path: str | os.PathLike[str]) -> bool:
 def _decode(image: pyvips.Image) -> np.ndarray:
     """The samples, HWC: in memory, or beyond IN_MEMORY bytes a read-only map of a nameless file in the system's
     temporary folder (TMPDIR), if there is room."""
-    shape, dtype = (image.height, image.width, image.bands), np.dtype(_NUMPY[str(image.format)])
+    shape, dtype = (image.height, image.width, image.bands), np.dtype(KINDS[str(image.format)][0])
     size = int(np.prod(shape)) * dtype.itemsize
     if size <= IN_MEMORY or os.name == "nt" or shutil.disk_usage(tempfile.gettempdir()).free < size + _SPARE:
         return image.numpy().reshape(shape)  # pyvips drops axes of 1x1 gray
@@ -248,19 +249,6 @@ def _check_floats(path: Path, pixels: np.ndarray) -> None:
         raise ImageError(f"{path}: float pictures go from 0 to 1, this one from {low:g} to {high:g}; scale it first")
 
 
-def _is_animated_png(path: Path) -> bool:
-    """Whether an animation's chunk comes before the pixels; libvips shows the first frame and says nothing."""
-    with path.open("rb") as file:
-        if file.read(8) != b"\x89PNG\r\n\x1a\n":
-            return False
-        for _ in range(100):
-            length, kind = int.from_bytes(file.read(4), "big"), file.read(4)
-            if kind in (b"acTL", b"IDAT", b""):
-                return kind == b"acTL"
-            file.seek(length + 4, os.SEEK_CUR)
-    return False
-
-
 def _number(image: pyvips.Image, name: str) -> int:
     value = image.get(name) if image.get_typeof(name) else 1
     return value if isinstance(value, int) else 1
@@ -286,7 +274,7 @@ def _plain(image: pyvips.Image, notices: list[str]) -> pyvips.Image:
     if image.bands > 4:
         notices.append(f"only the first 4 of its {image.bands} channels are used")
         image = image.extract_band(0, n=4)
-    return image if image.format in _NUMPY else image.cast("float")
+    return image if image.format in KINDS else image.cast("float")
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -412,14 +400,14 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         del fields["cicp"]
         if code[1] in colour.HDR:
             fields.pop("icc-profile-data", None)
-            image, peak = colour.to_srgb(_vips(pixels), code, min(bits, picture.depth))
+            image, peak = colour.to_srgb(vips_image(pixels), code, min(bits, picture.depth))
             told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now"
             told += f", its light of up to {peak:,.0f} cd/m² brought down to white" if peak > colour.WHITE else ""
             return replace(picture, metadata=fields), image, [told]
     if picture.depth > 8 and picture.depth not in format.depths:
         wanted = np.uint8 if bits == 8 else np.uint16
         pixels = from_float(to_float(pixels), wanted) if pixels.dtype != wanted else pixels
-    image, remarks = _vips(pixels), []
+    image, remarks = vips_image(pixels), []
     profile, kind = colour.sound(bytes(picture.icc or b"")), b""
     if profile:
         kind = profile[16:20]
@@ -453,14 +441,3 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
 def _kept(format: Format, picture: Picture) -> str:
     """What libvips shall write of stripped metadata: these formats have the density in EXIF, else holding nothing."""
     return "icc|exif" if format.name in ("JPEG", "WebP", "AVIF", "JPEG XL") and picture.density != (1.0, 1.0) else "icc"
-
-
-def _vips(pixels: np.ndarray) -> pyvips.Image:
-    height, width, bands = pixels.shape
-    name = next(name for name, dtype in _NUMPY.items() if pixels.dtype == dtype)
-    if isinstance(pixels, np.memmap):  # libvips maps a part of the file at a time
-        image = pyvips.Image.rawload(str(pixels.filename), width, height, bands, format=name)
-    else:
-        image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
-    kinds = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}
-    return image.copy(interpretation=kinds[name][bands > 2])

@@ -5,17 +5,18 @@ boxes around it (EXIF, XMP). ICC profiles, which are packed like pixels, are nei
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from realsrt.io.metadata import colour
+from realsrt.io.metadata.heif import BOXES, boxes
 
 _SIGNATURE, _START = b"\0\0\0\x0cJXL \r\n\x87\n", b"\xff\x0a"
 _TYPE, _LEVEL_10 = b"\0\0\0\x14ftypjxl \0\0\0\0jxl ", b"\0\0\0\x09jxll\x0a"
 _LOOK = 2**12  # bytes of a codestream that its header lies in
 _MOST = 2**22  # bytes of a box of metadata
-_BOXES = 1000
 _ALPHA, _SPOT, _BLACK, _FILTER = 0, 2, 4, 5  # kinds of extra channels
 _WHITES = {1: (0.3127, 0.329), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}
 _OWN = 2  # white or primaries given by their places in the diagram
@@ -191,23 +192,11 @@ def read(file: BinaryIO) -> Header:
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """(kind, content, or its beginning) of a container's boxes that matter; what is packed is unpacked."""
-    place = 0
-    for _ in range(_BOXES):
-        file.seek(place)
-        head = file.read(16)
-        size, start = int.from_bytes(head[:4], "big"), 8
-        if size == 1:
-            size, start = int.from_bytes(head[8:16], "big"), 16
-        if len(head) < 8 or 0 < size < start or size > 2**60:
-            return
-        kind = head[4:8]
+    for kind, start, end in islice(boxes(file), BOXES):
         most = {b"jxlc": _LOOK, b"jxlp": _LOOK, b"Exif": _MOST, b"xml ": _MOST, b"brob": _MOST}.get(kind, 0)
-        file.seek(place + start)
-        data = file.read(min(most, size - start) if size else most)
+        file.seek(start)
+        data = file.read(min(most, end - start))
         yield (data[:4], _unpacked(data[4:])) if kind == b"brob" else (kind, data)
-        if not size:
-            return
-        place += size
 
 
 def _unpacked(data: bytes) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from realsrt.errors import ImageError
 from realsrt.io import jxl
-from realsrt.io.formats import LOADERS, heif_library, supported_formats
+from realsrt.io.formats import KINDS, LOADERS, heif_library, supported_formats
 from realsrt.io.metadata import colour, exif, gif, heif, jpeg, png
 from realsrt.io.signature import ADVICE, HEAD, identify
 from realsrt.io.suffixes import jxl_library
@@ -243,7 +243,7 @@ def _jxl(path: Path) -> Opened:
 
 def _blank(width: int, height: int, bands: int, sample: str, metadata: Mapping[str, Any]) -> pyvips.Image:
     """An image with all of a file that libvips cannot decode but its pixels."""
-    kind = {"uchar": ("b-w", "srgb"), "ushort": ("grey16", "rgb16"), "float": ("b-w", "scrgb")}[sample][bands > 2]
+    kind = KINDS[sample][1 + (bands > 2)]
     image = pyvips.Image.black(width, height, bands=bands).cast(sample).copy(interpretation=kind)  # not libvips' cached
     for name, value in metadata.items():
         if value and name in _FIELDS:

@@ -3,6 +3,7 @@
 import numpy as np
 import pyvips
 
+from realsrt.io.formats import vips_image
 from realsrt.io.picture import Picture, from_float, to_float
 
 SIDE = 512  # pixels at most
@@ -14,7 +15,7 @@ def plain(picture: Picture) -> Picture:
     pixels = picture.pixels if picture.depth == 8 else from_float(to_float(picture.pixels), np.uint8)
     if picture.icc is None:
         return Picture(pixels)
-    image = _vips(pixels).copy()
+    image = vips_image(pixels)
     image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc)  # pyright: ignore[reportArgumentType]
     try:
         shown = image.icc_transform("srgb", embedded=True)
@@ -26,7 +27,7 @@ def plain(picture: Picture) -> Picture:
 
 def vips(picture: Picture) -> pyvips.Image:
     """`plain`, as libvips has it."""
-    return _vips(plain(picture).pixels)
+    return vips_image(plain(picture).pixels)
 
 
 def jpeg(picture: Picture, side: int = SIDE) -> bytes:
@@ -47,9 +48,3 @@ def _shrunk(picture: Picture, side: int) -> pyvips.Image:
     part = Picture(np.ascontiguousarray(picture.pixels[::every, ::every]), picture.metadata)
     image = vips(part)
     return image.thumbnail_image(side, height=side) if max(part.width, part.height) > side else image
-
-
-def _vips(pixels: np.ndarray) -> pyvips.Image:
-    height, width, bands = pixels.shape
-    image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, "uchar")
-    return image.copy(interpretation="b-w" if bands < 3 else "srgb")

@@ -21,10 +21,8 @@ def sincos_2d(height: int, width: int, dim: int) -> Tensor:
         angle = position[:, None] * frequency[None]
         return torch.cat([angle.sin(), angle.cos()], dim=1)
 
-    row, column = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
-    )
-    return torch.cat([axis(column.reshape(-1)), axis(row.reshape(-1))], dim=1).float()
+    row, column = _places(height, width)
+    return torch.cat([axis(column), axis(row)], dim=1).float()
 
 
 def rope_2d(height: int, width: int, head_dim: int, *, longest: float = 64.0) -> Tensor:
@@ -38,11 +36,12 @@ def rope_2d(height: int, width: int, head_dim: int, *, longest: float = 64.0) ->
     pairs = head_dim // 4
     exponent = torch.arange(pairs, dtype=torch.float64) / max(pairs - 1, 1)
     frequency = torch.pi * (2.0 / longest) ** exponent
-    row, column = torch.meshgrid(
-        torch.arange(height, dtype=torch.float64), torch.arange(width, dtype=torch.float64), indexing="ij"
-    )
-    angles = torch.cat([row.reshape(-1, 1) * frequency, column.reshape(-1, 1) * frequency], dim=1)
-    return angles.float()
+    return torch.cat([place[:, None] * frequency for place in _places(height, width)], dim=1).float()
+
+
+def _places(height: int, width: int) -> list[Tensor]:
+    """The row and the column of each position, (h*w,) float64."""
+    return list(torch.cartesian_prod(torch.arange(height).double(), torch.arange(width).double()).T)
 
 
 def rotate(x_BHNd: Tensor, angles_Nd: Tensor) -> Tensor:

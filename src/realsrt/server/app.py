@@ -9,8 +9,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from realsrt.server import problems
-from realsrt.server.guard import Guard
-from realsrt.server.hosts import Hosts
+from realsrt.server.guard import Guard, Hosts
 from realsrt.server.jobs import add_routes
 from realsrt.server.page import add_page, warm_up
 from realsrt.server.problems import documented, refuse

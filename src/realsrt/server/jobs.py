@@ -37,6 +37,13 @@ data: {"progress": 0.5, "eta_seconds": 3.2}
 def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> None:
     refused = (401,) if service.settings.keys else ()
     limits = service.settings.max_bytes, service.settings.max_pixels
+    follows: dict[str, Any] = {
+        "status_code": 202, "tags": ["jobs"], "responses": documented(400, *refused, 404, 409, 410, 413, 422, 429, 507),
+    }  # fmt: skip
+
+    def accepted(record: JobRecord, response: Response) -> Accepted:
+        response.headers["Location"] = f"{SUBMIT}/{record.id}"
+        return Accepted(id=record.id, state=record.state)
 
     @app.post(
         SUBMIT, status_code=202, tags=["jobs"], openapi_extra={"requestBody": _request_body()},
@@ -52,9 +59,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         options in the query. 429 says in Retry-After when to try again."""
         await run_in_threadpool(service.check_room)
         upload = await receive(request, query.options, query.filename, service.store.incoming, limits)
-        record = await run_in_threadpool(service.submit, upload, whose)
-        response.headers["Location"] = f"{SUBMIT}/{record.id}"
-        return Accepted(id=record.id, state=record.state)
+        return accepted(await run_in_threadpool(service.submit, upload, whose), response)
 
     @app.get(SUBMIT, response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def jobs(
@@ -134,37 +139,22 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         """Cancel a job that has not ended; remove the files of one that has."""
         return view(service.cancel(service.job(id, whose)), service)
 
-    @app.post(
-        SUBMIT + "/{id}/upscale", status_code=202, tags=["jobs"],
-        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
-    )  # fmt: skip
+    @app.post(SUBMIT + "/{id}/upscale", **follows)
     def upscale(id: str, options: JobOptions, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
         """The input of a finished job with other options, as a new job. Another format, quality or strength of a result
         that is still in memory is only written; then, and where the pixels' options stay, so does what was
         regenerated."""
-        record = service.upscale(service.job(id, whose), options)
-        response.headers["Location"] = f"{SUBMIT}/{record.id}"
-        return Accepted(id=record.id, state=record.state)
+        return accepted(service.upscale(service.job(id, whose), options), response)
 
-    @app.post(
-        SUBMIT + "/{id}/pick", status_code=202, tags=["jobs"],
-        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429),
-    )  # fmt: skip
+    @app.post(SUBMIT + "/{id}/pick", **follows)
     def pick(id: str, choice: Choice, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
         """Another candidate of the last regeneration, 1 = the most confident. A new job."""
-        record = service.pick(service.job(id, whose), choice.candidate)
-        response.headers["Location"] = f"{SUBMIT}/{record.id}"
-        return Accepted(id=record.id, state=record.state)
+        return accepted(service.pick(service.job(id, whose), choice.candidate), response)
 
-    @app.post(
-        SUBMIT + "/{id}/regenerate", status_code=202, tags=["jobs"],
-        responses=documented(400, *refused, 404, 409, 410, 413, 422, 429, 507),
-    )  # fmt: skip
+    @app.post(SUBMIT + "/{id}/regenerate", **follows)
     def regenerate(id: str, edit: Regeneration, response: Response, whose: Annotated[str, Depends(owner)]) -> Accepted:
         """A part of a result anew: inside a box, or where the confidence is low. All else stays. A new job."""
-        record = service.regenerate(service.job(id, whose), edit)
-        response.headers["Location"] = f"{SUBMIT}/{record.id}"
-        return Accepted(id=record.id, state=record.state)
+        return accepted(service.regenerate(service.job(id, whose), edit), response)
 
 
 def _file(path: Path, media: str, name: str) -> FileResponse:

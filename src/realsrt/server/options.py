@@ -8,15 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from realsrt.batch.outputs import Files
 from realsrt.errors import UsageError
-from realsrt.inference.options import UpscaleOptions
-from realsrt.inference.regenerate import Sampling
+from realsrt.inference.options import Sampling, UpscaleOptions
 from realsrt.io.formats import FORMATS, supported_formats
 from realsrt.server.cells import MOST_RUNS, Run, bounds, check_runs, pixel_mask
 
 SUFFIXES = {format.name: format.suffixes[0] for format in FORMATS if format.name in supported_formats()["write"]}
 
 
-# Bounds that keep a job finite; an option without any has those of `UpscaleOptions`.
+# Bounds that keep a job finite; an option without any has those of `UpscaleOptions` and `Sampling`.
 _LIMITS: dict[str, dict[str, Any]] = {
     "outscale": {"gt": 0, "le": 16},
     "tile": {"ge": 0, "le": 512},
@@ -26,21 +25,29 @@ _LIMITS: dict[str, dict[str, Any]] = {
     "fidelity": {"ge": 0, "le": 1},
     "strength": {"ge": 0, "le": 1},
     "seed": {"ge": 0, "lt": 2**63},
+    "temperature": {"ge": 0, "le": 10},
+    "max_temperature": {"gt": 0, "le": 10},
+    "variety": {"ge": 0, "le": 1},
+    "top_k": {"ge": 1, "le": 65_536},
+    "candidates": {"ge": 1, "le": 16},
 }
 _OWN = ("size", "max_minibatch", "confidence")  # not asked for, or otherwise
-_SHARED = {field.name: field for field in fields(UpscaleOptions) if field.name not in _OWN}
 
 
-def _shared_fields() -> dict[str, Any]:
-    """The fields of `UpscaleOptions` with their descriptions, for pydantic."""
-    descriptions = {param.arg_name: param.description for param in parse_from_object(UpscaleOptions).params}
+def _fields(options: type[UpscaleOptions | Sampling]) -> dict[str, Any]:
+    """Fields with their descriptions, for pydantic."""
+    descriptions = {param.arg_name: param.description for param in parse_from_object(options).params}
     return {
-        name: (field.type, Field(field.default, description=descriptions.get(name), **_LIMITS.get(name, {})))
-        for name, field in _SHARED.items()
+        field.name: (
+            field.type,
+            Field(field.default, description=descriptions.get(field.name), **_LIMITS.get(field.name, {})),
+        )
+        for field in fields(options)
+        if field.name not in _OWN
     }
 
 
-_Shared: type[BaseModel] = create_model("_Shared", **_shared_fields())
+_Shared: type[BaseModel] = create_model("_Shared", **_fields(UpscaleOptions))
 
 
 class JobOptions(_Shared):
@@ -76,7 +83,7 @@ class JobOptions(_Shared):
         width, _, height = (self.resize or "").partition("x")
         size = (int(width), int(height)) if self.resize else None
         try:
-            return UpscaleOptions(size=size, **{name: getattr(self, name) for name in _SHARED})
+            return UpscaleOptions(size=size, **{name: getattr(self, name) for name in _Shared.model_fields})
         except UsageError as error:
             raise ValueError(str(error)) from None
 
@@ -101,9 +108,7 @@ class Submission(JobOptions):
         return JobOptions.model_validate(self.model_dump(exclude={"filename"}, exclude_unset=True))
 
 
-class Regeneration(BaseModel):
-    """A part of a result to be generated anew: inside `box`, in `cells`, or where the confidence is below `below`."""
-
+class _Region(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
@@ -120,21 +125,14 @@ class Regeneration(BaseModel):
               "column, column after the last."),
     ] = None  # fmt: skip
     below: Annotated[float | None, Field(gt=0, lt=1, description="Confidence below which to generate anew.")] = None
-    temperature: Annotated[
-        float, Field(ge=0, le=10, description="0: the likeliest tokens; more: more varied ones.")
-    ] = 1.0
-    max_temperature: Annotated[
-        float | None, Field(gt=0, le=10, description="The candidates' temperatures rise from `temperature` to this.")
-    ] = None
-    variety: Annotated[
-        float,
-        Field(ge=0, le=1, description="How far denoising and crispness go from the picture's own; 0: tokens."),
-    ] = 1.0
-    top_k: Annotated[int | None, Field(ge=1, le=65_536, description="Draw among the likeliest k tokens only.")] = None
-    seed: Annotated[int, Field(ge=0, lt=2**63, description="Another seed, another picture.")] = 0
-    candidates: Annotated[
-        int, Field(ge=1, le=16, description="Draw so many; the most confident stays, unless another is picked.")
-    ] = 1
+
+
+_SampledRegion: type[_Region] = create_model("_SampledRegion", __base__=_Region, **_fields(Sampling))
+
+
+class Regeneration(_SampledRegion):
+    """A part of a result to be generated anew: inside `box`, in `cells`, or where the confidence is below `below`."""
+
     pick: Annotated[int, Field(ge=1, le=16, description="Which candidate stays, 1 = the most confident.")] = 1
 
     @model_validator(mode="after")
@@ -146,13 +144,17 @@ class Regeneration(BaseModel):
             if not (0 <= x0 < x1 <= 1_000_000 and 0 <= y0 < y1 <= 1_000_000):
                 raise ValueError("box is x0, y0, x1, y1 with x0 < x1 and y0 < y1, none below 0")
         check_runs(self.cells or ())
-        if self.pick > self.candidates:
+        if self.pick > self.sampling.candidates:  # which raises what makes no sense
             raise ValueError("pick is one of the candidates")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """How it is generated."""
         try:
-            Sampling(self.temperature, self.top_k, self.seed, self.candidates, self.max_temperature, self.variety)
+            return Sampling(**{field.name: getattr(self, field.name) for field in fields(Sampling)})
         except UsageError as error:
             raise ValueError(str(error)) from None
-        return self
 
     def region(self, width: int, height: int) -> Any:
         """As `Upscaler.regenerate` takes it, for a result of this size."""
@@ -173,7 +175,9 @@ class Regeneration(BaseModel):
     @property
     def noted(self) -> dict[str, Any]:
         """For the provenance in a file: of painted cells the box around them and how many they are."""
-        said = self.model_dump(exclude_none=True, exclude={"cells"} | ({"pick"} if self.candidates == 1 else set()))
+        said = self.model_dump(
+            exclude_none=True, exclude={"cells"} | ({"pick"} if self.sampling.candidates == 1 else set())
+        )
         if self.cells is not None:
             said |= {"box": list(bounds(self.cells)), "cells": sum(stop - first for _, first, stop in self.cells)}
         return said

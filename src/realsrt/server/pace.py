@@ -46,7 +46,7 @@ class Pace:
             x0, y0, x1, y1 = edit.bounds
             reach = self._config.window  # as far again go the windows that see a place
             pixels = min(pixels, ((x1 - x0) / scale + reach) * ((y1 - y0) / scale + reach))
-        return pixels * edit.candidates * (self._rounds(steps) - self._rounds(0))
+        return pixels * edit.sampling.candidates * (self._rounds(steps) - self._rounds(0))
 
     def _pixels(self, job: JobRecord) -> int:
         return max(job.width, self._config.window) * max(job.height, self._config.window)

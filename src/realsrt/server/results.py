@@ -103,11 +103,7 @@ class Results:
         return replace(made, result=replace(shown, candidates=made.result.candidates)), known < 0
 
     def _upscale(
-        self,
-        picture: Picture,
-        options: UpscaleOptions,
-        tell: Callable[[int, int], None],
-        show: Show | None,
+        self, picture: Picture, options: UpscaleOptions, tell: Callable[[int, int], None], show: Show | None
     ) -> Kept:
         if show is None:
             out = self._up.upscale(picture, options, on_progress=tell)
@@ -123,11 +119,8 @@ class Results:
     def _regenerate(self, made: Kept, edits: Sequence[Regeneration], tell: Callable[[int, int], None]) -> Kept:
         """The last of these edits, all before it done."""
         before, edit = _picked(made.result, edits[:-1]), edits[-1]
-        out = self._up.regenerate(
-            before, edit.region(before.image.width, before.image.height), temperature=edit.temperature,
-            top_k=edit.top_k, seed=edit.seed, candidates=edit.candidates, max_temperature=edit.max_temperature,
-            variety=edit.variety, on_progress=tell,
-        )  # fmt: skip
+        region = edit.region(before.image.width, before.image.height)
+        out = self._up.regenerate(before, region, edit.sampling, on_progress=tell)
         first = made.first and made.first.after(before.image, [one.image for one in (out, *out.candidates)])
         return Kept(out, first=first)
 

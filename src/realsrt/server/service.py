@@ -136,7 +136,7 @@ class Service:
     def pick(self, parent: JobRecord, candidate: int) -> JobRecord:
         """A new job: another candidate of what a finished one has regenerated last. Raises refusals."""
         self.need_done(parent)
-        if not parent.edits or candidate > parent.edits[-1].candidates:
+        if not parent.edits or candidate > parent.edits[-1].sampling.candidates:
             raise refuse(422, "candidate: there is no such candidate")
         last = parent.edits[-1].model_copy(update={"pick": candidate})
         return self._follow(parent, parent.options, (*parent.edits[:-1], last))
@@ -263,7 +263,7 @@ class Service:
             raise refuse(422, f"tile must be at most {largest} for this model, got {tiles.window}")
         side = round(self.settings.max_pixels**0.5)
         usual = len(tiling.plan(side, side, config.window, config.stride)) * max(1, config.num_steps)
-        rounds = 1 + sum(edit.candidates for edit in record.edits)
+        rounds = 1 + sum(edit.sampling.candidates for edit in record.edits)
         work = rounds * _window_steps(request, record.height, record.width) * (tiles.window / config.window) ** 4
         if work > (allowed := max(_LEAST_WORK, _WORK * usual)):
             raise refuse(

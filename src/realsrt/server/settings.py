@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from realsrt.errors import UsageError
 from realsrt.server.keys import Keys
@@ -14,37 +15,47 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """`model`: name or path. threads: of the CPU that compute. max_bytes: of an upload. max_pixels: of an input, once
-    decoded. max_queue: jobs that wait. max_seconds: that a job may compute. keep: hours that a result stays.
-    keep_visitors: whether jobs of visitors without a key stay when the service is asked to stop. page: whether to show
-    the page at /. hosts: names of this service besides IP addresses and names without a dot. visitor_jobs: results that
-    a visitor without a key may have at a time. frame_origins: pages of these may show the page in a frame.
-    calibration: a file of `realsrt calibrate`, else the one inside the package for these weights.
-
-    Raises UsageError for what makes no sense.
-    """
+    """What a service is told. Raises UsageError for what makes no sense."""
 
     data: Path
+    """A folder for jobs and their files; they survive a restart."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for all."""
+    port: int = 8000
+    """The port; 0 takes a free one."""
     model: str = "small"
+    """Name or path."""
     device: str = "auto"
     precision: str = "auto"
     threads: int | None = None
-    host: str = "127.0.0.1"
-    port: int = 8000
+    """Of the CPU that compute."""
     max_queue: int = 100
+    """Jobs that may wait; more are told to come back later (429)."""
     max_bytes: int = 50_000_000
+    """Refuse larger uploads (413)."""
     max_pixels: int = 16_000_000
+    """Refuse larger inputs, before decoding them (413)."""
     max_seconds: float = 7200.0
+    """A job that computes longer fails."""
     keep: float = 24.0
-    keep_visitors: bool = False
+    """Hours until a result's files are removed."""
     keys: Keys = field(default_factory=Keys)
     cors_origins: tuple[str, ...] = ()
-    log_level: str = "info"
+    """Pages of this origin may use the service; may be given several times."""
     page: bool = False
+    """Show the page at /; visitors without a key see their own images only."""
     hosts: tuple[str, ...] = ()
-    visitor_jobs: int = 500
+    """A name of this service, besides IP addresses; may be given several times."""
     frame_origins: tuple[str, ...] = ()
+    """A page of this origin may show the page in a frame, over HTTPS; may be given several times."""
+    visitor_jobs: int = 500
+    """Results that a visitor without a key may have at a time."""
+    keep_visitors: bool = False
+    """Keep what visitors without a key sent when the service is stopped, for its next start."""
     calibration: Path | None = None
+    """A file of realsrt calibrate for masks of trust, else the one inside the package for these weights."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Log lines from here on."""
 
     def __post_init__(self) -> None:
         for name, most in _MOST.items():

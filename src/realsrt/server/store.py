@@ -39,15 +39,8 @@ _MIGRATIONS = (
     "CREATE INDEX by_owner ON jobs (owner, number);",
 )
 _ID = re.compile(r"[0-9a-f]{24}")  # names of what may be removed
-_OURS = {
-    "jobs",
-    "incoming",
-    "lock",
-    "jobs.sqlite3",
-    "jobs.sqlite3-wal",
-    "jobs.sqlite3-shm",
-    "lost+found",
-    "visitors.key",
+_OURS = {"jobs", "incoming", "lock", "lost+found", "visitors.key"} | {
+    f"jobs.sqlite3{ending}" for ending in ("", "-wal", "-shm")
 }
 
 

@@ -81,11 +81,10 @@ class ImageSet:
                 pixels_CHW = entry.decode()
                 self._detail.append(detail_map(pixels_CHW))
                 self.images.append(torch.from_numpy(pixels_CHW).to(device))
-        areas = {hand: np.array([self._area(i) for i in held], np.float64) for hand, held in self._hand.items()}
+        areas = {
+            hand: np.array([self.images[i][0].numel() for i in held], np.float64) for hand, held in self._hand.items()
+        }
         self._cumulative = {hand: torch.from_numpy(area.cumsum() / area.sum()) for hand, area in areas.items()}
-
-    def _area(self, index: int) -> int:
-        return self.images[index].shape[1] * self.images[index].shape[2]
 
     def crop(self, number: int, size: int) -> Tensor:
         """Crop ``number``: (3, size, size) uint8, at a random place, flipped and turned at random.

@@ -5,7 +5,6 @@ to disk; then their first header takes the block's place. Whoever reads meanwhil
 or the new one.
 """
 
-import io
 import json
 import os
 import tarfile
@@ -114,11 +113,7 @@ def _member(name: str, content: bytes) -> bytes:
     """One file as a tar has it: header, content, zeros up to a whole block."""
     info = tarfile.TarInfo(name)
     info.size = len(content)
-    file = io.BytesIO()
-    file.write(info.tobuf(tarfile.USTAR_FORMAT))
-    file.write(content)
-    file.write(bytes(-len(content) % _BLOCK))
-    return file.getvalue()
+    return info.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % _BLOCK)
 
 
 def _shown(value: Any) -> str:

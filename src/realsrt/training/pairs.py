@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.degradations import PROTOCOLS, degrade_seeded
-from realsrt.errors import UsageError
+from realsrt.degradations import degrade_seeded, protocol
 from realsrt.training.config import TrainConfig, pair_source
 from realsrt.training.data import ImageSet, seeded
 from realsrt.training.pair_pool import PairPool, Pairs
@@ -58,7 +57,7 @@ class PairMaker:
     """
 
     def __init__(self, config: TrainConfig, *, scale: int, device: torch.device, lanes: int, own: range) -> None:
-        check_degradation(config.degradation)
+        protocol(config.degradation)  # raises UsageError for an unknown one
         self.config, self.scale = config, scale
         named = [pair_source(text) for text in config.pairs]
         self.images = None
@@ -121,12 +120,6 @@ class PairMaker:
         return Pairs(lq, gt, teacher, ["teacher" in tile for tile in made])
 
 
-def check_degradation(name: str) -> None:
-    """Raises UsageError where no degradation has this name."""
-    if name not in PROTOCOLS:
-        raise UsageError(f"no degradation is named {name!r}; there are {', '.join(PROTOCOLS)}")
-
-
 @torch.no_grad()
 def degraded_tiles(
     images: ImageSet, numbers: Sequence[int], tile: int, degradation: str, seed: int, scale: int
@@ -134,5 +127,5 @@ def degraded_tiles(
     """Crops of photographs by number, degraded: (n,3,tile/s,tile/s) and (n,3,tile,tile), uint8."""
     gt_nCHW = images.crops(numbers, tile)
     seeds = [int(torch.randint(2**62, (1,), generator=seeded(seed, 5, number))) for number in numbers]
-    lq_nCHW = degrade_seeded(gt_nCHW.float() / 255, seeds, PROTOCOLS[degradation], scale)
+    lq_nCHW = degrade_seeded(gt_nCHW.float() / 255, seeds, protocol(degradation), scale)
     return (lq_nCHW * 255).round().to(torch.uint8), gt_nCHW

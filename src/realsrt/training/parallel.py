@@ -1,6 +1,5 @@
 """Networks on several processes: a copy on each (DDP). Checkpoints do not know how many there were."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -8,12 +7,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from realsrt.training.config import TrainConfig
+
 
 def prepare(
-    accelerator: Accelerator, network: nn.Module, make: Callable[[list[nn.Parameter]], Any]
+    accelerator: Accelerator, network: nn.Module, config: TrainConfig, lr: float
 ) -> tuple[Any, torch.optim.Optimizer]:
-    """The network to call, and its optimizer, which ``make(parameters)`` makes."""
-    return accelerator.prepare(network, make(learning(network)))
+    """The network to call, and its optimizer."""
+    decay = config.weight_decay
+    made = torch.optim.AdamW(learning(network), lr=lr, betas=config.betas, weight_decay=decay, fused=True)
+    return accelerator.prepare(network, made)
 
 
 def no_sync(network: Any) -> AbstractContextManager[Any]:

@@ -33,11 +33,6 @@ class Budget:
         return min(1.0, max(by_step, by_time))
 
 
-def model_waits(config: TrainConfig, step: int) -> bool:
-    """Whether only the discriminator learns in this step (``gan_warmup``)."""
-    return config.gan > 0 and 0 <= step - config.gan_start < config.gan_warmup
-
-
 def learned_steps(config: TrainConfig, step: int) -> int:
     """In how many steps before this one the model learned: all, but those in which it waited."""
     waited = min(max(0, step - config.gan_start), config.gan_warmup) if config.gan > 0 else 0

@@ -1,10 +1,8 @@
 """What a run starts from: its initial weights, its crops, its devices and optimizers."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
@@ -94,12 +92,6 @@ def make_accelerator(config: TrainConfig, folder: Path) -> Accelerator:
         raise UsageError("--precision fp16 needs a GPU; take bf16 or no")
     accelerator.init_trackers("tensorboard")
     return accelerator
-
-
-def adamw(config: TrainConfig, lr: float) -> Callable[[list[torch.nn.Parameter]], torch.optim.AdamW]:
-    """Makes the optimizer of some parameters."""
-    decay = config.weight_decay
-    return lambda parameters: torch.optim.AdamW(parameters, lr=lr, betas=config.betas, weight_decay=decay, fused=True)
 
 
 def set_rate(optimizer: Any, lr: float) -> float:

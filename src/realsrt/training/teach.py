@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyvips
 import torch
 from torch import Tensor
 
 from realsrt.batch.signals import stop_signals
+from realsrt.degradations import protocol
 from realsrt.errors import UsageError
 from realsrt.io.files import file_sha256
+from realsrt.io.formats import vips_image
 from realsrt.training.data import ImageSet
 from realsrt.training.pair_tar import PairTar
-from realsrt.training.pairs import check_degradation, degraded_tiles
+from realsrt.training.pairs import degraded_tiles
 from realsrt.training.recorded import ROLES
 from realsrt.training.teacher import Teacher
 
@@ -92,7 +92,7 @@ def teach(config: TeachConfig, *, device: torch.device, say: Callable[[str], obj
 
 
 def _check(config: TeachConfig) -> None:
-    check_degradation(config.degradation)
+    protocol(config.degradation)
     if config.out.suffix != ".tar":
         raise UsageError(f"pairs are written into a .tar file, not {config.out}")
     if config.tile % _SCALE or config.tile < 32:
@@ -147,9 +147,7 @@ def _record(config: TeachConfig, images: ImageSet, teacher: Teacher, numbers: Se
 
 
 def _encoded(image_CHW: Tensor, quality: int | None, *, png: bool) -> bytes:
-    pixels = np.ascontiguousarray(image_CHW.permute(1, 2, 0).numpy())
-    image = pyvips.Image.new_from_memory(pixels.data, pixels.shape[1], pixels.shape[0], 3, "uchar")
-    image = image.copy(interpretation="srgb")
+    image = vips_image(image_CHW.permute(1, 2, 0).numpy())
     if png:
         return image.pngsave_buffer(compression=9)
     return image.webpsave_buffer(lossless=quality is None, Q=quality or 75, effort=4, smart_subsample=True)

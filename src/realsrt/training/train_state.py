@@ -13,8 +13,8 @@ from realsrt.training.config import TrainConfig
 from realsrt.training.ema import EMA
 from realsrt.training.pair_pool import PairPool
 from realsrt.training.parallel import clip, load_optimizer, no_sync, prepare
-from realsrt.training.progress import learned_steps, model_waits, rate
-from realsrt.training.setup import adamw, set_rate
+from realsrt.training.progress import learned_steps, rate
+from realsrt.training.setup import set_rate
 from realsrt.training.stages import BUILDERS
 
 
@@ -34,15 +34,14 @@ class TrainState:
         main = self._stage.main.to(accelerator.device)
         main = main.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._main: Any
-        self._main, self._optimizer = prepare(accelerator, main, adamw(config, config.lr))
+        self._main, self._optimizer = prepare(accelerator, main, config, config.lr)
         self.ema = EMA(model, config.ema)
         self.adversary: Any = self._stage.adversary
         self._discriminator, self._discriminator_optimizer = None, None
         if self.adversary is not None:
             raw = self.adversary.to(accelerator.device)
-            self._discriminator, self._discriminator_optimizer = prepare(
-                accelerator, raw, adamw(config, config.discriminator_lr)
-            )
+            made = prepare(accelerator, raw, config, config.discriminator_lr)
+            self._discriminator, self._discriminator_optimizer = made
 
     def state_dict(self) -> dict[str, Any]:
         """What `load_state_dict` needs to go on to the last bit, on the CPU."""
@@ -82,7 +81,7 @@ class TrainState:
     @property
     def waits(self) -> bool:
         """Whether in the next step the discriminator learns alone, and the model stays as it is."""
-        return model_waits(self.config, self.step)
+        return self.config.gan > 0 and 0 <= self.step - self.config.gan_start < self.config.gan_warmup
 
     def learn(self, parts: list[Any], progress: float) -> dict[str, Any]:
         """One step of the networks on a batch in parts, so far into the budget; gives figures, on the device."""

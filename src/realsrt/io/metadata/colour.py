@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 import pyvips
 
-from realsrt.io.metadata.png import chunks_before_pixels
+from realsrt.io.metadata.png import before_pixels
 
 _D65, _C, _DCI = (0.3127, 0.3290), (0.310, 0.316), (0.314, 0.351)
 _PRIMARIES = {  # H.273, table 2: white, red, green, blue, as x and y
@@ -97,7 +97,7 @@ def light_of(pixels: np.ndarray, code: tuple[int, int]) -> np.ndarray:
 
 def of_png(file: BinaryIO, *, gray: bool) -> Signal:
     """Of an open PNG file, by the precedence of its specification: cICP, iCCP, sRGB, gAMA with cHRM."""
-    chunks = dict(chunks_before_pixels(file))
+    chunks = before_pixels(file)
     code = chunks.get(b"cICP", b"")
     if len(code) == 4:
         if code[2] == 0 and code[3] == 1:

@@ -49,7 +49,7 @@ def read(file: BinaryIO) -> bytes | None:
     Raises ValueError if there is more than such a block holds, or than is looked at.
     """
     reader = _Reader(file)
-    entries = _descriptions(reader)
+    entries = reader.entries(_DESCRIBING)
     block = _PREFIX + _HEAD + _build(entries, 8) if entries else b""
     if reader.exhausted or len(block) > MAX_BLOCK:
         raise ValueError(f"it has more than {MAX_BLOCK:,} bytes")
@@ -98,7 +98,7 @@ def add(
     PixelXDimension and PixelYDimension become `width` and `height`, tags of 16-bit numbers those in `places`. The new
     directory is put at the end of the file.
     """
-    entries = _descriptions(_Reader(io.BytesIO(exif.removeprefix(_PREFIX)))) if exif else {}
+    entries = _Reader(io.BytesIO(exif.removeprefix(_PREFIX))).entries(_DESCRIBING) if exif else {}
     if _EXIF in entries:
         size = {_WIDTH: _Entry(4, struct.pack("<I", width)), _HEIGHT: _Entry(4, struct.pack("<I", height))}
         size |= {tag: _Entry(3, struct.pack(f"<{len(new)}H", *new)) for tag, new in (places or {}).items()}
@@ -217,10 +217,6 @@ class _Reader:
                 unit = _SWAP[kind] if self.order == ">" and tag != _IPTC else 1
                 found[tag] = _Entry(kind, np.frombuffer(value, f"u{unit}").byteswap().tobytes())
         return found
-
-
-def _descriptions(reader: _Reader) -> dict[int, _Entry]:
-    return reader.entries(_DESCRIBING)
 
 
 def _build(

@@ -1,14 +1,17 @@
 """Boxes of HEIF files (AVIF, HEIC; ISO 14496-12, 23008-12): how the picture's colours are meant, what else is there."""
 
+import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import BinaryIO
 
 from realsrt.io.metadata.jpeg import GAIN_MAP, IMAGES, VIDEO
 
 _MAX_META = 2**21  # bytes
 BOXES = 1000  # side by side
+_ENDLESS = 2**62
 
 
 @dataclass(frozen=True)
@@ -24,46 +27,36 @@ class Boxes:
 
 def read(file: BinaryIO) -> Boxes:
     """Look through an open file; what cannot be understood is as if it were not there."""
-    kinds, meta, crowded = set(), b"", False
-    place = 0
-    for _ in range(BOXES):
-        file.seek(place)
-        head = file.read(16)
-        kind, body, size = _box(head)
-        if not kind:
-            break
-        kinds.add(kind)
-        if kind == b"meta" and body + 4 <= size <= _MAX_META:
-            file.seek(place + body + 4)
-            meta = file.read(size - body - 4)
-        if size == 0:
-            break
-        place += size
-    else:
-        crowded = True
+    kinds, meta = [], b""
+    for kind, start, end in islice(boxes(file), BOXES + 1):
+        kinds.append(kind)
+        if kind == b"meta" and start + 4 <= end <= start + _MAX_META:
+            file.seek(start + 4)
+            meta = file.read(end - start - 4)
     gain_map = b"urn:com:apple:photo:2020:aux:hdrgainmap" in meta or b"tmap" in meta
     there = {GAIN_MAP: gain_map, VIDEO: b"mpvd" in kinds, IMAGES: b"moov" in kinds}
     references = dict(_inside(dict(_inside(meta)).get(b"iref", b"")[4:]))
-    return Boxes(_nclx(meta), b"prem" in references, tuple(name for name in there if there[name]), crowded)
+    return Boxes(_nclx(meta), b"prem" in references, tuple(name for name in there if there[name]), len(kinds) > BOXES)
 
 
-def _box(head: bytes) -> tuple[bytes, int, int]:
-    """(kind, where its content begins, its whole size, 0 for all that is left); no kind for nonsense."""
-    size, body = int.from_bytes(head[:4], "big"), 8
-    if size == 1:
-        size, body = int.from_bytes(head[8:16], "big"), 16
-    return (b"", 0, 0) if len(head) < 8 or 0 < size < body or size >= 2**62 else (head[4:8], body, size)
+def boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """(kind, where its content begins, where it ends) of an open file's boxes side by side, up to nonsense. One that
+    takes all that is left ends at _ENDLESS."""
+    place = 0
+    while place < _ENDLESS:
+        file.seek(place)
+        head = file.read(16)
+        size, body = int.from_bytes(head[:4], "big"), 8
+        if size == 1:
+            size, body = int.from_bytes(head[8:16], "big"), 16
+        if len(head) < 8 or 0 < size < body or size >= _ENDLESS:
+            return
+        yield head[4:8], place + body, place + size if size else _ENDLESS
+        place = place + size if size else _ENDLESS
 
 
 def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    place = 0
-    for _ in range(BOXES):
-        kind, body, size = _box(data[place : place + 16])
-        if not kind:
-            return
-        end = place + size if size else len(data)
-        yield kind, data[place + body : end]
-        place = end
+    return ((kind, data[start:end]) for kind, start, end in islice(boxes(io.BytesIO(data)), BOXES))
 
 
 def _nclx(meta: bytes) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """The chunks of PNG files (PNG specification, 11.3) that libvips does not read or write rightly: colour, and text that
 is not ASCII."""
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,8 @@ def read(file: BinaryIO) -> Found:
     The end comes at _ENTRIES, or with the one that goes beyond _MOST bytes in all.
     """
     found, room = Found(), _MOST
-    for number, (kind, data) in enumerate(_chunks(file)):
+    wanted = ((kind, file.read(min(length, _MOST + 1))) for kind, length in _chunks(file) if kind in (*_TEXTS, b"eXIf"))
+    for number, (kind, data) in enumerate(wanted):
         if len(data) > room or number == _ENTRIES:
             found.complete = False
             break
@@ -81,22 +83,10 @@ def add(file: BinaryIO, entries: Iterable[tuple[str, str]]) -> None:
     _insert(file, b"".join(chunks))
 
 
-def chunks_before_pixels(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, data) of an open PNG file's short chunks before its pixels."""
-    file.seek(0)
-    if file.read(8) != _SIGNATURE:
-        return
-    for _ in range(_ENTRIES):
-        head = file.read(8)
-        length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if len(head) < 8 or kind == b"IDAT":
-            return
-        if length <= _SHORT:
-            yield kind, file.read(length)
-            file.seek(4, 1)
-        else:
-            yield kind, b""
-            file.seek(length + 4, 1)
+def before_pixels(file: BinaryIO) -> dict[bytes, bytes]:
+    """An open PNG file's chunks before its pixels by their kind: the content of short ones, b"" for the others."""
+    chunks = itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", itertools.islice(_chunks(file), _ENTRIES))
+    return {kind: file.read(length) if length <= _SHORT else b"" for kind, length in chunks}
 
 
 def insert(file: BinaryIO, kind: bytes, data: bytes) -> None:
@@ -122,21 +112,20 @@ def _packed(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Those that hold text, or EXIF."""
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """(kind, length) of the chunks but the last; the file stands where the content begins."""
     file.seek(0)
     if file.read(8) != _SIGNATURE:
         return
+    place = 8
     for _ in range(_CHUNKS):
+        file.seek(place)
         head = file.read(8)
         length, kind = struct.unpack(">I4s", head.ljust(8, b"\0"))
         if kind == b"IEND" or len(head) < 8:
             return
-        if kind in (*_TEXTS, b"eXIf"):
-            yield kind, file.read(min(length, _MOST + 1))
-            file.seek(length + 4 - min(length, _MOST + 1), 1)
-        else:
-            file.seek(length + 4, 1)
+        yield kind, length
+        place += 12 + length
 
 
 def _entry(kind: bytes, data: bytes, room: int) -> tuple[tuple[str, str] | None, int]:

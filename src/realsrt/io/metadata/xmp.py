@@ -102,11 +102,7 @@ def updated(
     """
     if packet is None and not software:
         return None, ()
-    document = _parse(packet or _EMPTY)
-    rdf = next(iter(document.getElementsByTagNameNS(_RDF, "RDF")), None)
-    if rdf is None:
-        raise ValueError("no rdf:RDF in it")
-    descriptions = [node for node in _elements(rdf) if node.localName == "Description"]
+    document, rdf, descriptions = _parse(packet or _EMPTY)
     gone: set[str] = set()
     scaled: set[str] = set()
     for description in descriptions:
@@ -115,8 +111,9 @@ def updated(
     remarks = [f"its XMP no longer announces {' and '.join(sorted(gone - {''}))}"] if gone - {""} else []
     remarks += [f"sizes of the {' and '.join(sorted(scaled))} in its XMP are multiplied"] if scaled else []
     if software:
-        about = descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
-        _add_event(document, rdf, about, {"action": "resized", "softwareAgent": software, "parameters": parameters})
+        _add_event(
+            document, rdf, descriptions, {"action": "resized", "softwareAgent": software, "parameters": parameters}
+        )
     return b"".join(node.toxml("utf-8") for node in document.childNodes), tuple(remarks)
 
 
@@ -126,18 +123,11 @@ def with_texts(packet: bytes | None, texts: Mapping[str, str]) -> tuple[bytes | 
     wanted = {keyword: _OF_PNG[keyword] for keyword in texts if keyword in _OF_PNG}
     if not wanted:
         return packet, set()
-    document = _parse(packet or _EMPTY)
-    rdf = next(iter(document.getElementsByTagNameNS(_RDF, "RDF")), None)
-    if rdf is None:
-        raise ValueError("no rdf:RDF in it")
-    descriptions = [node for node in _elements(rdf) if node.localName == "Description"]
+    document, rdf, descriptions = _parse(packet or _EMPTY)
     there = {(namespace, name) for node in descriptions for namespace, name, _ in _properties(node)}
     new = {keyword: place for keyword, place in wanted.items() if place[:2] not in there}
     if new:
-        description = _child(document, rdf, _RDF, "rdf:Description")
-        description.setAttributeNS(
-            _RDF, "rdf:about", descriptions[0].getAttributeNS(_RDF, "about") if descriptions else ""
-        )
+        description = _describe(document, rdf, descriptions)
         for keyword, (namespace, name, kind) in new.items():
             node = _child(document, description, namespace, f"png{name}:{name}")
             node.setAttributeNS(_XMLNS, f"xmlns:png{name}", namespace)
@@ -149,13 +139,17 @@ def with_texts(packet: bytes | None, texts: Mapping[str, str]) -> tuple[bytes | 
     return b"".join(node.toxml("utf-8") for node in document.childNodes), set(new)
 
 
-def _parse(packet: bytes) -> minidom.Document:
+def _parse(packet: bytes) -> tuple[minidom.Document, minidom.Element, list[minidom.Element]]:
+    """(document, its rdf:RDF, the descriptions in that)"""
     packet = packet.strip(b"\0 \t\r\n")
     try:
         _check(packet)
-        return minidom.parseString(packet)
+        document = minidom.parseString(packet)
     except (ExpatError, LookupError) as error:
         raise ValueError(str(error)) from error
+    for rdf in document.getElementsByTagNameNS(_RDF, "RDF"):
+        return document, rdf, [node for node in _elements(rdf) if node.localName == "Description"]
+    raise ValueError("no rdf:RDF in it")
 
 
 def _check(packet: bytes) -> None:
@@ -284,11 +278,19 @@ def _named(node: minidom.Element, namespace: str, name: str) -> Iterator[minidom
         yield from (found for at, local, found in _properties(inside) if (at, local) == (namespace, name))
 
 
-def _add_event(document: minidom.Document, rdf: minidom.Element, about: str, event: dict[str, str]) -> None:
+def _describe(document: minidom.Document, rdf: minidom.Element, others: Sequence[minidom.Element]) -> minidom.Element:
+    """A new description, of what the others are about."""
+    description = _child(document, rdf, _RDF, "rdf:Description")
+    description.setAttributeNS(_RDF, "rdf:about", others[0].getAttributeNS(_RDF, "about") if others else "")
+    return description
+
+
+def _add_event(
+    document: minidom.Document, rdf: minidom.Element, descriptions: Sequence[minidom.Element], event: dict[str, str]
+) -> None:
     sequence = _history(rdf)
     if sequence is None:
-        description = _child(document, rdf, _RDF, "rdf:Description")
-        description.setAttributeNS(_RDF, "rdf:about", about)
+        description = _describe(document, rdf, descriptions)
         description.setAttributeNS(_XMLNS, "xmlns:xmpMM", _MM)
         history = _child(document, description, _MM, "xmpMM:History")
         sequence = _child(document, history, _RDF, "rdf:Seq")
