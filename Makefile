@@ -38,6 +38,7 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing RealSRT and its development tools into $(VENV)"
 	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(PIP) install -q -c constraints.txt --no-deps spandrel einops # all that its tests need: not torchvision
 	@touch $(VENV)/.core $@
 
 demo: $(VENV)/.core

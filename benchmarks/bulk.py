@@ -18,6 +18,7 @@ import numpy as np
 from realsrt.batch.plan import images_in
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.io.suffixes import PassedOver
 
 
 def main() -> None:
@@ -44,7 +45,7 @@ def main() -> None:
 
 
 def cut(source: Path, target: Path, count: int, side: int) -> None:
-    images = [imageio.read(path).pixels[..., :3] for path, _ in images_in(source, target, False)]
+    images = [imageio.read(path).pixels[..., :3] for path, _ in images_in(source, target, False, PassedOver())]
     rng = np.random.default_rng(0)
     for number in range(count):
         pixels = images[number % len(images)]

@@ -15,7 +15,7 @@ _LAZY = {
     "load_model": "realsrt.checkpoint",
     "save_model": "realsrt.checkpoint",
     "push_to_hub": "realsrt.checkpoint",
-    "RealSRT": "realsrt.model",
+    "RealSRT": "realsrt.checkpoint",  # which gives it from_pretrained and push_to_hub
     "SuperResolved": "realsrt.model",
     "presets": "realsrt",
     "RealSRTError": "realsrt.errors",

@@ -4,13 +4,19 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONGEST = 300  # characters of what a weight file may have a say in
 
 
 def one_line(text: str) -> str:
-    """Without line breaks; what would steer a terminal, and bytes of file names that are no text, are escaped."""
-    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(text.split()))
+    """Line breaks, what else would steer a terminal, and bytes of file names that are no text are escaped: a file is
+    known by what is shown of its name."""
+    return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def renamed(said: object, path: object, name: str) -> str:
+    """What was said of the file `path`, in one line, said of `name`."""
+    return one_line(str(said)).replace(one_line(str(path)), one_line(name))
 
 
 def first_line(error: BaseException) -> str:
@@ -19,7 +25,10 @@ def first_line(error: BaseException) -> str:
 
 
 class RealSRTError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of every error this package raises on purpose. One line, whatever names of files are in it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class ImageError(RealSRTError):
@@ -30,7 +39,7 @@ class CheckpointError(RealSRTError):
     """A weight file is missing, damaged, unsafe or of another kind. One line of at most 300 characters."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message[: 2 * _LONGEST])[:_LONGEST])
+        super().__init__(one_line(message[:_LONGEST])[:_LONGEST])
 
 
 class UsageError(RealSRTError):
@@ -52,4 +61,4 @@ def needs(extra: str, what: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise UsageError(f"{what} needs {error.name or one_line(str(error))}: {installing(extra)}") from error
+        raise UsageError(f"{what} needs {error.name or first_line(error)}: {installing(extra)}") from error

@@ -5,9 +5,9 @@ latent channels.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,12 @@ class SuperResolved(NamedTuple):
 
 
 class RealSRT(nn.Module):
-    """Tokenizer, generator, critic and control, and the iterative generation that joins them (paper, section 3)."""
+    """Tokenizer, generator, critic and control, and the iterative generation that joins them (paper, section 3).
+
+    ``RealSRT.from_pretrained`` is `load_model`, and ``model.push_to_hub`` is `push_to_hub`, of `realsrt.checkpoint`."""
+
+    from_pretrained: ClassVar[Callable[..., "RealSRT"]]
+    push_to_hub: Callable[..., str]
 
     def __init__(self, config: ModelConfig, info: CheckpointInfo | None = None) -> None:
         super().__init__()

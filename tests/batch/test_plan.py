@@ -47,6 +47,22 @@ def test_a_folder_takes_what_is_named_like_a_picture(files):
     ]
 
 
+def test_what_of_a_folder_is_passed_over_is_counted(files):
+    files("in/a.png", "in/notes.txt", "in/b.NEF", "in/c.dng", "in/d.mov", "in/e.psd", "in/.f.nef", "in/x/g.cr2")
+    told = []
+    assert pairs(["in"], "out", tell=told.append) == [("in/a.png", "out/a.png")]
+    (line,) = told
+    assert line.startswith("passed over: 2 raw (develop them first")
+    assert "), 1 video (" in line
+    assert "), 1 of other formats (" in line
+    plan_batch(["in"], "out", recursive=True, tell=told.append)
+    assert told[1].startswith("passed over: 3 raw")
+    plan_batch(["in/a.png"], "out", tell=told.append)
+    assert len(told) == 2
+    os.unlink("in/a.png")
+    refused(["in"], "out", words=["no pictures", "passed over: 2 raw"])
+
+
 def test_recursion_keeps_the_structure_and_skips_the_output(files):
     files("in/a.png", "in/x/a.png", "in/x/y/a.png", "in/out/old.png")
     assert pairs(["in"], "in/out", recursive=True) == [

@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from realsrt.batch.report import Record, Report, mean_steps
-from realsrt.errors import ImageError
+from realsrt.batch.report import Record, Report, about, mean_steps
+from realsrt.errors import CheckpointError, ImageError, RealSRTError
 
 
 def test_report_lines(tmp_path):
@@ -55,6 +55,27 @@ def test_what_an_encoding_lacks_is_escaped(tmp_path):
 def test_a_report_on_a_full_disk_is_one_line():
     with Report("/dev/full") as report, pytest.raises(ImageError, match="/dev/full: the report cannot be written: No"):
         report.add(Record("a", "b", "done"))
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        ImageError("{}: is damaged"), FileNotFoundError(2, "No such file", "{}"), ValueError("odd\n  number"),
+        MemoryError(), CheckpointError("{}: is no weight file"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)  # fmt: skip
+def test_a_file_is_named_once_and_safely(problem):
+    name = "in/two  spaces\nand\x1b[2J\u202elines.png"
+    if isinstance(problem, OSError):
+        problem.filename = name
+    elif problem.args:
+        problem = type(problem)(problem.args[0].replace("{}", name))
+    told = about(name, problem)
+    assert told.startswith("in/two  spaces\\nand\\x1b[2J\\u202elines.png: ")
+    assert told.isprintable()
+    assert told.count("spaces") == 1
+    assert str(problem).isprintable() or not isinstance(problem, RealSRTError)
 
 
 def test_a_count_is_no_float():

@@ -10,7 +10,7 @@ from realsrt.bulk.sources import plan_items
 from realsrt.bulk.store import OutputStore
 from realsrt.errors import UsageError
 
-pytest.importorskip("fsspec")
+fsspec = pytest.importorskip("fsspec")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -71,6 +71,23 @@ def test_tars_by_name_and_glob(make, tmp_path):
     put_tar(tmp_path / "evil.tar", {"../k.png": content})
     with pytest.raises(UsageError, match="would leave the output folder"):
         plan(tmp_path / "evil.tar", tmp_path)
+
+
+def test_what_is_passed_over_is_counted(make, tmp_path):
+    content, told = make(tmp_path / "in" / "a.png").read_bytes(), []
+    for name in ("b.arw", "c.MP4"):
+        (tmp_path / "in" / name).touch()
+    put_tar(tmp_path / "s.tar", {"a.png": content, "x/b.arw": b"x", "._c.arw": b"x"})
+    files = fsspec.filesystem("memory")
+    files.pipe({"/bucket/a.png": content, "/bucket/x/b.arw": b"x", "/bucket/.c/d.arw": b"x"})
+    for source in (tmp_path / "in", tmp_path / "s.tar", "memory://bucket"):
+        assert len(plan(source, tmp_path / "out", tell=told.append)) == 1
+    assert [line.partition(" (")[0] for line in told] == ["passed over: 1 raw"] * 3
+    assert "), 1 video (" in told[0]
+    assert "video" not in told[1] + told[2]
+    files.rm("/bucket/a.png")
+    with pytest.raises(UsageError, match="no images there; passed over: 1 raw"):
+        plan("memory://bucket", tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What workers do with a picture, and what is left when one dies at any point. No Ray: the stages as functions."""
 
+import io
 import os
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +90,16 @@ def test_bad_pictures_fail_alone_and_are_tried_again(batch, make, tiny, tmp_path
     assert len(content(tmp_path / "out")) == 3
     make(batch / "words.png")
     assert run_here(items, work_for(tmp_path / "out", tiny, max_pixels=100_000))["words.png"].status == "done"
+
+
+def test_a_member_of_a_tar_is_named_once_in_one_line(tiny, tmp_path):
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        member = tarfile.TarInfo("a\nb.png")
+        member.size = 5
+        tar.addfile(member, io.BytesIO(b"words"))
+    (outcome,) = run_here(plan(tmp_path / "s.tar", tmp_path / "out"), work_for(tmp_path / "out", tiny)).values()
+    assert outcome.reason.startswith(f"{tmp_path}/s.tar:a\\nb.png: is not a picture")
+    assert outcome.reason.count("b.png") == 1
 
 
 def test_a_failure_while_computing_is_that_pictures(batch, tiny, tmp_path, monkeypatch):

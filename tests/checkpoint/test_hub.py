@@ -227,6 +227,16 @@ def test_what_is_pushed_is_loaded_again(hub):
     assert same(realsrt.Upscaler.from_pretrained("hf:org/repo", device="cpu").model, model.state_dict())
 
 
+def test_the_model_has_both_as_methods(hub, tmp_path):
+    model = realsrt.RealSRT.from_pretrained("small", device="cpu")
+    assert model.info.source == "small"
+    model = realsrt.presets.build("tiny", 4)
+    assert model.push_to_hub("org/repo", licence="mit") == f"{hub.address}/org/repo/commit/{COMMITS['main']}"
+    again = realsrt.RealSRT.from_pretrained("hf:org/repo")
+    assert type(again) is realsrt.RealSRT
+    assert same(again, model.state_dict())
+
+
 def test_a_file_in_half_precision_stays_the_same_file(hub, tmp_path):
     save_model(realsrt.presets.build("tiny", 4), tmp_path / "half.safetensors", dtype=torch.float16)
     realsrt.push_to_hub(realsrt.load_model(tmp_path / "half.safetensors"), "org/repo")
@@ -341,7 +351,7 @@ def test_a_repository_with_another_kind_of_file(hub):
 @pytest.mark.slow
 def test_the_hub_of_the_environment_is_asked(hub, tmp_path):
     hub.files[COMMITS["v2"]] = weights(tmp_path, 1)[1]
-    code = "import realsrt; print(realsrt.load_model('hf:org/repo@v2').info.provenance)"
+    code = "import realsrt; print(realsrt.RealSRT.from_pretrained('hf:org/repo@v2').info.provenance)"
     environment = os.environ | {
         "HF_ENDPOINT": hub.address,
         "HF_HOME": str(tmp_path / "home"),

@@ -1,8 +1,10 @@
 """The trunk in other programs: what spandrel and ncnn make of the files, against PyTorch."""
 
+import importlib.util
 import math
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -22,9 +24,20 @@ def psnr(a, b):
     return -10 * math.log10(float((a - b).square().mean()) + 1e-20)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def spandrel():
-    return pytest.importorskip("spandrel", reason="needs spandrel and torchvision (installed by hand)")
+    """Spandrel itself, loader and network. Where torchvision is missing, its names that two other networks import are
+    left empty."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not importlib.util.find_spec("torchvision"):
+            for name in ("torchvision", "torchvision.transforms", "torchvision.transforms.functional"):
+                patch.setitem(sys.modules, name, ModuleType(name))
+            for name in ("InterpolationMode", "normalize", "rotate"):
+                patch.setattr(sys.modules["torchvision.transforms.functional"], name, None, raising=False)
+        why = "needs spandrel: pip install --no-deps spandrel einops"
+        yield pytest.importorskip("spandrel", reason=why, exc_type=ImportError)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "spandrel"]:
+            del sys.modules[name]
 
 
 @pytest.fixture

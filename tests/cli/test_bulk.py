@@ -18,6 +18,7 @@ from realsrt.errors import UsageError
         (["in", "out", "--fp32", "--precision", "bf16"], "contradicts"),
         (["in", "in"], "is an input too"),
         (["in"], "dst"),
+        (["raws", "out"], "no images there; passed over: 1 raw"),
     ],
 )
 def test_usage(argv, words, tmp_path, monkeypatch, capsys):
@@ -26,10 +27,20 @@ def test_usage(argv, words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_text("words")
+    (tmp_path / "raws").mkdir()
+    (tmp_path / "raws" / "a.nef").touch()
     assert main(["bulk", *argv]) == 2
     said = capsys.readouterr().err
     assert words in said.lower()
     assert said.count("\n") == 1
+
+
+def test_what_is_passed_over_is_told(tmp_path, capsys):
+    pytest.importorskip("fsspec")
+    for name in ("a.png", "b.nef", "c.nef"):
+        (tmp_path / name).touch()
+    assert main(["bulk", str(tmp_path), str(tmp_path / "out"), "--stride", "7"]) == 2
+    assert capsys.readouterr().err.startswith("realsrt: note: passed over: 2 raw (develop them first")
 
 
 def test_without_the_extra(tmp_path, monkeypatch, capsys):

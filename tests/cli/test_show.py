@@ -1,4 +1,26 @@
+import sys
+
 from realsrt.cli import show
+
+ODD = "a\n[red]b\tc.png"
+
+
+def test_odd_names_stay_in_one_cell(monkeypatch, capsys):
+    show.table("t", ["name", "n"], [[ODD, 1]])
+    assert capsys.readouterr().out == "name\tn\na\\n[red]b\\tc.png\t1\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    show.table(ODD, ["name", "n"], [[ODD, 1]])
+    assert capsys.readouterr().out.count("a\\n[red]b\\tc.png") == 2
+
+
+def test_odd_names_stay_in_one_line_of_the_bars(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    with show.Screen(1) as screen:
+        screen.begin(ODD)
+        screen.windows(1, 2)
+    assert "a\\n[red]b\\tc.png" in capsys.readouterr().err
 
 
 def test_who_pipes_is_told_how_long_it_takes(monkeypatch, capsys):

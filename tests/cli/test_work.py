@@ -236,6 +236,40 @@ def test_names_of_any_script_and_of_no_text(fake, tmp_path, capsys):
     assert statuses(run(capsys, "--resume")[0]) == "ssss"
 
 
+def test_a_name_is_shown_once_in_one_line(fake, tmp_path, capsys):
+    (tmp_path / "in" / "a\nb.png").write_text("words")
+    picture(tmp_path / "in" / "c\nd.png").rename(tmp_path / "in" / "c\nd.webp")
+    lines, said = run(capsys, status=1)
+    assert "in/a\\nb.png: is not a picture" in lines[0]["reason"]
+    failed, notice, _ = said.splitlines()
+    assert failed == f"realsrt: error: {lines[0]['reason']}"
+    assert notice.startswith("realsrt: note: in/c\\nd.webp: is PNG, ")
+
+
+def test_an_output_in_the_format_of_a_misleading_name_is_told(fake, tmp_path, capsys):
+    picture(tmp_path / "in" / "a.png").rename(tmp_path / "in" / "a.jpg")
+    picture(tmp_path / "in" / "b.jpg").rename(tmp_path / "in" / "b.png")
+    picture(tmp_path / "in" / "c.jpg")
+    lines, said = run(capsys)
+    assert lines[0]["notices"] == [
+        "in/a.jpg: is PNG, named like JPEG; the output is JPEG too, which loses detail; --ext png makes it PNG"
+    ]
+    assert lines[1]["notices"] == ["in/b.png: is JPEG, named like PNG; the output is PNG too; --ext jpg makes it JPEG"]
+    assert "notices" not in lines[2]
+    assert said.count("note: in/") == 2
+    lines, said = run(capsys, "--ext", "tif")
+    assert not said
+
+
+def test_raw_files_and_videos_of_a_folder_are_told_of_in_one_line(fake, tmp_path, capsys):
+    picture(tmp_path / "in" / "a.png")
+    for name in ("b.nef", "c.nef", "d.mp4"):
+        (tmp_path / "in" / name).touch()
+    _, said = run(capsys)
+    (line,) = said.splitlines()
+    assert line.startswith("realsrt: note: passed over: 2 raw (develop them first, as 16-bit TIFF or JPEG), 1 video (")
+
+
 def test_a_full_disk_ends_the_batch_with_what_is_whole(fake, tmp_path, capsys, monkeypatch):
     six(tmp_path)
     fsync, count = os.fsync, []

@@ -44,6 +44,20 @@ def test_jobs_extras_and_files_exist(name):
                     assert (ROOT / path).exists(), path
 
 
+OF_GITHUB = {"checkout": 6, "setup-python": 6, "upload-artifact": 6, "download-artifact": 7}  # the first by Node.js 24
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(WORKFLOWS.iterdir())])
+def test_actions_are_of_a_version_that_runs_and_of_others_one_commit(name):
+    used = [step["uses"] for job in jobs(name).values() for step in job.get("steps", ()) if "uses" in step]
+    assert used
+    for action, _, version in (one.partition("@") for one in used):
+        if action.startswith("actions/"):
+            assert int(version.removeprefix("v")) >= OF_GITHUB[action.partition("/")[2]], action
+        else:
+            assert re.fullmatch("[0-9a-f]{40}", version), action
+
+
 def test_only_what_passed_is_published_and_without_a_password():
     publish = jobs("release.yml")["publish"]
     assert publish["needs"] == "checks"

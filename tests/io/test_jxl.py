@@ -128,6 +128,8 @@ def test_odd_files(tmp_path, name):
     assert picture.pixels.dtype == wanted.dtype
     assert np.abs(picture.pixels.astype(float) - wanted).mean() <= off
     assert (imageio.header(tmp_path / "a.jxl").width, picture.orientation) == (wanted.shape[1], 1)
+    if name in ("10 bit", "12 bit"):
+        assert f"{name[:2]}-bit samples are rounded to 8 bit" in imageio.write(tmp_path / "a.jpg", picture)[0]
     if name.startswith("metadata"):
         assert "Maker" in str(picture.metadata["exif-ifd0-Make"][1])
 

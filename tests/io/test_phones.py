@@ -9,7 +9,7 @@ import pyvips
 from PIL import Image
 
 from realsrt.errors import ImageError
-from realsrt.io import formats
+from realsrt.io import formats, opening
 from realsrt.io import image as imageio
 from realsrt.io.metadata import jpeg
 from realsrt.io.metadata.xmp import Resized
@@ -41,6 +41,22 @@ def test_what_lies_behind_a_picture_is_left_out_and_said(tmp_path, data, word):
     assert np.abs(picture.pixels.astype(int) - pixels()).mean() < 3
     assert len(picture.notices) == (word is not None)
     assert all(str(word) in notice for notice in picture.notices)
+
+
+@pytest.mark.parametrize("behind, word", [(GAIN_MAP, "gain map"), (VIDEO, "video"), (b"", None)])
+def test_a_large_jpeg_is_looked_through_too(tmp_path, monkeypatch, behind, word):
+    """What would fill the memory is mapped."""
+    monkeypatch.setattr(opening, "_READ", 100)
+    path = placed(tmp_path, coded(ULTRA_HDR if word == "gain map" else MOTION) + behind)
+    notices = imageio.read(path).notices
+    assert [word in notice for notice in notices] == ([True] if word else [])
+    if not word:
+        path.write_bytes(path.read_bytes()[:-2])
+        with pytest.raises(ImageError, match="cut short"):
+            imageio.read(path)
+    crowded = coded()[:2] + b"\xff\xfe\0\2" * (jpeg.SEGMENTS + 1) + coded()[2:]
+    with pytest.raises(ImageError, match="segments"):
+        imageio.read(placed(tmp_path, crowded))
 
 
 def test_a_new_loader_takes_no_known_format_away(tmp_path):
@@ -233,6 +249,10 @@ def test_white_of_10_and_12_bit_is_white(tmp_path, bits):
     assert np.abs(picture.pixels[:6, :, :3].astype(int) - 30_000).max() < 2**17 / 2**bits
     assert picture.opaque
     assert not imageio.is_transparent(tmp_path / "a.avif")
+    assert picture.file_depth == bits
+    (told,) = imageio.write(tmp_path / "a.webp", picture)
+    assert f"{bits}-bit samples are rounded to 8 bit in WebP (kept by PNG, TIFF, AVIF" in told
+    assert imageio.write(tmp_path / "b.avif", picture) == ()  # of 12 bit, which holds them
 
 
 HEIC = Path(__file__).parents[1] / "data"
@@ -245,6 +265,7 @@ def test_heic_is_read_and_turned_once(bits):
     picture = imageio.read(HEIC / f"turned{bits}.heic")
     assert picture.pixels.shape == (48, 32, 3)
     assert picture.depth == (8 if bits == 8 else 16)
+    assert picture.file_depth == (None if bits == 8 else bits)
     assert imageio.header(HEIC / f"turned{bits}.heic").width == 32
     red, green, blue = picture.rgb_float()[8, 8]
     assert red > 0.9 > 0.2 > max(green, blue)

@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from starlette.exceptions import HTTPException
 
 from realsrt.cli import main
 from realsrt.errors import RealSRTError
@@ -17,6 +18,7 @@ from realsrt.server import maker, service, uploads, worker
 from realsrt.server.keys import Keys
 from realsrt.server.service import Service
 from realsrt.server.settings import ServerSettings
+from realsrt.server.visitors import VISITOR
 from support.phones import GAIN_MAP, ULTRA_HDR, coded, with_mpf
 from support.serving import problem
 
@@ -279,6 +281,45 @@ def test_other_sites_and_large_bodies(opened, picture):
     wrong = here.http.put(f"/v1/jobs/{id}")
     problem(wrong, 405)
     assert wrong.headers["allow"] == "DELETE, GET"
+
+
+def test_no_refusal_is_plain_text(opened, picture):
+    here = opened(cors_origins=("https://good.example",))
+    address = f"/v1/jobs/{here.post(picture()).json()['id']}/result"
+    here.ended(address.split("/")[3])
+    size = len(here.http.get(address).content)
+    origin = {"Origin": "https://good.example"}
+    part = here.http.get(address, headers={"Range": "bytes=1-4"})
+    assert (part.status_code, len(part.content)) == (206, 4)
+    beyond = here.http.get(address, headers={"Range": f"bytes={size}-", **origin})
+    assert problem(beyond, 416) == "the range lies outside of the file"
+    assert beyond.headers["content-range"] == f"bytes */{size}"
+    assert beyond.headers["access-control-allow-origin"] == "https://good.example"
+    assert "range" in problem(here.http.get(address, headers={"Range": "bytes"}), 400)
+    assert "bytes" in problem(here.http.get(address, headers={"Range": "pages=1-2"}), 400)
+    asks = {**origin, "Access-Control-Request-Method": "PATCH"}
+    assert "method" in problem(here.http.options("/v1/jobs", headers=asks), 400).lower()
+
+
+def test_uploads_of_a_client_at_a_time(opened, picture, monkeypatch):
+    monkeypatch.setattr(uploads, "_AT_ONCE", 1)
+    here = opened(working=False, keys=Keys({ONE: "one", TWO: "two"}))
+    data = picture().read_bytes()
+
+    def post(key):
+        return here.http.post("/v1/jobs", content=data, headers={"X-API-Key": key})
+
+    under_way = here.service.uploads
+    with under_way.one_of("one", ""):
+        refused = post(ONE)
+        assert "under way" in problem(refused, 429)
+        assert refused.headers["retry-after"] == "5"
+        assert post(TWO).status_code == 202
+    assert post(ONE).status_code == post(ONE).status_code == 202
+    with under_way.one_of("", "192.0.2.7"), under_way.one_of("", "192.0.2.8"), under_way.one_of("a", "192.0.2.7"):
+        for owner in ("", f"{VISITOR}b"):  # whose cookie is easily had
+            with pytest.raises(HTTPException), under_way.one_of(owner, "::ffff:192.0.2.7"):
+                pass
 
 
 def test_a_request_that_says_twice_how_long_it_is(opened):

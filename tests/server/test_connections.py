@@ -3,6 +3,7 @@
 import contextlib
 import json
 import resource
+import select
 import socket
 import subprocess
 import sys
@@ -12,10 +13,17 @@ import time
 import pytest
 import uvicorn
 
-from realsrt.server import connections
+from realsrt.server import connections, guard
 from realsrt.server.connections import Connection, places
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def wait_for(done):
+    until = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -31,10 +39,7 @@ def port(monkeypatch):
     server = uvicorn.Server(uvicorn.Config(app, port=0, http=Connection, lifespan="off", log_level="error", ws="none"))
     thread = threading.Thread(target=server.run)
     thread.start()
-    until = time.monotonic() + 60
-    while not server.started:
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_for(lambda: server.started)
     yield server.servers[0].sockets[0].getsockname()[1]
     server.should_exit = True
     thread.join(60)
@@ -81,6 +86,42 @@ def test_one_address_has_half_of_the_places(port, monkeypatch):
         assert connection.recv(1000).startswith(b"HTTP/1.1 200")
     for one in held:
         one.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/x/regenerate"])
+def test_a_body_that_comes_too_slowly_is_given_up(opened, monkeypatch, path):
+    monkeypatch.setattr(guard, "_PATIENCE", 0.5)
+    monkeypatch.setattr(guard, "_PACE", 100)
+    here = opened(working=False)
+    config = uvicorn.Config(here.http.app, port=0, lifespan="off", log_level="error", ws="none")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
+        with connected(port, head + b"Content-Length: 1000\r\n\r\n") as slow:
+            began = time.monotonic()
+            with contextlib.suppress(OSError):
+                for _ in range(20):  # 40 bytes a second, and 100 are wanted
+                    slow.sendall(b"    ")
+                    time.sleep(0.1)
+                    if slow in select.select([slow], [], [], 0)[0]:
+                        break
+            answer = ended(slow)
+            assert time.monotonic() - began > 0.5
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"application/problem+json" in answer
+        assert b"connection: close" in answer.lower()
+        with connected(port, head + b"Content-Length: 200\r\n\r\n") as steady:
+            for _ in range(10):  # fast enough, and longer than the patience
+                steady.sendall(b" " * 20)
+                time.sleep(0.08)
+            assert steady.recv(1000)[9:12] in (b"415", b"422")
+    finally:
+        server.should_exit = True
+        thread.join(60)
 
 
 def test_there_are_files_enough_for_all_connections():

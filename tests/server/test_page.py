@@ -329,10 +329,10 @@ def test_many_who_wait_for_tiles_keep_nobody_else_waiting(paged, picture, monkey
 
 
 def test_visitors_are_counted_by_network():
-    assert visitors._network("192.0.2.7") == visitors._network("::ffff:192.0.2.7") != visitors._network("192.0.2.8")
-    assert visitors._network("2001:db8::1") == visitors._network("2001:db8::ffff:2%eth0")
-    assert visitors._network("2001:db8::1") != visitors._network("2001:db8:0:1::1")
-    assert visitors._network("a" * 60_000) == visitors._network("") == ""
+    assert visitors.network("192.0.2.7") == visitors.network("::ffff:192.0.2.7") != visitors.network("192.0.2.8")
+    assert visitors.network("2001:db8::1") == visitors.network("2001:db8::ffff:2%eth0")
+    assert visitors.network("2001:db8::1") != visitors.network("2001:db8:0:1::1")
+    assert visitors.network("a" * 60_000) == visitors.network("") == ""
 
 
 def test_painted_cells_candidates_and_picks(paged, picture, up):

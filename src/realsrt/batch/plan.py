@@ -5,13 +5,13 @@ import hashlib
 import os
 import sys
 import unicodedata
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from realsrt.errors import UsageError
-from realsrt.io.suffixes import IMAGES, WRITABLE, is_image, is_kept
+from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,22 @@ def plan_batch(
     recursive: bool = False,
     companions: Sequence[str] = (),
     made: Collection[str] = (),
+    tell: Callable[[str], None] | None = None,
 ) -> list[FileJob]:
     """Which file becomes which: inputs are files, folders and globs; output a file (for one file) or a folder.
 
     `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
     inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
     are the endings of files written beside each target, which must not collide either. `made`: real paths of what
-    earlier runs into this output wrote, which is no input, unless it is the only one and named itself.
+    earlier runs into this output wrote, which is no input, unless it is the only one and named itself. `tell` is told,
+    in one line, how many files of folders are passed over as images or videos of kinds that are not read.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
     means_folder = os.fspath(output).endswith(("/", os.sep))
     output = Path(output)
     ext = checked_naming(suffix, ext)
-    found = list(_find([os.fspath(text) for text in inputs], output, recursive))
+    passed = PassedOver()
+    found = list(_find([os.fspath(text) for text in inputs], output, recursive, passed))
     if made and not (len(found) == 1 and found[0][1] is None):
         found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
         if not found:
@@ -74,6 +77,8 @@ def plan_batch(
         ]
     jobs = list(dict.fromkeys(jobs))
     _refuse_collisions(jobs, companions)
+    if tell and passed:
+        tell(str(passed))
     return jobs
 
 
@@ -120,7 +125,9 @@ def _same(ext: str) -> tuple[str, ...]:
     return tuple(f".{name}" for name in next((group for group in groups if ext in group), (ext,)))
 
 
-def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tuple[Path, Path | None, str]]:
+def _find(
+    inputs: Sequence[str], output: Path, recursive: bool, passed: PassedOver
+) -> Iterator[tuple[Path, Path | None, str]]:
     """Every input file, its folder relative to the input folder it was found in (None: named itself), what is wrong."""
     if not inputs:
         raise UsageError("no input: give files, folders or globs")
@@ -128,10 +135,11 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            files = list(images_in(path, output, recursive))
+            files = list(images_in(path, output, recursive, passed))
             if not files:
                 hint = "" if recursive else " (folders inside it are read with --recursive)"
-                raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(IMAGES)}")
+                more = f"; {passed}" if passed else ""
+                raise UsageError(f"{path}: no pictures in this folder{hint}; known are {', '.join(IMAGES)}{more}")
             yield from ((file, file.parent.relative_to(path), problem) for file, problem in files)
         elif os.path.lexists(path):
             yield path, None, ""
@@ -145,12 +153,12 @@ def _find(inputs: Sequence[str], output: Path, recursive: bool) -> Iterator[tupl
 
 
 def images_in(
-    folder: Path, output: Path, recursive: bool, above: frozenset[str] = frozenset()
+    folder: Path, output: Path, recursive: bool, passed: PassedOver, above: frozenset[str] = frozenset()
 ) -> Iterator[tuple[Path, str]]:
     """Entries named like pictures, in order, with what is wrong: a folder inside that cannot be listed fails by name.
 
     A folder named like a picture is entered when recursive, else left to fail by name. A link to a folder it lies in
-    (`above`: their real paths) is passed over.
+    (`above`: their real paths) is passed over; `passed` sees what is no such entry.
     """
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
@@ -166,9 +174,11 @@ def images_in(
             continue
         if recursive and os.path.isdir(path):
             if os.path.realpath(path) not in {*above, os.path.realpath(output)}:  # results of an earlier run: no input
-                yield from images_in(path, output, recursive, above)
+                yield from images_in(path, output, recursive, passed, above)
         elif is_image(path):
             yield path, ""
+        else:
+            passed.see(path)
 
 
 def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str]) -> None:

@@ -32,8 +32,10 @@ def read_image(
     Raises ImageError.
     """
     from realsrt.io import image as imageio
+    from realsrt.io.formats import misnamed
 
     picture = imageio.fitted(imageio.read(source, max_pixels=files.max_pixels), target)
+    picture = replace(picture, notices=(*picture.notices, *misnamed(source, picture.format, target)))
     width, height = options.out_size(picture.width, picture.height)
     imageio.check_output(target, width, height, picture.has_alpha, picture.depth)
     if files.confidence:

@@ -155,12 +155,13 @@ def mean_steps(window_steps: "np.ndarray | None") -> float | int | None:
 
 def about(source: object, problem: BaseException) -> str:
     """One line naming the file and what went wrong with it, whatever was raised."""
-    text = one_line(str(problem))
+    text = str(problem)
     if isinstance(problem, MemoryError):
         text = "there is not enough memory for this picture; close other programs or use a smaller one"
     elif isinstance(problem, OSError):
         advice = "; see to its permissions" if isinstance(problem, PermissionError) else ""
-        text = one_line(f"{problem.filename or source}: {problem.strerror or problem}{advice}")
+        text = f"{problem.filename or source}: {problem.strerror or problem}{advice}"
     elif not isinstance(problem, RealSRTError):
-        text = f"unexpected {type(problem).__name__}: {text} (REALSRT_DEBUG=1 shows where)"
-    return text if str(source) in text else f"{source}: {text}"
+        text = f"unexpected {type(problem).__name__}: {' '.join(text.split())} (REALSRT_DEBUG=1 shows where)"
+    text, name = one_line(text), one_line(str(source))
+    return text if name in text else f"{name}: {text}"

@@ -3,7 +3,7 @@
 import glob
 import os
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -13,7 +13,7 @@ from realsrt.batch.plan import checked_naming, images_in, output_name, refuse_co
 from realsrt.bulk.store import OutputStore, is_local
 from realsrt.errors import UsageError, first_line
 from realsrt.io.files import open_fs
-from realsrt.io.suffixes import is_image
+from realsrt.io.suffixes import PassedOver, is_image
 
 MANIFESTS = (".csv", ".parquet")
 _COLUMNS = ("path", "url", "uri")
@@ -38,25 +38,30 @@ class Item:
 
 
 def plan_items(
-    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Sequence[str] = ()
-) -> list[Item]:
+    source: str, store: OutputStore, *, suffix: str = "", ext: str = "auto", companions: Sequence[str] = (),
+    tell: Callable[[str], None] | None = None,
+) -> list[Item]:  # fmt: skip
     """The images of a folder (and folders inside it), of a manifest (.csv, .parquet with a column path, url or uri,
-    and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys.
+    and, if wanted, key), or of .tar files (a name or a glob), with their targets, in order of keys. `tell` is told, in
+    one line, how many others are passed over as images or videos of kinds that are not read.
 
     Raises UsageError, before any work, if there are none, or two would become one file, or one overwrite an input.
     """
     ext = checked_naming(suffix, ext)
     fs, path = open_fs(source)
+    passed = PassedOver()
     try:
-        found = list(_find(fs, path, source, store))
+        found = list(_find(fs, path, source, store, passed))
     except (OSError, tarfile.TarError) as problem:
         text = getattr(problem, "strerror", None) or first_line(problem)
         raise UsageError(f"{source}: cannot be read: {text}") from problem
     if not found:
-        raise UsageError(f"{source}: no images there")
+        raise UsageError(f"{source}: no images there{f'; {passed}' if passed else ''}")
     items = [replace(item, target=_target(item.key, suffix, ext)) for item in found]
     items.sort(key=lambda item: item.key)
     _refuse_collisions(items, store, companions)
+    if tell and passed:
+        tell(str(passed))
     return items
 
 
@@ -65,7 +70,7 @@ def _target(key: str, suffix: str, ext: str) -> str:
     return path.with_name(output_name(Path(path.name), suffix, ext)).as_posix()
 
 
-def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]:
+def _find(fs: Any, path: str, source: str, store: OutputStore, passed: PassedOver) -> Iterator[Item]:
     name = PurePosixPath(path).name.lower()
     if name.endswith((".tar.gz", ".tgz")):
         raise UsageError(f"{source}: members of a compressed tar cannot be read one by one; decompress it with gunzip")
@@ -75,7 +80,11 @@ def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]
             raise UsageError(f"no such file or folder: {source}")
         with ThreadPoolExecutor(8) as pool:
             for members in pool.map(lambda tar: list(_members(fs, tar)), tars):
-                yield from members
+                for name, item in members:
+                    if item:
+                        yield item
+                    else:
+                        passed.see(name)
     elif name.endswith(MANIFESTS):
         yield from _in_manifest(fs, path, source)
     elif is_local(fs):
@@ -83,15 +92,20 @@ def _find(fs: Any, path: str, source: str, store: OutputStore) -> Iterator[Item]
             hint = "is one file; realsrt upscale takes it" if os.path.exists(path) else "no such file or folder"
             raise UsageError(f"{source}: {hint}; give a folder, a manifest (.csv, .parquet) or .tar files")
         root = Path(path).absolute()
-        for file, problem in images_in(root, Path(store.root if store.local else os.devnull), recursive=True):
+        output = Path(store.root if store.local else os.devnull)
+        for file, problem in images_in(root, output, recursive=True, passed=passed):
             yield Item(file.relative_to(root).as_posix(), str(file), problem=problem)
     else:
         own = f"{store.root}/" if not store.local and type(store.fs) is type(fs) else "\0"
         for file in fs.find(path):
             key = file[len(path) :].lstrip("/")
             hidden = any(part.startswith(".") for part in key.split("/"))
-            if is_image(Path(file)) and not hidden and (not file.startswith(own) or own == f"{path}/"):
+            if hidden or (file.startswith(own) and own != f"{path}/"):
+                continue
+            if is_image(Path(file)):
                 yield Item(key, fs.unstrip_protocol(file))
+            else:
+                passed.see(Path(file))
 
 
 def _in_manifest(fs: Any, path: str, source: str) -> Iterator[Item]:
@@ -135,17 +149,21 @@ def _table(fs: Any, path: str, source: str) -> list[dict[str, Any]]:
     return table.to_pylist()
 
 
-def _members(fs: Any, tar: str) -> Iterator[Item]:
+def _members(fs: Any, tar: str) -> Iterator[tuple[PurePosixPath, Item | None]]:
+    """The names of a tar's files; with those that are images, what they are."""
     uri = os.path.abspath(tar) if is_local(fs) else fs.unstrip_protocol(tar)
     stem = PurePosixPath(tar).stem
     with fs.open(tar, "rb") as file, tarfile.open(fileobj=file, mode="r:") as members:
         for member in members:
-            name = PurePosixPath(os.path.normpath(member.name)).as_posix().lstrip("/")
-            wanted = is_image(Path(name)) and not PurePosixPath(name).name.startswith(".")
-            if wanted and member.isfile() and not member.issparse():
-                if name.startswith("../"):
-                    raise UsageError(f"{tar}: the member '{name}' would leave the output folder")
-                yield Item(f"{stem}/{name}", uri, member.offset_data, member.size)
+            name = PurePosixPath(os.path.normpath(member.name).lstrip("/"))
+            if name.name.startswith(".") or not member.isfile():
+                continue
+            if not is_image(name) or member.issparse():
+                yield name, None
+                continue
+            if name.parts[0] == "..":
+                raise UsageError(f"{tar}: the member '{name}' would leave the output folder")
+            yield name, Item(f"{stem}/{name}", uri, member.offset_data, member.size)
 
 
 def _refuse_collisions(items: list[Item], store: OutputStore, companions: Sequence[str]) -> None:

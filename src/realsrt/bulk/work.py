@@ -16,7 +16,7 @@ from realsrt.bulk.results import BulkRecord, bulk_record
 from realsrt.bulk.sources import Item
 from realsrt.bulk.state import State, missing, write_state
 from realsrt.bulk.store import OutputStore, fingerprint, is_local, open_store
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, renamed
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import file_sha256, open_fs
 from realsrt.io.metadata.provenance import Provenance
@@ -80,7 +80,7 @@ def worker() -> str:
 
 def said(text: str, item: Item, path: Path | None) -> str:
     """What was said of a temporary file, said of the image."""
-    return text if path is None else text.replace(str(path), item.shown)
+    return text if path is None else renamed(text, path, item.shown)
 
 
 @contextlib.contextmanager
@@ -140,7 +140,7 @@ def put_in_place(
                 model_sha256=work.model_sha256,
             )  # fmt: skip
         except ImageError as problem:
-            raise ImageError(str(problem).replace(str(path), f"{store.shown}/{item.target}")) from problem
+            raise ImageError(renamed(problem, path, f"{store.shown}/{item.target}")) from problem
         prints = {file.name: fingerprint(file) for file in made}
         told = work.outcome(item, "done", input_sha256=digest, output_sha256=prints[path.name]["sha256"], tries=tries)
         measured = {key: value for key, value in asdict(record).items() if key not in ("source", "target")}

@@ -32,7 +32,7 @@ from realsrt.cli import (
 )
 from realsrt.cli.pipes import STDIN, STDOUT
 from realsrt.cli.show import error
-from realsrt.errors import RealSRTError, UsageError, one_line
+from realsrt.errors import RealSRTError, UsageError
 
 
 def _whole_numbers(arguments: ArgumentCollection) -> None:
@@ -129,7 +129,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except CycloptsError as problem:
         command = [] if isinstance(problem, UnknownCommandError) else tokens[:1]
         plain = _coercion(problem) if isinstance(problem, CoercionError) else ""
-        told = plain or one_line(str(problem)).replace("requires an argument", "is missing or has no value")
+        told = plain or " ".join(str(problem).split()).replace("requires an argument", "is missing or has no value")
         error(f"{told} See {' '.join(['realsrt', *command, '--help'])}.")
         return 2
     except RealSRTError as problem:

@@ -65,7 +65,7 @@ def bulk(
     companions = [CONFIDENCE] if files.confidence else []
     with needs("bulk", "bulk"):
         store = open_store(dst)
-        items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions)
+        items = plan_items(src, store, suffix=suffix, ext=ext, companions=companions, tell=note)
     info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[BulkRecord] = []
     full: list[str] = []

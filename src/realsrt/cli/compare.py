@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.plan import plan_batch
 from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, option
-from realsrt.cli.show import Screen, table
+from realsrt.cli.show import Screen, note, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import Alpha
 
@@ -70,7 +70,7 @@ def compare(
     contact_sheet.check(output)
     if rows < 1:
         raise UsageError("--rows must be 1 or more")
-    sources = [job.source for job in plan_batch(input, output.parent / "as upscaled", ext="png")]
+    sources = [job.source for job in plan_batch(input, output.parent / "as upscaled", ext="png", tell=note)]
     if output.resolve() in {Path(source).resolve() for source in (*sources, *models)}:
         raise UsageError(f"{output} is read too and would be overwritten; give another name")
     names = labels(models)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.report import Record, Report, about
-from realsrt.cli.show import Screen, error
+from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def degrade(
     config = degradations.protocol(protocol)
     if scale < 1:
         raise UsageError(f"--scale must be at least 1, got {scale}")
-    jobs = plan_batch([hr_dir], lq_dir, ext="png", recursive=recursive)
+    jobs = plan_batch([hr_dir], lq_dir, ext="png", recursive=recursive, tell=note)
     root = Path(hr_dir) if Path(hr_dir).is_dir() else None
     with Report(streams=[] if sys.stdout.isatty() else [sys.stdout]) as report, Screen(len(jobs)) as screen:
         for job in jobs:

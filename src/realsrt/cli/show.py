@@ -46,7 +46,8 @@ class Screen:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+            name = TextColumn("{task.description}", markup=False)
+            columns = [name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
             self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
             self._all = self._bars.add_task("pictures", total=self._total)
             self._one = self._bars.add_task("", total=None, visible=False)
@@ -61,7 +62,7 @@ class Screen:
 
     def begin(self, name: str) -> None:
         if self._bars:
-            self._bars.reset(self._one, description=name, total=None, visible=True)
+            self._bars.reset(self._one, description=one_line(name), total=None, visible=True)
         self._name, self._begun = name, time.monotonic()
         self._next = self._begun + _PATIENCE
 
@@ -106,12 +107,13 @@ def summary(record: Record) -> str:
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
     """A table on stdout: drawn on a terminal, tab-separated otherwise."""
     if not sys.stdout.isatty():
-        print("\n".join("\t".join(str(cell) for cell in row) for row in [columns, *rows]))
+        print("\n".join("\t".join(one_line(str(cell)) for cell in row) for row in [columns, *rows]))
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    drawn = Table(*columns, title=title, title_justify="left")
+    drawn = Table(*columns, title=Text(one_line(title)), title_justify="left")
     for row in rows:
-        drawn.add_row(*(str(cell) for cell in row))
+        drawn.add_row(*(Text(one_line(str(cell))) for cell in row))
     Console().print(drawn)

@@ -98,7 +98,8 @@ def upscale(
         output = pipes.output
         made = listed_outputs(Path(output))
         jobs = plan_batch(
-            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made,
+            tell=note,
         )  # fmt: skip
         _check_formats(jobs)
         jobs = jobs if shard is None else take_shard(jobs, output, shard)

@@ -37,7 +37,7 @@ def visualize(
     if output.suffix.lower() not in render.SUFFIXES:
         raise UsageError(f"{output}: cannot draw such a file; use {', '.join(render.SUFFIXES)}")
     folder = output.parent / "as upscaled"  # finds the inputs; nothing is written there
-    sources = [job.source for job in plan_batch(input, folder, ext="png")]
+    sources = [job.source for job in plan_batch(input, folder, ext="png", tell=note)]
     if output.resolve() in {source.resolve() for source in sources}:
         raise UsageError(f"{output} is an input too and would be overwritten; give another name")
     if len(sources) > 1 and output.suffix.lower() not in render.FIGURES:

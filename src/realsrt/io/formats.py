@@ -5,7 +5,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -108,9 +108,20 @@ def check_output(
         raise ImageError(f"{path}: {format.name} cannot hold the picture's transparency; use {' or '.join(able)}")
     if depth > max(format.depths):
         name = "float" if depth == 32 else f"{depth}-bit"
-        deeper = ", ".join(f.name for f in FORMATS if depth in f.depths and f.name in supported_formats()["write"])
+        deeper = ", ".join(f.name for f in FORMATS if depth <= max(f.depths) and f.name in supported_formats()["write"])
         return (f"{path}: {name} samples are rounded to {max(format.depths)} bit in {format.name} (kept by {deeper})",)
     return ()
+
+
+def misnamed(source: PurePath, format: str, target: PurePath) -> tuple[str, ...]:
+    """A notice where the output's format is that of the input's name, and the input is of another `format`."""
+    named = next((f for f in _writable() if source.suffix.lower() in f.suffixes), None)
+    if named is None or format in ("", named.name) or target.suffix.lower() not in named.suffixes:
+        return ()
+    kept = next((f for f in _writable() if f.name == format), FORMATS[0])
+    loss = ", which loses detail" if "Q" in named.options and "Q" not in kept.options else ""
+    told = f"is {format}, named like {named.name}; the output is {named.name} too{loss}"
+    return (f"{source}: {told}; --ext {kept.suffixes[0][1:]} makes it {kept.name}",)
 
 
 @functools.cache

@@ -129,7 +129,9 @@ def _read(opened: Opened, max_pixels: int) -> Picture:
     pixels = _upright(pixels, orientation)
     told = (*opened.notices, *(f"{path}: {notice}" for notice in notices))
     size = pixels.shape[1], pixels.shape[0]
-    return Picture(pixels, fields, (x, y) if orientation < 5 else (y, x), told, path, size, orientation)
+    density_xy = (x, y) if orientation < 5 else (y, x)
+    depth = opened.bits if pixels.dtype == np.uint16 else None
+    return Picture(pixels, fields, density_xy, told, path, size, orientation, opened.format, depth)
 
 
 class _Refused(Exception):
@@ -321,7 +323,8 @@ def write(
     picture = picture if isinstance(picture, Picture) else Picture.from_array(picture)
     format = output_format(path)
     picture = fitted(picture, path)
-    notices = check_output(path, picture.width, picture.height, picture.has_alpha, picture.depth)
+    depth = min(picture.depth, picture.file_depth or picture.depth)
+    notices = check_output(path, picture.width, picture.height, picture.has_alpha, depth)
     options = {**format.options, "keep": _kept(format, picture) if strip else "all"}
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality goes from 1 to 100, got {quality}")

@@ -3,7 +3,9 @@
 import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from realsrt.io.suffixes import jxl_library
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
-_WALKED = 2**28  # bytes of a JPEG file that is looked through for what lies behind its picture
+_WALKED = 2**31  # bytes of a JPEG file that is looked through for what lies behind its picture
+_READ = 2**28  # bytes of one that is read for it; beyond that it is mapped, and its missing end not mended
 _PAGES = 10_000  # of a TIFF; libvips goes through all of them
 _TRIED = 2**27  # pixels up to which a HEIC picture is decoded to see whether it can be
 _LEFT_OUT = {
@@ -37,7 +40,8 @@ _UNSUPPORTED = (
 class Opened:
     """A file whose header has been read. `format` as `identify` names it; `notices` on what is left out of it;
     `texts`: of PNG, keywords and what they say; `boxes` of AVIF and HEIC; `signal`: what JPEG XL says of its colours;
-    `samples` gives the pixels of what libvips cannot decode, HWC, upright; of 16 bits libheif uses the first `bits`."""
+    `samples` gives the pixels of what libvips cannot decode, HWC, upright. `bits` a sample in the file, where they
+    come as 16, of which libheif uses the first."""
 
     path: Path
     format: str
@@ -55,7 +59,7 @@ class Opened:
         decodes, they are now. Raises ImageError."""
         image = self._pixels()
         kind, sample = image.interpretation, str(image.format)
-        if sample == "ushort" and self.bits < 16:
+        if sample == "ushort" and self.bits < 16 and self.boxes:
             image = (image * (65535 / (65536 - 2 ** (16 - self.bits)))).rint().cast(sample)
         if self.premultiplied and image.hasalpha():
             top = {"uchar": 255, "ushort": 65535}.get(sample, 1)
@@ -139,12 +143,14 @@ def _load(loader: str, source: pyvips.Source, fail_on: str = "error") -> pyvips.
 
 def _jpeg(path: Path, fail_on: str) -> Opened:
     """Also one that lacks only the marker of its end; of several pictures the first."""
-    data = path.read_bytes()
-    found = jpeg.walk(data)
-    notices = _left_out(path, jpeg.left_out(data, found))
+    with path.open("rb") as file, ExitStack() as stack:
+        large = path.stat().st_size > _READ
+        data = stack.enter_context(mmap(file.fileno(), 0, access=ACCESS_READ)) if large else file.read()
+        found = jpeg.walk(data)
+        notices = _left_out(path, jpeg.left_out(data, found))
     if found.crowded:
         raise _crowded(path, jpeg.SEGMENTS, "segments")
-    if not found.only_end_missing:
+    if not (found.only_end_missing and isinstance(data, bytes)):
         return Opened(path, "JPEG", _load(LOADERS["JPEG"], _source(path), fail_on), notices)
     mended = data.removesuffix(b"\xff") + b"\xff\xd9"
     image = _load(LOADERS["JPEG"], pyvips.Source.new_from_memory(mended), "warning")
@@ -237,7 +243,7 @@ def _jxl(path: Path) -> Opened:
     image = _blank(*header.size, header.bands, sample, {"exif": header.exif, "xmp": header.xmp})
     return Opened(
         path, "JPEG XL", image, tuple(notices), signal=header.signal, premultiplied=header.premultiplied,
-        samples=lambda: jxl.samples(path.read_bytes(), header),
+        samples=lambda: jxl.samples(path.read_bytes(), header), bits=header.bits,
     )  # fmt: skip
 
 

@@ -23,7 +23,8 @@ class Picture:
     `metadata` maps libvips' field names to (type, value): ICC profile, EXIF, XMP, IPTC; "cicp" is added to them, the
     primaries and transfer of ITU-T H.273 as 2 bytes. `density` is px/mm (x, y). `notices` are one-line remarks for the
     user, such as pages left out. `size_before`: upright width and height that the file had, whatever the pixels are
-    now; `orientation`: of EXIF, that was undone.
+    now; `orientation`: of EXIF, that was undone; `format`, as `identify` names it, and `file_depth`, bits a sample, are
+    of the file, where these are known.
     """
 
     pixels: np.ndarray
@@ -33,6 +34,8 @@ class Picture:
     source: Path | None = None
     size_before: tuple[int, int] | None = None
     orientation: int = 1
+    format: str = ""
+    file_depth: int | None = None
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "Picture":

@@ -1,10 +1,13 @@
-"""Around every request: a log line and figures, a limit on bodies, and no orders from other sites' pages."""
+"""Around every request: a log line and figures, limits on bodies and on how slowly they come, no orders from other
+sites' pages, and problem details instead of plain text that says what is wrong."""
 
+import asyncio
 import ipaddress
 import logging
 import time
 from typing import Any
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from realsrt.server.logs import say
@@ -13,6 +16,9 @@ from realsrt.server.problems import refuse, response
 
 SUBMIT = "/v1/jobs"  # has a limit of its own
 _SMALL = 262_144  # bytes of any other body; as many painted cells as there may be fit
+_MOST = 600.0  # seconds of waiting for a body, at most
+_PATIENCE = 30.0  # seconds of waiting for a body, and one more for each _PACE bytes of it
+_PACE = 1000
 _SHOWN = 300  # characters of a path in the log
 _QUIET = ("/healthz", "/readyz", "/metrics")
 
@@ -27,12 +33,21 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 0
+        started, status, plain = time.perf_counter(), 0, None
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            nonlocal status, plain
+            if plain:
+                plain["body"] += message.get("body", b"")
+                if not message.get("more_body"):
+                    wrong, plain = plain, None
+                    await _as_problem(wrong)(scope, receive, noting)
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= 400 and dict(message["headers"]).get(b"content-type", b"").startswith(b"text/plain"):
+                    plain = {**message, "body": b""}
+                    return
                 message["headers"] = [*message["headers"], (b"x-content-type-options", b"nosniff")]
             await send(message)
 
@@ -48,7 +63,8 @@ class Guard:
                 )
                 return
             small = refuse(413, f"the request is above the limit of {_SMALL:,} bytes")
-            await self._app(scope, receive if scope["path"] == SUBMIT else limited(receive, _SMALL, small), noting)
+            body = paced(receive)
+            await self._app(scope, body if scope["path"] == SUBMIT else limited(body, _SMALL, small), noting)
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "other")
@@ -65,6 +81,38 @@ class Guard:
         if origin is None or origin in self._origins or "*" in self._origins:
             return True
         return origin.partition("://")[2] == headers.get("host")
+
+
+def _as_problem(plain: Message) -> Response:
+    """Instead of Starlette's own answers: those of its FileResponse on ranges, and of CORSMiddleware."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in plain["headers"]}
+    kept = {name: value for name, value in headers.items() if name not in ("content-type", "content-length")}
+    beyond = "the range lies outside of the file" if plain["status"] == 416 else ""
+    said = plain["body"].decode("utf-8", "replace") or beyond
+    return response(plain["status"], said, kept)
+
+
+def paced(receive: Receive) -> Receive:
+    """The same, but raises a 408 where a body comes too slowly. Only waiting for it counts."""
+    waited, size, whole = 0.0, 0, False
+
+    async def timed() -> Any:
+        nonlocal waited, size, whole
+        if whole:
+            return await receive()
+        began, allowed = time.monotonic(), min(_MOST, _PATIENCE + size / _PACE)
+        try:
+            async with asyncio.timeout(allowed - waited):
+                message = await receive()
+        except TimeoutError:
+            detail = f"the request's body came too slowly: {size:,} bytes in {allowed:.0f} seconds"
+            raise refuse(408, detail, {"Connection": "close"}) from None
+        waited += time.monotonic() - began
+        size += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
+        return message
+
+    return timed
 
 
 def limited(receive: Receive, allowed: int, refusal: Exception) -> Receive:

@@ -58,7 +58,8 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         """Send a picture: as the field `image` of a form, options as its other fields; or its bytes as the body,
         options in the query. 429 says in Retry-After when to try again."""
         await run_in_threadpool(service.check_room)
-        upload = await receive(request, query.options, query.filename, service.store.incoming, limits)
+        with service.uploads.one_of(whose, request.client.host if request.client else ""):
+            upload = await receive(request, query.options, query.filename, service.store.incoming, limits)
         return accepted(await run_in_threadpool(service.submit, upload, whose), response)
 
     @app.get(SUBMIT, response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))

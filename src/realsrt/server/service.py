@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, UsageError, renamed
 from realsrt.evaluation.trust import calibrated_options
 from realsrt.imaging import tiling
 from realsrt.inference.regions import CELL
@@ -27,7 +27,7 @@ from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore, QueueFull
 from realsrt.server.trust import TrustMask, calibration_of, read
-from realsrt.server.uploads import Upload
+from realsrt.server.uploads import UnderWay, Upload
 from realsrt.server.visitors import VISITOR
 from realsrt.server.worker import Worker
 from realsrt.version import __version__
@@ -49,6 +49,7 @@ class Service:
         Raises RealSRTError if the data folder or the calibration cannot be used."""
         self.settings, self.up, self.live, self.pace = settings, up, Live(), Pace(up.model.config)
         self.calibration = calibration_of(up.model.info.sha256, settings.calibration)
+        self.uploads = UnderWay()
         self.store = JobStore(settings.data)
         self.metrics = Metrics(lambda: self.store.count("queued"), lambda: self.store.count("running"))
         self._maker = up if isinstance(up, ProcessMaker) else Maker(up, settings.max_pixels)
@@ -283,4 +284,4 @@ def _needs_alpha(upload: Upload, suffix: str) -> bool:
     try:
         return imageio.output_format(f"result{suffix}").alpha or imageio.is_transparent(upload.path)
     except ImageError as error:
-        raise refuse(422, str(error).replace(str(upload.path), upload.name)) from None
+        raise refuse(422, renamed(error, upload.path, upload.name)) from None

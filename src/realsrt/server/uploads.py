@@ -1,10 +1,12 @@
 """Receiving a picture: never more bytes or pixels than allowed, and nothing decoded."""
 
-import asyncio
 import os
 import re
 import secrets
 import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,13 +18,14 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, renamed
 from realsrt.io import image as imageio
 from realsrt.server.guard import limited
 from realsrt.server.options import JobOptions
 from realsrt.server.problems import invalid, refuse
+from realsrt.server.visitors import VISITOR, network
 
-SECONDS = 600.0  # an upload that takes longer is given up
+_AT_ONCE = 16  # uploads of one client
 _AROUND = 65_536  # bytes of a form besides the picture
 _ODD = re.compile(r"[^\w .()+,@=-]+")
 
@@ -37,12 +40,34 @@ class Upload:
     header: imageio.Header
 
 
+class UnderWay:
+    """How many uploads each client has under way; of one event loop."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    @contextmanager
+    def one_of(self, owner: str, address: str) -> Iterator[None]:
+        """Around an upload of who has a key, else of who comes from an address. Raises a 429 if there are too many."""
+        client = network(address) if not owner or owner.startswith(VISITOR) else f"key {owner}"
+        if self._counts[client] >= _AT_ONCE:
+            raise refuse(
+                429, f"{_AT_ONCE} of your uploads are under way already; try again later", {"Retry-After": "5"}
+            )
+        self._counts[client] += 1
+        try:
+            yield
+        finally:
+            self._counts[client] -= 1
+            self._counts += Counter()  # without zeros
+
+
 async def receive(
     request: Request, query: JobOptions, name: str | None, folder: Path, limits: tuple[int, int]
 ) -> Upload:
     """The picture of a request: the field `image` of a form, or the bytes of the body. limits: bytes and pixels.
 
-    Raises a refusal: 400, 408, 413, 415, 422. The caller moves or removes the file.
+    Raises a refusal: 400, 408 (the guard's), 413, 415, 422. The caller moves or removes the file.
     """
     max_bytes, max_pixels = limits
     multipart = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
@@ -53,13 +78,10 @@ async def receive(
     path = folder / secrets.token_hex(12)
     try:
         try:
-            async with asyncio.timeout(SECONDS):
-                if multipart:
-                    options, given = await _form(request, query, path, allowed, max_bytes)
-                else:
-                    options, given = query, await _body(request, path, allowed, max_bytes)
-        except TimeoutError:
-            raise refuse(408, f"the upload took longer than {SECONDS:.0f} seconds") from None
+            if multipart:
+                options, given = await _form(request, query, path, allowed, max_bytes)
+            else:
+                options, given = query, await _body(request, path, allowed, max_bytes)
         except ClientDisconnect:
             raise refuse(400, "the client went away before the upload was complete") from None
         shown = _shown(name or given)
@@ -74,7 +96,7 @@ def _header(path: Path, name: str, max_pixels: int) -> imageio.Header:
     try:
         header = imageio.header(path, max_pixels=2**62)
     except ImageError as error:
-        raise refuse(415, str(error).replace(str(path), name)) from None
+        raise refuse(415, renamed(error, path, name)) from None
     if header.width * header.height > max_pixels:
         size = f"{header.width}x{header.height}"
         raise refuse(413, f"{name}: {size} is above the limit of {max_pixels:,} pixels; send a smaller picture")

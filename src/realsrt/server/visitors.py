@@ -36,7 +36,7 @@ class Visitors:
 
     def welcome(self, address: str) -> str:
         """A new visitor's cookie. Raises a 429 if too many come from one address."""
-        now, recent = time.monotonic(), self._new[_network(address)]
+        now, recent = time.monotonic(), self._new[network(address)]
         while recent and now - recent[0] > _HOUR:
             recent.popleft()
         if len(recent) >= _PER_HOUR:
@@ -51,7 +51,7 @@ class Visitors:
         return hmac.new(self._secret, name.encode(), "sha256").hexdigest()
 
 
-def _network(address: str) -> str:
+def network(address: str) -> str:
     """What one person has: an IPv4 address, or 64 bits of IPv6. What is no address is all one."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])

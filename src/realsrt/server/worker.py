@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 
-from realsrt.errors import one_line
+from realsrt.errors import first_line, renamed
 from realsrt.io.files import is_full
 from realsrt.server.live import Live
 from realsrt.server.logs import say
@@ -78,7 +78,7 @@ class Worker(threading.Thread):
                     self._work.wait(1.0)
                 self.trouble = ""
             except Exception as problem:  # of the store: a full disk, say; try again rather than end
-                self.trouble = one_line(str(problem))
+                self.trouble = first_line(problem)
                 say("worker.problem", logging.ERROR, problem, error=self.trouble)
                 if is_full(problem):
                     self._full_until = time.monotonic() + FULL_PAUSE
@@ -170,5 +170,5 @@ class Worker(threading.Thread):
 
     def _named(self, job: JobRecord, text: str) -> str:
         """The client knows the picture by its own name, not by where it lies here."""
-        text = text.replace(str(self._store.input(job.id)), job.name)
-        return text.replace(str(self._store.result(job)), f"the result ({job.suffix[1:]})")
+        text = renamed(text, self._store.input(job.id), job.name)
+        return renamed(text, self._store.result(job), f"the result ({job.suffix[1:]})")

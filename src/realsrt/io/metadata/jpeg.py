@@ -5,6 +5,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from mmap import mmap
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # the next one within or after coded data
 _VIDEO = re.compile(rb"\0\0\0[\x08-\x40]ftyp")
@@ -41,7 +42,7 @@ class Structure:
         return self.end is None and self.huffman and not any(self.missing.values())
 
 
-def walk(data: bytes) -> Structure:
+def walk(data: bytes | mmap) -> Structure:
     """Go through a JPEG file; whatever is odd in it ends the walk."""
     found = Structure()
     for marker, start, body in _segments(data):
@@ -63,7 +64,7 @@ def walk(data: bytes) -> Structure:
     return found
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _segments(data: bytes | mmap) -> Iterator[tuple[int, int, bytes]]:
     """(marker, where its body begins, its body), to the end of the picture; that has no body."""
     place = 2
     for _ in range(SEGMENTS):
@@ -97,7 +98,7 @@ def _index(body: bytes, base: int) -> list[tuple[int, int]]:
     return []
 
 
-def left_out(data: bytes, found: Structure) -> tuple[str, ...]:
+def left_out(data: bytes | mmap, found: Structure) -> tuple[str, ...]:
     """What of a file is not its picture: GAIN_MAP, VIDEO, IMAGES. Only what is really there counts."""
     end = len(data) if found.end is None else found.end
     kinds = {end: 0} | {begin: kind for kind, begin in found.behind}
