@@ -6,8 +6,8 @@
     realsrt calibrate lq hr --output src/realsrt/weights/small.calibration.json
 
 One crop of 512x512 px a photograph, as pairs must be independent, at a place drawn from the file's name; photographs
-are taken evenly from all that are large enough. The embedded model's are of the training photographs of the two collections
-that most of the evaluation images come from: it has seen them, in tiles and otherwise degraded.
+are taken evenly from all that are large enough. The embedded model's are of the training photographs of the two
+collections that most of the evaluation images come from: it has seen them, in tiles and otherwise degraded.
 """
 
 import argparse
