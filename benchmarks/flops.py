@@ -9,11 +9,16 @@ import torch
 
 from realsrt import presets
 from realsrt.model import RealSRT
+from realsrt.models.trunk import Trunk, Way
 from realsrt.nn.flops import flop_counter
 
 
 def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidence: bool = False) -> dict[str, float]:
-    """GFLOP of one window by part, and in all ("total"), at ``num_steps`` (default: the preset's)."""
+    """GFLOP of one window by part, and in all ("total"), at ``num_steps`` (default: the preset's); a trunk restores it
+    whole."""
+    if model.trunk is not None:
+        torch.nn.init.zeros_(model.trunk.estimator.net[-1].weight)  # of costs that are equal the first is taken
+        torch.nn.init.zeros_(model.trunk.estimator.net[-1].bias)
     counter = flop_counter()
     lq = torch.zeros(1, 3, model.config.window, model.config.window)
     with torch.no_grad(), counter:
@@ -32,6 +37,14 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
     return parts | {"condition and rest": total - sum(parts.values()), "total": total}
 
 
+def deep_flops(trunk: Trunk, side: int) -> float:
+    """GFLOP that the deep way takes of a window on top."""
+    counter = flop_counter()
+    with torch.no_grad(), counter:
+        trunk.restore_reduced(torch.zeros(1, 3, side, side), 1.0, Way.DEEP)
+    return counter.get_total_flops() / 1e9
+
+
 def main() -> None:
     for name in sys.argv[1:] or ("base", "small"):
         model = presets.build(name)
@@ -39,6 +52,8 @@ def main() -> None:
             parts = window_flops(model, num_steps=steps)
             shown = ", ".join(f"{part} {gflop:.1f}" for part, gflop in parts.items())
             print(f"{name}, T={steps}, without the last confidence: {shown} GFLOP")
+        if model.trunk is not None and model.trunk.deep is not None:
+            print(f"{name}, on top where the input is badly degraded: {deep_flops(model.trunk, 64):.1f} GFLOP")
 
 
 if __name__ == "__main__":

@@ -1,69 +1,52 @@
-"""Crops to calibrate the embedded model on: photographs that neither its training nor its evaluation saw.
+"""Crops to calibrate the embedded model on: photographs like those that it is evaluated on.
 
-    apt-get download lomiri-wallpapers-16.04 lomiri-wallpapers-20.04 mate-backgrounds plasma-workspace-wallpapers
-    pip download --no-deps scikit-image
-    for deb in *.deb; do dpkg-deb -x "$deb" photos; done; unzip -d photos scikit_image*.whl 'skimage/data/*'
-    python recipes/calibration.py photos hr
+    python recipes/calibration.py photos.tar more.tar hr --only cid clic --count 100
     realsrt degrade hr lq --protocol mixed
+    python recipes/confidence.py runs/small/small.safetensors lq hr src/realsrt/weights/small.safetensors
     realsrt calibrate lq hr --output src/realsrt/weights/small.calibration.json
 
-One crop a photograph, as pairs must be independent: reduced to a short side of 900 px where it is larger, then of eight
-places, drawn from the file's name, the one of 512x512 px with most detail.
+One crop of 512x512 px a photograph, as pairs must be independent, at a place drawn from the file's name; photographs
+are taken evenly from all that are large enough. The embedded model's are of the training photographs of the two
+collections that most of the evaluation images come from: it has seen them, in tiles and otherwise degraded.
 """
 
-import sys
+import argparse
 import zlib
 from pathlib import Path
 
 import numpy as np
-import pyvips
 
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.training.sources import entries
 
-SIDE, SHORT, PLACES = 512, 900, 8
-PHOTOGRAPHS = {  # of the packages' pictures, those that are photographs
-    "skimage/data": "astronaut brick camera chelsea coffee coins grass gravel motorcycle_left rocket",
-    "usr/share/backgrounds": "Bridge_by_Sander_Klootwijk Dragonfly_by_Bolly Picture_0B_by_freespace"
-    " Picture_1A_by_freespace Wine_by_Jakkub_Mede aitzgorri_by_Aitzol_Berasategi free_by_Peter_Nerlich"
-    " friends_by_Aitzol_Berasategi greentock_by_Peter_Nerlich life_by_Aitzol_Berasategi"
-    " picosdeeuropa_by_Aitzol_Berasategi seeding_by_Clements_Engelhardt sunset_by_Aitzol_Berasategi"
-    " Kleiber_by_Lukas_Baubkus",
-    "usr/share/backgrounds/mate/nature": "Aqua Blinds Dune FreshFlower Garden GreenMeadow LadyBird RainDrops Storm"
-    " TwoWings Wood YellowFlower",
-    "usr/share/wallpapers": "BytheWater ColdRipple ColorfulCups DarkestHour EveningGlow FallenLeaf Grey Kite"
-    " OneStandsOut Path Volna summer_1am",
-}  # fmt: skip
+SIDE = 512
 
 
-def file_of(place: Path) -> Path:
-    """The one file of that stem, or the largest in a wallpaper's folder."""
-    if place.is_dir():
-        return max((place / "contents/images").iterdir(), key=lambda path: path.stat().st_size)
-    return next(path for path in place.parent.iterdir() if path.stem == place.name)
-
-
-def crop(path: Path, name: str) -> np.ndarray:
-    """(H,W,3) uint8, sides a multiple of 4 and at most 512."""
-    image = pyvips.Image.new_from_file(str(path)).colourspace("srgb")
-    assert isinstance(image, pyvips.Image)
-    image = image.flatten() if image.hasalpha() else image
-    image = image.resize(min(1, SHORT / min(image.width, image.height)), kernel="lanczos3")
-    pixels = image.numpy()[..., :3]
-    height, width = (min(SIDE, side // 4 * 4) for side in pixels.shape[:2])
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    corners = rng.integers(0, [pixels.shape[0] - height + 1, pixels.shape[1] - width + 1], (PLACES, 2))
-    crops = [pixels[y : y + height, x : x + width] for y, x in corners]
-    return max(crops, key=lambda one: float(np.abs(np.diff(one.mean(2), axis=0)).mean()))
-
-
-def main(photos: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
-    for folder, names in PHOTOGRAPHS.items():
-        for name in names.split():
-            pixels = crop(file_of(photos / folder / name), name)
-            imageio.write(target / f"{name}.png", Picture.from_array(np.ascontiguousarray(pixels)))
+def main() -> None:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("photographs", type=Path, nargs="+", help="folders and tars")
+    made.add_argument("target", type=Path)
+    made.add_argument("--only", nargs="*", default=[""], metavar="START", help="files whose names start so")
+    made.add_argument("--count", type=int, default=100)
+    given = made.parse_args()
+    given.target.mkdir(parents=True, exist_ok=True)
+    found = []
+    for entry in entries(given.photographs):
+        name = Path(entry.name.rpartition(":")[2]).name
+        header = entry.open()
+        if min(header.width, header.height) >= SIDE and name.startswith(tuple(given.only)):
+            found.append((name, entry))
+    found.sort(key=lambda one: one[0])
+    count = min(given.count, len(found))
+    for name, entry in (found[number * len(found) // count] for number in range(count)):
+        pixels = entry.decode().transpose(1, 2, 0)
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        y, x = (int(rng.integers(side - SIDE + 1)) for side in pixels.shape[:2])
+        crop = np.ascontiguousarray(pixels[y : y + SIDE, x : x + SIDE])
+        imageio.write(given.target / f"{Path(name).stem}.png", Picture.from_array(crop))
+    print(f"{count} of {len(found)} photographs")
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))
+    main()

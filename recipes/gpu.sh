@@ -4,12 +4,13 @@
 #   recipes/gpu.sh pack FOLDER DATA… [INIT]      here: everything that travels beside the repository
 #   recipes/gpu.sh run FOLDER OUT [--max-steps 3]   there, in a copy of the repository
 #
-# pack  DATA: tars and folders of photographs, and of recorded pairs; INIT: weights to start from (else the shipped ones)
-#   TEACHER    a published network that makes targets of new pairs (realesrgan-x4plus.pth)
+# pack  DATA: tars and folders of photographs, and of recorded pairs; INIT: weights to start from (else the shipped
+#       ones); the large network of their trunk is the teacher
 #   PHOTOS_MB  take no more of the photographs than that, evenly; PAIRS_MB the same of recorded pairs (default: all)
 #   LIMIT_MB   the most that may travel, the repository's files counted in (default 60)
 #   TARGET     the Python there (default 3.12); WHEELS=0: bring no packages
-# run   writes half-precision weights to OUT after a minute and every minute, one file a stage
+# run   writes half-precision weights to OUT after a minute and every minute, a stage's in parts of 15 MiB
+#         (cat OUT/1-control.safetensors.? > control.safetensors)
 #   STAGES     in this order (default "control generator critic")
 #   MINUTES    of each (default "4.3 2.2 0.8")
 #   TOTAL      minutes of everything, the start counted in: later stages get what is left (default 9)

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # The embedded model `small`, from public weights to the shipped file: five stages, one after the other.
 #
-#   MILD=realesr-general-wdn-x4v3.pth STRONG=realesr-general-x4v3.pth recipes/small.sh DATA…
+#   MILD=realesr-general-wdn-x4v3.pth STRONG=realesr-general-x4v3.pth DEEP=RealESRGAN_x4plus.pth recipes/small.sh DATA…
 #
 # DATA          folders of photographs and WebDataset-format tars, sides of 256 px or more; none where PAIRS is enough
 # MILD, STRONG  the two published networks that the trunk starts from (Real-ESRGAN's releases), .pth or .safetensors
+# DEEP          the published network that the trunk has for badly degraded inputs, as it is
 # INIT          weights to go on from in their place, such as the shipped ones
 # PAIRS         recorded pairs with a teacher's images (`realsrt teach`), the target where the input lost much
 # STEPS         budgets of strength, tokenizer, generator, critic, control (600 1000 1200 250 700); 0: no such stage
@@ -28,10 +29,10 @@ pairs=()
 [ ${#pairs[@]} != 0 ] || { echo "give photographs, or recorded pairs as PAIRS=taught.tar" >&2; exit 2; }
 if [ -n "${INIT:-}" ]; then
   start=(--init "$INIT")
-elif [ -n "${MILD:-}" ] && [ -n "${STRONG:-}" ]; then
-  start=(--preset small --trunk "$MILD" "$STRONG")
+elif [ -n "${MILD:-}" ] && [ -n "${STRONG:-}" ] && [ -n "${DEEP:-}" ]; then
+  start=(--preset small --trunk "$MILD" "$STRONG" "$DEEP")
 else
-  echo "give MILD and STRONG (published networks) or INIT (weights to go on from)" >&2
+  echo "give MILD, STRONG and DEEP (published networks) or INIT (weights to go on from)" >&2
   exit 2
 fi
 

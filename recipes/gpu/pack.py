@@ -12,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 
 import torch
-from squeezed import read_published, squeeze_file
 
 import realsrt
 from realsrt.errors import RealSRTError, UsageError
@@ -50,10 +49,6 @@ def pack(folder: Path, data: list[Path], init: Path | None) -> None:
     if init is not None:
         (folder / "init.safetensors.xz").write_bytes(lzma.compress((folder / "init.safetensors").read_bytes()))
         (folder / "init.safetensors").unlink()
-    if teacher := os.environ.get("TEACHER"):
-        squeeze_file(read_published(Path(teacher)), folder / "teacher.xz")
-    elif photos and not pairs:
-        print("no TEACHER: the photographs are the targets")
     if os.environ.get("WHEELS", "1") != "0":
         fetch_wheels(folder / "wheels", os.environ.get("TARGET", "3.12"))
         (folder / "modules").mkdir()

@@ -6,6 +6,7 @@ import json
 import lzma
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,8 @@ FEATURES = REPOSITORY / "recipes" / "features" / "squeezenet1_1.safetensors"
 TAPS = ["conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9"]
 START_SECONDS = float(os.environ.get("START_SECONDS", "20"))
 MEASURE_SECONDS = 15.0
-LARGEST = 16 * 2**20
+LARGEST = 15 * 2**20
+"""Bytes of a file that can come back; a larger one comes in parts."""
 STARTING = 20.0
 """Seconds that a stage needs before its first step and after its last."""
 WARMUP = 0.3
@@ -88,6 +90,7 @@ def prepare(run: Run) -> None:
         command()
         import kornia.enhance  # imported by the degradations when they need it
         import pyvips
+        from safetensors.torch import save_file
     except ImportError as error:
         raise StartFailed(f"a package is missing here: {error}") from None
     run.doing = "asking for the GPU"
@@ -105,12 +108,9 @@ def prepare(run: Run) -> None:
     model = realsrt.load_model(run.init)
     if model.trunk is None:
         raise StartFailed(f"{run.init.name}: weights of preset {model.config.preset!r} without a trunk")
-    if (run.folder / "teacher.xz").is_file():
-        run.doing = "unpacking the teacher"
-        from squeezed import expand_file
-
+    if model.trunk.deep is not None:
         run.teacher = run.runs / "teacher.safetensors"
-        expand_file(run.folder / "teacher.xz", run.teacher)
+        save_file(dict(model.trunk.deep.state_dict()), run.teacher)
     if not any((run.folder / f"{kind}.tar").is_file() for kind in ("photos", "pairs")):
         raise StartFailed(f"{run.folder} holds neither photographs nor recorded pairs: pack again")
 
@@ -247,14 +247,20 @@ def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) ->
 
 
 def export(run: Run, made: Path, shown: Path) -> None:
-    """The weights in half precision, whole at every moment."""
+    """The weights in half precision, whole at every moment, as NAME.1, NAME.2…: `cat NAME.?` is the file."""
     import torch
 
     import realsrt
 
-    realsrt.save_model(realsrt.load_model(made), shown, dtype=torch.float16)
-    size = shown.stat().st_size
-    run.say(f"wrote {shown.name}, {size / 2**20:.1f} MiB{'' if size < LARGEST else ': TOO LARGE to come back'}")
+    whole = made.with_name("half.safetensors")
+    realsrt.save_model(realsrt.load_model(made), whole, dtype=torch.float16)
+    content = whole.read_bytes()
+    parts = {f"{shown.name}.{1 + first // LARGEST}": first for first in range(0, len(content), LARGEST)}
+    for name, first in parts.items():
+        (run.runs / name).write_bytes(content[first : first + LARGEST])
+    for name in parts:
+        shutil.move(run.runs / name, shown.with_name(name))
+    run.say(f"wrote {', '.join(parts)}: {len(content) / 2**20:.1f} MiB")
 
 
 def start(run: Run, wished: list[float]) -> None:

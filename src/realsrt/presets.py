@@ -18,6 +18,7 @@ from realsrt.config import (
 )
 from realsrt.errors import UsageError
 from realsrt.model import RealSRT
+from realsrt.models.rrdbnet import RRDBConfig
 from realsrt.models.srvgg import SRVGGConfig
 from realsrt.models.trunk import EstimatorConfig
 
@@ -57,7 +58,7 @@ def small() -> ModelConfig:
         generator=transformer,
         critic=replace(transformer, depth=2, masked_input=False),
         control=FeatureControlConfig(features=features, fine_blocks=6),
-        trunk=TrunkConfig(),
+        trunk=TrunkConfig(estimator=EstimatorConfig(96), deep=RRDBConfig()),
         critic_head="code",
         num_steps=2,
         stride=56,
@@ -81,7 +82,7 @@ def tiny() -> ModelConfig:
         generator=transformer,
         critic=replace(transformer, masked_input=False),
         control=FeatureControlConfig(features=16, latent=16, width=16, blocks=1, fine_blocks=1),
-        trunk=TrunkConfig(SRVGGConfig(16, 2), EstimatorConfig(8)),
+        trunk=TrunkConfig(SRVGGConfig(16, 2), EstimatorConfig(8), RRDBConfig(8, 1, 4)),
     )
 
 

@@ -49,13 +49,23 @@ def test_the_features_and_the_picture_are_the_whole(tmp_path):
     assert torch.equal(made.image(made.features(lq), lq), made(lq))
 
 
-def test_reach_is_how_far_a_pixel_looks():
-    made = network(SMALL)
-    lq = torch.rand(1, 3, 31, 31)
+@pytest.mark.parametrize(("config", "traces"), [(SMALL, 0), (RRDBConfig(8, 1, 4), 3)])
+def test_reach_is_how_far_a_pixel_looks(config, traces):
+    """No less; and no further but for what rounding hides."""
+    made = config.build().double()
+    lq = torch.rand(1, 3, 63, 63, dtype=torch.float64)
     changed = lq.clone()
-    changed[..., 15, 15] += 0.5
+    changed[..., 31, 31] += 0.5
     moved = (made(lq) != made(changed)).any(1)[0].nonzero() // 4
-    assert (moved - 15).abs().max() == SMALL.reach
+    assert config.reach - traces <= (moved - 31).abs().max() <= config.reach
+
+
+def test_rows_that_are_enlarged_in_bands_are_the_whole(monkeypatch):
+    monkeypatch.setattr("realsrt.models.rrdbnet._BAND", 5)
+    made, lq = RRDBConfig(8, 1, 4).build(), torch.rand(1, 3, 23, 9)
+    whole = made(lq)
+    with torch.no_grad():
+        torch.testing.assert_close(made(lq), whole)
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,10 @@ def test_half_precision_storage(model, file, tmp_path, dtype):
     loaded = realsrt.load_model(tmp_path / "half.safetensors").state_dict()
     for key, value in model.state_dict().items():
         assert loaded[key].dtype == torch.float32
-        assert torch.equal(loaded[key], value.to(dtype).float())
+        if dtype == torch.float16 and key.startswith("trunk.deep.") and value.ndim == 4:  # in 8 bits
+            torch.testing.assert_close(loaded[key], value, rtol=0, atol=float(value.abs().max()) / 100)
+        else:
+            assert torch.equal(loaded[key], value.to(dtype).float())
 
 
 def test_the_header_tells_what_is_inside(file):

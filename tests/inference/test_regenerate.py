@@ -10,9 +10,9 @@ from PIL import Image
 
 from realsrt import presets
 from realsrt.errors import UsageError
+from realsrt.inference.result import Change
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io.picture import Picture
-from realsrt.models.trunk import Amounts
 
 BOX = (160, 120, 216, 184)
 
@@ -180,7 +180,7 @@ def test_variety_changes_the_trunks_amounts():
     near = made().regenerate(before, BOX, seed=4, candidates=4, variety=0).candidates
     apart = [np.mean([np.abs(inside(one) - inside(before)).mean() for one in some]) for some in (far, near)]
     assert apart[0] > 1.2 * apart[1]
-    assert {one.change for one in near} == {Amounts(0, 0)}
+    assert {one.change for one in near} == {Change(0, 0)}
     assert len({one.change for one in far}) == 4
     assert max(one.change.denoise for one in far) - min(one.change.denoise for one in far) > 0.3
     assert max(one.change.share for one in far) - min(one.change.share for one in far) > 0.3

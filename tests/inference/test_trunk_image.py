@@ -13,7 +13,7 @@ from realsrt.imaging.resize import resize
 from realsrt.inference.adapters import Planes
 from realsrt.inference.runner import is_out_of_memory
 from realsrt.inference.trunk_image import TrunkImage
-from realsrt.models.trunk import choose
+from realsrt.models.trunk import Way, choose
 from realsrt.pipeline import Upscaler
 
 
@@ -22,11 +22,11 @@ def up():
     return Upscaler(presets.build("tiny", 5))
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "reduced"])
-def reduced(request, monkeypatch):
-    """Whether networks see the input reduced, whatever an untrained estimator finds."""
+@pytest.fixture(params=Way, ids=lambda way: way.name.lower())
+def way(request, monkeypatch):
+    """Each way of restoring, whatever an untrained estimator finds."""
     for place in ("realsrt.inference.trunk_image.choose", "realsrt.models.trunk.choose"):
-        monkeypatch.setattr(place, lambda *given: choose(*given)._replace(reduced=request.param))
+        monkeypatch.setattr(place, lambda *given, **more: choose(*given, **more)._replace(way=request.param))
     return request.param
 
 
@@ -45,7 +45,7 @@ def whole(image):
 
 
 @pytest.mark.parametrize("piece", [16, 33, 50])
-@pytest.mark.usefixtures("reduced")
+@pytest.mark.usefixtures("way")
 def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
     source = picture(70, 83)
     monkeypatch.setattr("realsrt.inference.trunk_image.PIECE", 96)
@@ -60,7 +60,7 @@ def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(40, 61), (1, 2), (16, 3)])
-@pytest.mark.usefixtures("reduced")
+@pytest.mark.usefixtures("way")
 def test_the_whole_is_what_the_trunk_makes_of_the_picture(up, size):
     source = picture(*size)
     with torch.inference_mode():
@@ -74,10 +74,18 @@ def test_a_reduced_input_is_restored_at_two_thirds_of_its_side(up):
     source = torch.nn.functional.interpolate(picture(10, 14)[None], scale_factor=4.0, mode="bilinear")[0]
     trunk = up.model.trunk
     with torch.inference_mode():
-        plain, other = (trunk.restore(source[None], 1.0, reduced=reduced) for reduced in (False, True))
+        plain, other, deep, half = (
+            trunk.restore(source[None], *of)
+            for of in ((1.0, Way.WHOLE), (1.0, Way.REDUCED), (1.0, Way.DEEP), (0.5, Way.DEEP))
+        )
+        mean = (trunk.restore(source[None], 0.5, Way.WHOLE)[1] + deep[1]) / 2
         seen = resize(source[None], (27, 37), "bicubic", antialias=True).clamp(0, 1)
-        expected = resize(trunk.strong(seen), (160, 224), "bicubic", antialias=True)
+        expected, deeper = (
+            resize(net(seen), (160, 224), "bicubic", antialias=True) for net in (trunk.strong, trunk.deep)
+        )
     torch.testing.assert_close(other[1], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(deep[1], deeper, rtol=0, atol=1e-4)
+    torch.testing.assert_close(half[1], mean)  # of the deep network's image and that of the whole, by the strength
     assert torch.equal(other[0], plain[0])  # features are of the whole
     assert (other[1] - plain[1]).abs().mean() > 1e-3
 
@@ -104,11 +112,26 @@ def test_windows_are_cut_from_the_whole_with_the_border_mirrored_in(up, size):
     assert ground.base.shape == (1, 3, 64, 64)
 
 
+@pytest.mark.usefixtures("way")
+def test_windows_in_some_columns_alone(up):
+    """They are the same, and nothing is restored for the other columns."""
+    source = picture(30, 90)
+    tiles = tiling.plan(30, 90, 16, 12)
+    some = [index for index in range(len(tiles)) if 20 <= tiles.position(index)[1] - tiles.left <= 44]
+    columns = tiling.columns_of(tiles, some)
+    assert 16 < len(columns) < 60
+    whole, part = image_of(up.model, source), image_of(up.model, source, columns=columns)
+    assert part.strip(0)[1].shape[2] == 4 * len(columns)
+    for index in some:
+        for one, other in zip(whole.window(tiles, index), part.window(tiles, index), strict=True):
+            assert torch.equal(one, other)
+
+
 def test_no_steps_give_the_base_picture(up):
     source = picture(37, 50)
     out = up.upscale(source[None], steps=0, denoise=1.0)
     with torch.inference_mode():
-        _, base = up.model.trunk(source[None], 1.0)
+        _, base = up.model.trunk(source[None], 1.0, deep=False)
     torch.testing.assert_close(out.image, base.clamp(0, 1))
     assert out.confidence is None
     assert out.ids is None
@@ -139,7 +162,7 @@ def test_strength_changes_the_picture_and_auto_is_one_of_them(up):
     assert not torch.equal(mild, strong)
     chosen = up.model.trunk
     with torch.inference_mode():
-        strength = choose(chosen.costs(source)[0]).denoise
+        strength = choose(chosen.costs(source)[0], deep=False).denoise
     assert torch.equal(auto, up.upscale(source, steps=0, denoise=strength).image)
 
 

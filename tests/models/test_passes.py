@@ -81,7 +81,7 @@ def test_sparse_passes_see_the_tokens_that_masks_became(model, lq):
     blind = model.generator(blank_of(model, guide), condition, torch.ones_like(mask))[mask]
     dense = model.generator(ids, condition, mask)[mask]
     sparse = passes.predict(ids, mask)[mask]
-    assert (sparse - dense).norm() < 0.7 * (blind - dense).norm()
+    assert (sparse - dense).norm() < 0.85 * (blind - dense).norm()
 
 
 @torch.inference_mode()

@@ -1,7 +1,6 @@
 """The trunk: ends, strengths between them, the estimator's reach, and what is made of its costs."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from realsrt.models.trunk import (
     StrengthEstimator,
     TrunkConfig,
     Variation,
+    Way,
     choose,
     pieces,
     vary,
@@ -33,11 +33,11 @@ def trunk():
     return made.requires_grad_(False)
 
 
-def costs(*cheap, reduced=False):
+def costs(*cheap, way=Way.WHOLE):
     """Costs (K,), in which some (strength, share) are by far the cheapest."""
-    made = torch.ones(CHOICES)
+    made = torch.ones(len(Way), *CHOICES[1:])
     for strength, share in cheap:
-        made[int(reduced), STRENGTHS.index(strength), SHARES.index(share)] = 0.0
+        made[way, STRENGTHS.index(strength), SHARES.index(share)] = 0.0
     return made.flatten()
 
 
@@ -79,21 +79,29 @@ def test_the_cheapest_strength_and_its_share():
     found = choose(costs((0.5, 0.25)))
     assert found.denoise == 0.5
     assert found.share == pytest.approx(0.25, abs=1e-3)
-    assert not found.reduced
+    assert found.way == Way.WHOLE
     assert choose(costs((1.0, 0.5), (1.0, 1.0))).share == pytest.approx(0.75, abs=1e-3)  # two as good: their mean
 
 
+def test_the_deep_way_is_taken_where_it_costs_less_and_may_be():
+    made = costs((1.0, 0.5), way=Way.DEEP)
+    made[STRENGTHS.index(0.5) * len(SHARES)] = 0.5
+    assert choose(made) == pytest.approx((1.0, 0.5, Way.DEEP), abs=1e-3)
+    assert choose(made, deep=False) == pytest.approx((0.5, 0.0, Way.WHOLE), abs=1e-3)
+    assert choose(made[: len(made) // 3 * 2]).way == Way.WHOLE  # a trunk without it
+
+
 def test_an_input_is_reduced_where_that_costs_less():
-    made = costs((0.5, 0.25), reduced=True)
-    assert choose(made) == pytest.approx((0.5, 0.25, True), abs=1e-3)
-    assert choose(made, 0.75).reduced  # by the costs at that strength
-    assert not choose(made, 1.0).reduced
+    made = costs((0.5, 0.25), way=Way.REDUCED)
+    assert choose(made) == pytest.approx((0.5, 0.25, Way.REDUCED), abs=1e-3)
+    assert choose(made, 0.75).way == Way.REDUCED  # by the costs at that strength
+    assert choose(made, 1.0).way == Way.WHOLE
 
 
 @pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
 def test_variations_lie_around_the_own_amounts(own):
     """Their strengths reach the other end and never leave the range, their shares go both ways; none is the own."""
-    costs = torch.zeros(CHOICES).flatten()
+    costs = torch.zeros(len(Way), *CHOICES[1:]).flatten()
     before = choose(costs, own)
     around = [vary(costs, before, Variation(turn / 16, 1.0)) for turn in range(16)]
     strengths, shares, _ = zip(*around, strict=True)
@@ -109,8 +117,8 @@ def test_variations_lie_around_the_own_amounts(own):
 
 def test_a_given_strength_is_taken_and_its_shares_weighed():
     made = costs((0.0, 0.25), (1.0, 1.0))
-    assert choose(made, 0.0) == pytest.approx((0.0, 0.25, False), abs=1e-3)
-    assert choose(made, 0.5) == pytest.approx((0.5, 0.5, False), abs=1e-3)  # nothing is known: the mean of all
+    assert choose(made, 0.0) == pytest.approx((0.0, 0.25, Way.WHOLE), abs=1e-3)
+    assert choose(made, 0.5) == pytest.approx((0.5, 0.5, Way.WHOLE), abs=1e-3)  # nothing is known: the mean of all
     assert float(weigh_shares(made.unflatten(0, CHOICES)[:1], 0.75)) == pytest.approx(
         1.0, abs=0.01
     )  # half of what is known of 1
@@ -156,7 +164,7 @@ def test_a_small_image_is_looked_at_whole_and_a_large_one_at_its_pieces(trunk):
 
 
 def test_sides_of_any_size(trunk):
-    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, math.prod(CHOICES))
+    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, Way.DEEP * len(STRENGTHS) * len(SHARES))
     assert bool(trunk.look(torch.zeros(1, 3, 1, 1)).isfinite().all())
     assert trunk(torch.rand(1, 3, 1, 17))[1].shape == (1, 3, 4, 68)
 

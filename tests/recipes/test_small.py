@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "small.sh"
-ENDS = {"MILD": "/nets/wdn x4.pth", "STRONG": "/nets/general.pth"}
+ENDS = {"MILD": "/nets/wdn x4.pth", "STRONG": "/nets/general.pth", "DEEP": "/nets/x4plus.pth"}
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="a shell script")
 
@@ -54,7 +54,7 @@ def test_the_five_stages_build_on_each_other(recipe):
     assert [words[0] for words in stages] == ["strength", "tokenizer", "generator", "critic", "control"]
     first, *later = stages
     at = first.index("--trunk")
-    assert first[at + 1 : at + 3] == list(ENDS.values())
+    assert first[at + 1 : at + 4] == list(ENDS.values())
     assert "--init" not in first
     for words, before in zip(later, stages, strict=False):
         assert options(words)["--init"] == f"/o ut/{before[0]}/model.safetensors"

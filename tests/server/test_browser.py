@@ -27,10 +27,14 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def url(weights):
+def url(weights, crop, calibration):
     command = [sys.executable, "-m", "realsrt", "web", "--port", "0", "-g", "cpu", "--model-path", str(weights)]
+    calibrated = calibration(imageio.read(crop).pixels)
     server = subprocess.Popen(
-        [*command, "--max-pixels", "200000"], stdout=subprocess.PIPE, text=True, env={**os.environ}
+        [*command, "--max-pixels", "200000", "--calibration", str(calibrated)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
     )
     try:
         assert server.stdout is not None
@@ -139,6 +143,117 @@ def test_looking(page, crop):
     assert page.is_visible("#view-two canvas")
 
 
+def cells_of_trust(page):
+    """Of each cell: whether it is promised, as the service says, and how its middle is seen on the page: "line" for
+    what is dimmed or drawn on, "free" for what is not, "before" for the other half. The map of confidence must show."""
+    return page.evaluate("""async () => {
+      const kept = JSON.parse(localStorage["realsrt.pictures"]);
+      const { versions, at } = kept.list.find((picture) => picture.key === kept.selected);
+      const { cells } = await (await fetch(`/v1/jobs/${versions[at]}/trust?level=${trust.value}`)).json();
+      const map = document.querySelector("canvas.layer:not(.outline):not(.marks)");
+      const place = map.getBoundingClientRect();
+      const canvas = document.querySelector(".outline");
+      const frame = canvas.getBoundingClientRect();
+      const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      const line = divider.getBoundingClientRect().x + 22;
+      const found = [];
+      for (let row = 0; row < map.height; row++) for (let column = 0; column < map.width; column++) {
+        const x = place.x + ((column + 0.5) * place.width) / map.width;
+        const y = place.y + ((row + 0.5) * place.height) / map.height;
+        if (x < frame.x || x >= frame.right || y < frame.y || y >= frame.bottom || Math.abs(x - line) < 3) continue;
+        const alpha = data[4 * (Math.floor(y - frame.y) * canvas.width + Math.floor(x - frame.x)) + 3];
+        const promised = cells.some(([r, first, stop]) => r === row && first <= column && column < stop);
+        found.push([promised, alpha ? "line" : x < line ? "before" : "free"]);
+      }
+      return found;
+    }""")
+
+
+def test_the_line_of_trust_is_the_services_wherever_one_looks(page, crop, picture):
+    """At any zoom, on the result's half only, as is the map of confidence; and the words say what it promises."""
+    upscaled(page, crop)
+    page.wait_for_selector("#unsure:not([disabled])")
+    box = page.locator("#view-one").bounding_box()
+
+    def halves():
+        page.wait_for_timeout(700)
+        half = {"y": box["y"] + 120, "width": box["width"] / 2 - 30, "height": box["height"] - 240}
+        return [page.screenshot(clip={"x": box["x"] + x, **half}) for x in (0, box["width"] / 2 + 30)]
+
+    plain = halves()
+    page.click("#sure")
+    mapped = halves()
+    page.select_option("#trust", "0.9")
+    page.wait_for_selector("#promise:not(:empty)")
+    lined = halves()
+    assert plain[0] == mapped[0] == lined[0]
+    assert plain[1] != mapped[1] != lined[1]
+    told = page.inner_text("#promise")
+    assert "mean error is at most 12 of 255 levels in 90 % of pictures like those calibrated on (19 pairs)" in told
+    assert "nothing is promised for other kinds" in told
+    for look in ("#fit", "#zoom200", "drag", "#zoom100"):
+        if look == "drag":
+            stroke(page, (0.7, 0.6), (0.6, 0.4))
+        else:
+            page.click(look)
+        page.wait_for_timeout(900)
+        found = {tuple(cell) for cell in cells_of_trust(page)}
+        assert found == {(True, "free"), (False, "line"), (True, "before"), (False, "before")}, look
+    page.keyboard.down("h")
+    assert page.locator(".outline").count() == 0
+    page.keyboard.up("h")
+    assert page.locator("#view-one .outline").count() == 1
+    page.click("[data-mode=beside]")
+    page.wait_for_selector("#view-two .outline")
+    page.click("[data-mode=slider]")
+    page.fill("#strength", "0.5")
+    page.get_by_text("Nothing is promised for a strength below 100 %.").wait_for()
+    assert page.locator(".outline").count() == 0
+    page.fill("#strength", "1")
+    page.fill("#step", "1")
+    page.get_by_text("Nothing is promised for a step before the result.").wait_for()
+    page.fill("#step", page.get_attribute("#step", "max"))
+    drop(page, picture("noise.png", 40, 50))
+    page.wait_for_selector("#promise:empty", state="attached")
+    assert page.locator(".outline").count() == 0
+    page.click("#go")
+    state(page, "done")
+    page.wait_for_selector("#promise:not(:empty)")
+    page.locator("#film-list button").first.click()
+    page.get_by_text(told, exact=True).wait_for()
+    page.wait_for_selector(".outline")
+
+
+def test_the_line_of_trust_by_keys_after_regenerating_and_where_nothing_is_promised(page, crop):
+    upscaled(page, crop)
+    page.wait_for_selector("#unsure:not([disabled])")
+    page.evaluate("document.activeElement.blur()")
+    for level in ("80 %", "90 %"):
+        page.keyboard.press("t")
+        page.locator("#promise").get_by_text(f"in {level} of pictures").wait_for()
+    whole = page.inner_text("#promise")
+    page.click("[data-tool=box]")
+    stroke(page, (0.55, 0.3), (0.8, 0.7))
+    page.click("#regenerate-go")
+    page.wait_for_selector("#choices:not([hidden])")
+    page.locator("#promise").get_by_text("without what was regenerated").wait_for()
+    assert "at most 12 of" in whole
+    assert float(page.inner_text("#promise").partition("at most ")[2].split()[0]) > 12
+    page.click("#sure")
+    page.wait_for_timeout(900)
+    assert {tuple(cell) for cell in cells_of_trust(page)} >= {(True, "free"), (False, "line")}
+    page.click("#undo")
+    page.locator("#promise").get_by_text(whole, exact=True).wait_for()
+    page.select_option("#trust", "0.95")
+    page.get_by_text("No part of this picture can be promised so much.").wait_for()
+    page.select_option("#outscale", "2")
+    page.click("#again")
+    page.get_by_text("the calibration is of other options: outscale 4.0, not 2.0.").wait_for()
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("t")
+    page.wait_for_selector("#promise:empty", state="attached")
+
+
 def test_after_a_reload_the_result_shows(page, crop):
     upscaled(page, crop)
     page.click("[data-mode=result]")
@@ -205,6 +320,18 @@ def test_on_a_phone_candidates_are_seen_with_the_picture(browser, url, crop):
     page.wait_for_selector("#candidate-list button:nth-child(3)[aria-pressed=true]")
     state(page, "done")
     assert together() == seen
+    person.close()
+
+
+def test_on_a_phone_all_can_be_upscaled_without_scrolling(browser, url, crop, picture):
+    person = context(browser, "phone")
+    page = opened(person, url)
+    drop(page, crop, picture("a.png"), picture("b.png"))
+    page.wait_for_selector("#go-all:not([hidden])")
+    estimate(page, "#go-all")  # is in its words, which take more room then
+    box = page.locator("#go-all").bounding_box()
+    assert 0 <= box["y"] <= box["y"] + box["height"] <= 844
+    assert 0 <= box["x"] <= box["x"] + box["width"] <= 390
     person.close()
 
 
@@ -408,12 +535,14 @@ def test_a_folder_gives_its_pictures_only(page, picture, tmp_path):
     for name in ("album/a.png", "album/inner/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         picture(name)
+    for name in ("album/c.mpo", "album/inner/d.hif"):
+        (tmp_path / name).write_bytes((tmp_path / "album/a.png").read_bytes())
     for name in ("album/notes.txt", "album/.hidden.png", "album/inner/empty.png"):
         (tmp_path / name).write_text("" if "empty" in name else "words")
     page.set_input_files("#folder", str(tmp_path / "album"))
-    page.get_by_text("2 pictures", exact=True).wait_for()
+    page.get_by_text("4 pictures", exact=True).wait_for()
     names = [label.inner_text() for label in page.locator("#film-list .label").all()]
-    assert sorted(names) == ["a.png", "b.png"]
+    assert sorted(names) == ["a.png", "b.png", "c.mpo", "d.hif"]
 
 
 def test_other_options_of_a_finished_picture(page, weights, crop, tmp_path):
@@ -469,6 +598,10 @@ def test_everybody_can_use_it(browser, url, crop, picture, tmp_path, size, schem
     for tool in ("brush", "box", "erase"):
         page.click(f"[data-tool={tool}]")
         check()
+    page.fill("#step", page.get_attribute("#step", "max"))
+    page.select_option("#trust", "0.9")
+    page.wait_for_selector(".outline")
+    check()
     page.click("#sure")
     page.click("#unsure")
     page.fill("#below", "0.95")
@@ -618,6 +751,7 @@ def test_two_people_and_a_killed_server(browser, weights, crop, picture, tmp_pat
         for page, id, status in ((0, 0, 200), (0, 1, 404), (1, 0, 404), (1, 1, 200)):
             asked = "id => fetch(`/v1/jobs/${id}/result`).then(answer => answer.status)"
             assert people[page].evaluate(asked, owned[id]) == status
+        assert people[0].is_hidden("#trust-field")  # of these weights there is no calibration
         for page in people:
             page.context.close()
 

@@ -100,8 +100,8 @@ def test_a_visitor_has_a_cookie_and_sees_only_what_is_theirs(paged, picture):
     here.http.get(f"/v1/jobs/{id}/tiles/after")
     other = another(here)
     posts = {"/regenerate": {"below": 0.5}, "/upscale": {}, "/pick": {"candidate": 1}}
-    gets = ("", "/result", "/confidence", "/events", "/tiles/before", "/tiles/after/0/0_0.jpg", "/steps/0", "/cells",
-            "/candidates", "/candidates/1")  # fmt: skip
+    gets = ("", "/result", "/confidence", "/trust", "/events", "/tiles/before", "/tiles/after/0/0_0.jpg", "/steps/0",
+            "/cells", "/candidates", "/candidates/1")  # fmt: skip
     for client, status in ((other, 404), (fresh(here), 401)):
         for path in gets:
             problem(client.get(f"/v1/jobs/{id}{path}"), status)
@@ -436,6 +436,7 @@ def test_what_the_page_says_of_the_service(paged, picture):
     assert facts["pace"] == sorted(facts["pace"])
     assert facts["pace"][0] > 0
     assert "png" in facts["formats"]
+    assert {"png", "mpo", "apng", "hif"} <= set(facts["suffixes"])
 
 
 def test_only_pages_that_were_named_may_show_it_in_a_frame(opened):

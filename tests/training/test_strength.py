@@ -11,8 +11,11 @@ pytest.importorskip("accelerate")
 
 import realsrt
 from realsrt import presets
+from realsrt.errors import UsageError
 from realsrt.models.features import SqueezeFeatures
-from realsrt.models.trunk import CHOICES, SHARES, STRENGTHS
+from realsrt.models.rrdbnet import RRDBConfig
+from realsrt.models.srvgg import SRVGGConfig
+from realsrt.models.trunk import CHOICES, SHARES, STRENGTHS, Way
 from realsrt.training import train
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch, PairPool, Pairs
@@ -41,7 +44,7 @@ def stage(features):
 
 def table(costs, images=1):
     """Costs (B,K): 1 everywhere but for {(image, strength, share): cost}."""
-    made = torch.ones(images, *CHOICES)
+    made = torch.ones(images, len(Way), *CHOICES[1:])
     for (image, strength, share), cost in costs.items():
         made[image, 0, STRENGTHS.index(strength), SHARES.index(share)] = cost
     return made.flatten(1)
@@ -90,12 +93,13 @@ def test_costs_are_those_of_the_images(stage):
     trunk = stage.main.trunk
     lq = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     features = stage.main._features[0]
-    for number, (reduced, strength) in enumerate(itertools.product((False, True), STRENGTHS)):
-        target = trunk.restore(lq, strength, reduced=reduced)[1].clamp(0, 1)
+    for number, (way, strength) in enumerate(itertools.product(Way, STRENGTHS)):
+        target = trunk.restore(lq, strength, way)[1].clamp(0, 1)
         found = measured_costs(trunk, features, lq, target).unflatten(1, CHOICES)
         for place, other in enumerate(STRENGTHS):
-            torch.testing.assert_close(found[:, :, place, 0], torch.full((2, 2), -LEAN * other))
+            torch.testing.assert_close(found[:, :, place, 0], torch.full((2, len(Way)), -LEAN * other))
         bare = found + LEAN * torch.tensor(STRENGTHS)[:, None]
+        number = 0 if strength == 0 and way == Way.DEEP else number  # of no strength, that is the whole way
         assert (bare.flatten(1).argmin(1) == number * len(SHARES) + len(SHARES) - 1).all()
 
 
@@ -142,6 +146,22 @@ def test_a_pool_shows_every_pair_of_its_own():
     assert torch.equal(tiles[1::2], halves[0])  # the first of step 3 is pair 3, of lane 1
     assert torch.equal(tiles[::2], halves[1])
     assert not torch.equal(tiles, whole.inputs(0))
+
+
+def test_a_run_starts_from_published_networks(photos, features, tmp_path):
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    networks = [config.build() for config in (SRVGGConfig(16, 2), SRVGGConfig(16, 2), RRDBConfig(8, 1, 4))]
+    for network, path in zip(networks, paths, strict=True):
+        save_file(network.state_dict(), path)
+    options = {"preset": "tiny", "data": (photos,), "perceptual_file": features, "max_steps": 1, **TINY}
+    made = train(make_config("strength", trunk=tuple(paths), out=tmp_path / "run", **options))
+    trunk = realsrt.load_model(made).trunk
+    for network, own in zip(networks, (trunk.mild, trunk.strong, trunk.deep), strict=True):
+        assert all(torch.equal(value, own.state_dict()[key]) for key, value in network.state_dict().items())
+    with pytest.raises(UsageError, match=r"0\.safetensors holds SRVGGConfig.* takes RRDBConfig"):
+        train(make_config("strength", trunk=(paths[0], paths[1], paths[0]), out=tmp_path / "no", **options))
+    with pytest.raises(UsageError, match=r"two files, .* or three"):
+        make_config("strength", trunk=(paths[0],), max_steps=1)
 
 
 def test_a_run_leaves_an_estimator_and_nothing_else_new(photos, features, tmp_path, monkeypatch):

@@ -22,6 +22,9 @@ def web(
     data: Annotated[
         Path | None, option(help="A folder that keeps what was made; else all is removed at the end.")
     ] = None,
+    calibration: Annotated[
+        Path | None, option(help="A file of realsrt calibrate for the line of trust, else that of the weights inside.")
+    ] = None,
     max_pixels: Annotated[int, option(help="Refuse larger inputs before decoding them.")] = 100_000_000,
     no_browser: Annotated[bool, option(help="Do not open a browser.")] = False,
 ) -> int:
@@ -42,7 +45,7 @@ def web(
         chosen = ServerSettings(
             folder, **model.settings(), host=host, port=port, max_queue=10_000, visitor_jobs=10_000,
             max_bytes=2_000_000_000, max_pixels=max_pixels, max_seconds=1_000_000, keep=720, log_level="error",
-            page=True, keep_visitors=data is not None,
+            page=True, keep_visitors=data is not None, calibration=calibration,
         )  # fmt: skip
         if not chosen.local:
             note(f"listening on {host}: whoever reaches this machine can use the page")

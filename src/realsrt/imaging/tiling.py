@@ -81,6 +81,12 @@ def window_at(tiles: TilePlan, index: int) -> tuple[Tensor, Tensor]:
     return rows, mirror_index(x - tiles.left, x - tiles.left + tiles.window, tiles.width)
 
 
+def columns_of(tiles: TilePlan, indices: Sequence[int]) -> range:
+    """The columns of the image that some windows show."""
+    seen = torch.cat([window_at(tiles, index)[1] for index in indices])
+    return range(int(seen.min()), int(seen.max()) + 1)
+
+
 def split(image: Tensor, tiles: TilePlan, index: int) -> Tensor:
     """Window `index` of an image (..., H, W) → (..., window, window), with the border mirrored in."""
     if image.shape[-2:] != (tiles.height, tiles.width):

@@ -22,11 +22,11 @@ from realsrt.inference import adapters, regions
 from realsrt.inference.assemble import enlarged
 from realsrt.inference.options import Sampling
 from realsrt.inference.request import UpscaleRequest
-from realsrt.inference.result import Upscaled
+from realsrt.inference.result import Change, Upscaled
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.runner import Runner, Windows
 from realsrt.inference.strength import PlainEnlargement
-from realsrt.models.trunk import Amounts, Variation
+from realsrt.models.trunk import Variation
 
 _TURN = 0x7475726E  # beside the seed, so that tokens draw other numbers
 
@@ -94,7 +94,7 @@ class RegionTask:
         steps = None if steps is None else steps.copy()
         settings = replace(job.settings, confidence=True, confidence_exit=1.0, variation=_variation(sampling, number))
         size = runner.batch_size(job.max_minibatch)
-        view = runner.view(self._source, tiles, settings)
+        view = runner.view(self._source, tiles, settings, self.indices)
         for start in range(0, len(self.indices), size):
             batch = self.indices[start : start + size]
             windows = Windows.joined([view.window(tiles, index) for index in batch])
@@ -115,7 +115,7 @@ class RegionTask:
         change = None
         if view.trunk is not None:
             made, own = view.trunk.amounts, view.trunk.own
-            change = Amounts(made.denoise - own.denoise, made.share - own.share, made.reduced != own.reduced)
+            change = Change(made.denoise - own.denoise, made.share - own.share)
         return replace(self._joined(image, belief, ids, steps), temperature=sampling.at(number), change=change)
 
     def _resume_state(self, batch: list[int], sampling: Sampling, number: int) -> ResumeState:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from realsrt.config import ModelConfig
 from realsrt.inference.adapters import to_picture
 from realsrt.inference.request import UpscaleRequest
-from realsrt.models.trunk import Amounts
 
 _SCREEN = 1600  # pixels a side, at most, of what a notebook shows
 
@@ -27,6 +26,13 @@ class Origin:
         return type(None), ()
 
 
+class Change(NamedTuple):
+    """How much more than an image's own the trunk's denoising strength and share (crispness) are in a region."""
+
+    denoise: float
+    share: float
+
+
 @dataclass(frozen=True, repr=False)
 class Upscaled:
     """What comes out for one input.
@@ -37,8 +43,7 @@ class Upscaled:
     num_steps, from 1. steps: the image after every step, the last included, if they were kept. window_steps: how many
     steps each window has taken, (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to
     go on, None where rows were streamed. Of `regenerate` only: score, the mean confidence in the region; temperature,
-    as drawn; change, how much more than the image's own the trunk's denoising strength and share (crispness) are in the
-    region; candidates, all of them, best first.
+    as drawn; change, what is not the image's own in the region; candidates, all of them, best first.
     """
 
     image: Any
@@ -51,7 +56,7 @@ class Upscaled:
     origin: Origin | None = field(default=None, repr=False, compare=False)
     score: float | None = None
     temperature: float | None = None
-    change: Amounts | None = None
+    change: Change | None = None
     candidates: tuple[Upscaled, ...] = field(default=(), repr=False)
 
     def save(self, path: str | os.PathLike[str], *, quality: int | None = None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ already done. Not finite, or black where the input is not: that window is redone
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,15 +141,29 @@ class Runner:
         if self._gauge is not None and self._room is None:
             self._room = max(1, min(LARGEST_BATCH, self._gauge.room(windows)))
 
-    def view(self, source: Planes | Pixels, tiles: tiling.TilePlan, settings: WindowSettings) -> View:
-        """An input, ready to be cut into windows of a plan."""
+    def view(
+        self,
+        source: Planes | Pixels,
+        tiles: tiling.TilePlan,
+        settings: WindowSettings,
+        indices: Sequence[int] | None = None,
+    ) -> View:
+        """An input, ready to be cut into windows of a plan: those of `indices` (all)."""
         trunk = self.model.trunk
         if trunk is None:
             return View(source, None)
         image = TrunkImage(
-            trunk, source, self.device, denoise=settings.denoise, variation=settings.variation,
-            window=tiles.window, precision=self.autocast, is_out_of_memory=is_out_of_memory,
-        )  # fmt: skip
+            trunk,
+            source,
+            self.device,
+            denoise=settings.denoise,
+            variation=settings.variation,
+            deep=settings.num_steps > 0,
+            columns=None if indices is None else tiling.columns_of(tiles, indices),
+            window=tiles.window,
+            precision=self.autocast,
+            is_out_of_memory=is_out_of_memory,
+        )
         return View(source, image)
 
     def autocast(self) -> AbstractContextManager[Any]:

@@ -1,7 +1,8 @@
 """The trunk on a whole image: in big pieces with a halo, and from them strips of base image and features.
 
 A piece sees as much around it as its pixels depend on, so the numbers are those of the whole image in one piece, to
-the last bit on the CPU. Legend: H W input pixels, F features, s scale.
+the last bit on the CPU; of the deep network's reach, which is several times longer, the part that matters. Legend: H W
+input pixels, F features, s scale.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from realsrt.imaging.resize import upscale_bicubic
 from realsrt.imaging.tiling import TilePlan, window_at
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.models.guide import Ground
-from realsrt.models.trunk import Amounts, Reduction, Trunk, Variation, choose, mix, pieces, vary
+from realsrt.models.trunk import Amounts, Reduction, Trunk, Variation, Way, choose, mix, pieces, vary
 from realsrt.nn.device import to_device
 
 PIECE = 512  # side of a piece without its halo; halved where memory does not take it
 LEAST_PIECE = 32
 STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
 _BICUBIC = 2  # how far bicubic enlarging looks
+_DEEP_REACH = 32  # of the deep network, in reduced pixels: what lies further away changes no pixel by a level
 _ROWS = 16  # a strip's rows are a multiple of
 Make = Callable[[int, int, int, int], tuple[Tensor, ...]]  # of rows top to bottom, columns left to right
 _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
@@ -41,32 +43,36 @@ class TrunkImage:
         *,
         denoise: float | None = None,
         variation: Variation | None = None,
+        deep: bool = True,
+        columns: range | None = None,
         piece: int = PIECE,
         window: int = 64,
         precision: Callable[[], AbstractContextManager[object]],
         is_out_of_memory: Callable[[BaseException], bool],
     ) -> None:
-        """``denoise``: None = as the trunk finds right. ``variation``: with other amounts than these. ``window``: what
-        will be asked for at once is no higher."""
+        """``denoise``: None = as the trunk finds right. ``variation``: with other amounts than these. ``deep``: may
+        be taken. ``columns``: none outside of these will be asked for. ``window``: what will be asked for at once is no
+        higher."""
         self._trunk, self._source, self._device = trunk, source, device
         self._piece, self._precision, self._is_out_of_memory = piece, precision, is_out_of_memory
         self.scale = trunk.config.network.scale
         height, width = source.hw
+        self._columns = columns or range(width)
         self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
         self.strips = -(-height // self._rows)
         self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
-        self.own, self.amounts = self._estimate(denoise, variation)
-        self._reduced = tuple(Reduction(side, self.scale) for side in source.hw) if self.amounts.reduced else None
+        self.own, self.amounts = self._estimate(denoise, variation, deep)
+        self._reduced = tuple(Reduction(side, self.scale) for side in source.hw)
 
     @torch.inference_mode()
-    def _estimate(self, denoise: float | None, variation: Variation | None) -> tuple[Amounts, Amounts]:
+    def _estimate(self, denoise: float | None, variation: Variation | None, deep: bool) -> tuple[Amounts, Amounts]:
         found = [
             self._trunk.look(self._pick(rows.start, rows.stop, columns.start, columns.stop))
             for rows, columns in pieces(*self._source.hw)
         ]
         costs_K = self._trunk.costs_of(found)[0]
-        own = choose(costs_K, denoise)
-        return own, own if variation is None else vary(costs_K, own, variation)
+        own = choose(costs_K, denoise, deep=deep)
+        return own, own if variation is None else vary(costs_K, own, variation, deep=deep)
 
     def _pick(self, first: int, stop: int, west: int, east: int) -> Tensor:
         lq = self._source.pick(torch.arange(first, stop), torch.arange(west, east))[None]
@@ -114,21 +120,28 @@ class TrunkImage:
         features = network.features(lq)
         inside = slice(top - first, bottom - first), slice(left - west, right - west)
         found = features[0][:, *inside].float().cpu()
-        if self._reduced:
+        way, share = self.amounts.way, self.amounts.share
+        if way == Way.REDUCED:
             return found, *self._base_of_reduced(top, bottom, left, right)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
-        image = network.image(features, lq).float()
-        return found, mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image[0][:, *fine].cpu(), self.amounts.share)
+        image = network.image(features, lq)[0][:, *fine].float().cpu()
+        if way == Way.DEEP and self.amounts.denoise > 0:
+            image = torch.lerp(image, self._restored_reduced(top, bottom, left, right), self.amounts.denoise)
+        return found, mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image, share)
 
     def _base_of_reduced(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor]:
-        """The base (3,sh,sw) of a part, where the network sees the image reduced."""
-        assert self._reduced is not None
-        network, s = self._trunk.network(self.amounts.denoise), self.scale
+        """The base (3,sh,sw) of a part, of the reduced way."""
+        restored = self._restored_reduced(top, bottom, left, right)
+        return (mix(self._plain(top, bottom, left, right), restored, self.amounts.share),)
+
+    def _restored_reduced(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """What is made (3,sh,sw) of a part by the network that sees the image reduced."""
+        network, s = self._trunk.seeing_reduced(self.amounts.denoise, self.amounts.way), self.scale
+        reach = min(network.config.reach, _DEEP_REACH) if self.amounts.way == Way.DEEP else network.config.reach
         spans = ((top * s, bottom * s), (left * s, right * s))
         seen, read = [], []
         for axis, (start, stop) in zip(self._reduced, spans, strict=True):
             low, high = axis.up.needs(start, stop)
-            reach = network.config.reach
             seen.append((max(0, low // s - reach), min(axis.side, -(-high // s) + reach)))
             read.append(axis.down.needs(*seen[-1]))
         lq = self._source.pick(*(torch.arange(*span) for span in read))[None]
@@ -138,7 +151,7 @@ class TrunkImage:
         image = network(small).float().cpu()
         for number, (axis, span, (first, _)) in enumerate(zip(self._reduced, spans, seen, strict=True), 2):
             image = axis.up.along(image, number, *span, offset=first * s)
-        return (mix(self._plain(top, bottom, left, right), image[0], self.amounts.share),)
+        return image[0]
 
     def _plain(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """The bicubic enlargement (3,sh,sw) of a part."""
@@ -165,14 +178,13 @@ class TrunkImage:
         """The base image (3,sh,sW) of every strip, from the top. No features are computed for it where it can be had
         without."""
         for number in range(self.strips):
-            alone = self._reduced and number not in self._found
+            alone = self.amounts.way == Way.REDUCED and number not in self._found
             yield self._made(self._base_of_reduced, number)[0] if alone else self.strip(number)[1]
 
     def _made(self, make: Make, number: int) -> tuple[Tensor, ...]:
         """What is made of a strip, its base last. Raises as `strip`."""
-        height, width = self._source.hw
-        top = number * self._rows
-        found = self._parts(make, top, min(top + self._rows, height), 0, width)
+        height, top = self._source.hw[0], number * self._rows
+        found = self._parts(make, top, min(top + self._rows, height), self._columns.start, self._columns.stop)
         if not bool(found[-1].isfinite().all()):
             raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
         return found
@@ -183,7 +195,7 @@ class TrunkImage:
         s, low, high = self.scale, int(rows.min()), int(rows.max())
         numbers = range(low // self._rows, high // self._rows + 1)
         features, base = (torch.cat(parts, 1) for parts in zip(*(self.strip(n) for n in numbers), strict=True))
-        rows = rows - numbers[0] * self._rows
+        rows, columns = rows - numbers[0] * self._rows, columns - self._columns.start
         fine_rows, fine_columns = _fine(rows, s), _fine(columns, s)
         return Ground(
             features.index_select(1, rows).index_select(2, columns)[None],

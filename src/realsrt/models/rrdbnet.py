@@ -1,4 +1,4 @@
-"""RRDBNet: the large network of the Real-ESRGAN project; a teacher and a peer, no part of a preset.
+"""RRDBNet: the large network of the Real-ESRGAN project; a teacher, a peer, and the deep network of a trunk.
 
 Shapes: B batch, H W pixels of ``lq``.
 """
@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+_BAND = 64  # rows that are enlarged at once where nothing is learned
+_IMAGE_REACH = 2  # how far, in input pixels, the enlarging part looks
+
 
 @dataclass(frozen=True)
 class RRDBConfig:
@@ -17,6 +20,16 @@ class RRDBConfig:
     channels: int = 64
     blocks: int = 23
     growth: int = 32
+
+    @property
+    def scale(self) -> int:
+        """Pixels of the output's side over the input's."""
+        return 4
+
+    @property
+    def reach(self) -> int:
+        """How far, in input pixels, a pixel of the output looks."""
+        return 15 * self.blocks + 4
 
     def build(self) -> "RRDBNet":
         return RRDBNet(self)
@@ -73,6 +86,20 @@ class RRDBNet(nn.Module):
         """(B,3,H,W) in [0,1] → (B,3,4H,4W), not clamped."""
         hidden = self.conv_first(lq_BCHW)
         hidden = hidden + self.conv_body(self.body(hidden))
+        if torch.is_grad_enabled():
+            return self.image(hidden)
+        rows = range(0, hidden.shape[2], _BAND)
+        return torch.cat([self._band(hidden, top, min(top + _BAND, hidden.shape[2])) for top in rows], 2)
+
+    def _band(self, hidden_BCHW: Tensor, top: int, bottom: int) -> Tensor:
+        """Some rows of the image: enlarged, they take much memory."""
+        first = max(0, top - _IMAGE_REACH)
+        image = self.image(hidden_BCHW[:, :, first : bottom + _IMAGE_REACH])
+        return image[:, :, (top - first) * 4 : (bottom - first) * 4]
+
+    def image(self, hidden_BCHW: Tensor) -> Tensor:
+        """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped."""
+        hidden = hidden_BCHW
         for conv in (self.conv_up1, self.conv_up2):
             hidden = F.leaky_relu(conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest")), 0.2)
         return self.conv_last(F.leaky_relu(self.conv_hr(hidden), 0.2))

@@ -3,30 +3,33 @@
 Two SRVGGNetCompact networks of one shape, a mild and a strong denoiser; interpolating their tensors gives every
 strength between (as the Real-ESRGAN project's slider does). An estimator looks at pieces of the input, through the
 first half of the strong network, and tells which strength suits the image, how much of the trunk's image over the
-bicubic enlargement (a clean input keeps more of its plain enlargement), and whether the networks should see the input
-at two thirds of its side: a badly degraded one holds no more, and what is left of its faults is then small enough for
-them to mend.
+bicubic enlargement (a clean input keeps more of its plain enlargement), and which way it is restored: whole; reduced,
+where the networks see the input at two thirds of its side, because a badly degraded one holds no more, and what is left
+of its faults is then small enough for them to mend; or deep, where a network several times larger sees it so reduced.
 
-Shapes: B batch, H W pixels of ``lq``, F features, s scale, S statistics or shares, M strengths, K choices (whole or
-reduced x strengths x shares, the share fastest).
+Shapes: B batch, H W pixels of ``lq``, F features, s scale, S statistics or shares, M strengths, W ways, K choices (ways
+x strengths x shares, the share fastest).
 """
 
 import copy
 import math
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from realsrt.imaging.resize import Taps, upscale_bicubic
+from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 
 STRENGTHS = (0.0, 0.5, 1.0)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 REDUCED = 2 / 3
 """Side of what the networks see of a reduced input."""
-CHOICES = (2, len(STRENGTHS), len(SHARES))
+CHOICES = (-1, len(STRENGTHS), len(SHARES))
+"""Of the estimator's costs, ways first: two, or three where the trunk has a deep network."""
 SHARPNESS = 0.05
 """Costs this far apart are clearly different where shares are weighed against each other."""
 PIECE = 64
@@ -44,10 +47,11 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class TrunkConfig:
-    """Both ends have the shape of ``network``."""
+    """Both ends have the shape of ``network``. ``deep``: the network of the deep way; None leaves that way out."""
 
     network: SRVGGConfig = SRVGGConfig()
     estimator: EstimatorConfig = EstimatorConfig()
+    deep: RRDBConfig | None = None
 
     @property
     def features(self) -> int:
@@ -58,13 +62,22 @@ class TrunkConfig:
         return Trunk(self)
 
 
+class Way(IntEnum):
+    """How an image is restored: by what the networks see, and which."""
+
+    WHOLE = 0
+    REDUCED = 1
+    DEEP = 2
+    """Reduced, by the deep network; the less so, the less strength: at none it is WHOLE."""
+
+
 class Amounts(NamedTuple):
     """``denoise``: strength, 0 (mild) to 1 (strong). ``share``: how much of the trunk's image over the bicubic
-    enlargement, 0 to 1. ``reduced``: whether that image is of the input at two thirds of its side."""
+    enlargement, 0 to 1. ``way``: how that image is made."""
 
     denoise: float
     share: float
-    reduced: bool = False
+    way: Way = Way.WHOLE
 
 
 class Variation(NamedTuple):
@@ -78,13 +91,14 @@ class Variation(NamedTuple):
 class StrengthEstimator(nn.Module):
     """From statistics of an image the costs of every choice."""
 
-    def __init__(self, statistics: int, width: int) -> None:
+    def __init__(self, statistics: int, width: int, ways: int) -> None:
         super().__init__()
         self.mean: Tensor
         self.deviation: Tensor
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("deviation", torch.ones(statistics))
-        self.net = nn.Sequential(nn.Linear(statistics, width), nn.SiLU(), nn.Linear(width, math.prod(CHOICES)))
+        choices = ways * len(STRENGTHS) * len(SHARES)
+        self.net = nn.Sequential(nn.Linear(statistics, width), nn.SiLU(), nn.Linear(width, choices))
 
     def forward(self, statistics_BS: Tensor) -> Tensor:
         """What :meth:`Trunk.look` found → costs (B,K), less is better."""
@@ -103,15 +117,16 @@ def pieces(height: int, width: int) -> list[tuple[slice, slice]]:
     return [(rows, columns) for rows in places(height) for columns in places(width)]
 
 
-def choose(costs_K: Tensor, denoise: float | None = None) -> Amounts:
-    """The amounts that an image's costs speak for; of strength ``denoise``, if given."""
-    costs_RMS = costs_K.detach().float().unflatten(0, CHOICES)
+def choose(costs_K: Tensor, denoise: float | None = None, *, deep: bool = True) -> Amounts:
+    """The amounts that an image's costs speak for; of strength ``denoise``, if given. ``deep``: the deep way may be
+    among them, if the costs tell of it."""
+    costs_WMS = costs_K.detach().float().unflatten(0, CHOICES)[: len(Way) if deep else Way.DEEP]
     if denoise is None:
-        reduced, strength = divmod(int(costs_RMS.amin(2).argmin()), len(STRENGTHS))
+        way, strength = divmod(int(costs_WMS.amin(2).argmin()), len(STRENGTHS))
         denoise = STRENGTHS[strength]
     else:
-        reduced = int(_at_strength(costs_RMS, denoise).amin(1).argmin())
-    return Amounts(denoise, float(weigh_shares(costs_RMS[reduced, None], denoise)), bool(reduced))
+        way = int(_at_strength(costs_WMS, denoise).amin(1).argmin())
+    return Amounts(denoise, float(weigh_shares(costs_WMS[way, None], denoise)), Way(way))
 
 
 def _at_strength(costs_BMS: Tensor, denoise: float) -> Tensor:
@@ -121,10 +136,10 @@ def _at_strength(costs_BMS: Tensor, denoise: float) -> Tensor:
     return torch.lerp(costs_BMS[:, low], costs_BMS[:, low + 1], at - low)
 
 
-def vary(costs_K: Tensor, own: Amounts, variation: Variation) -> Amounts:
-    """Amounts beside an image's own. Near an end of the strengths, half of the ellipse is left. Shares above 1 go
-    beyond the trunk's image: crisper than it. The middle is a little crisper than the estimator's own share, because
-    squeeze distance forgives that more than softness."""
+def vary(costs_K: Tensor, own: Amounts, variation: Variation, *, deep: bool = True) -> Amounts:
+    """Amounts beside an image's own; ``deep`` as for :func:`choose`. Near an end of the strengths, half of the ellipse
+    is left. Shares above 1 go beyond the trunk's image: crisper than it. The middle is a little crisper than the
+    estimator's own share, because squeeze distance forgives that more than softness."""
     reach = variation.size
     turn = 2 * variation.turn
     if own.denoise > 1 - reach / 2:
@@ -133,7 +148,7 @@ def vary(costs_K: Tensor, own: Amounts, variation: Variation) -> Amounts:
         turn = 1.5 + variation.turn
     denoise = min(1.0, max(0.0, own.denoise + reach * math.cos(math.pi * turn)))
     change = variation.size * (0.2 + 0.6 * math.sin(math.pi * turn))
-    there = choose(costs_K, denoise)
+    there = choose(costs_K, denoise, deep=deep)
     return there._replace(share=max(0.0, there.share + change))
 
 
@@ -153,14 +168,16 @@ class Reduction:
 
 
 class Trunk(nn.Module):
-    """Both ends and the estimator."""
+    """Both ends, the estimator, and the deep network, if there is one."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.config = config
         self.mild = config.network.build()
         self.strong = config.network.build()
-        self.estimator = StrengthEstimator(2 * config.features, config.estimator.width)
+        self.deep = config.deep.build() if config.deep else None
+        ways = len(Way) if self.deep else Way.DEEP
+        self.estimator = StrengthEstimator(2 * config.features, config.estimator.width, ways)
         self._between: dict[float, SRVGGNetCompact] = {}
 
     def network(self, denoise: float) -> SRVGGNetCompact:
@@ -206,34 +223,49 @@ class Trunk(nn.Module):
         """The estimator's costs (B,K) of what was found in the pieces of images."""
         return self.estimator(torch.stack(looks).mean(0))
 
-    def forward(self, lq_BCHW: Tensor, denoise: float | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, lq_BCHW: Tensor, denoise: float | None = None, *, deep: bool = True) -> tuple[Tensor, Tensor]:
         """Features (B,F,H,W) and base images (B,3,sH,sW), not clamped, of images (B,3,H,W) in [0,1]; each gets its
-        own amounts, or all the strength ``denoise``."""
-        amounts = [choose(costs_K, denoise) for costs_K in self.costs(lq_BCHW).cpu()]
+        own amounts, or all the strength ``denoise``; ``deep`` as for :func:`choose`."""
+        amounts = [choose(costs_K, denoise, deep=deep) for costs_K in self.costs(lq_BCHW).cpu()]
         (height, width), scale = lq_BCHW.shape[-2:], self.config.network.scale
         features = lq_BCHW.new_empty(len(lq_BCHW), self.config.features, height, width)
         base = lq_BCHW.new_empty(len(lq_BCHW), 3, height * scale, width * scale)
-        for strength, reduced in sorted({(own.denoise, own.reduced) for own in amounts}):
-            some = [index for index, own in enumerate(amounts) if (own.denoise, own.reduced) == (strength, reduced)]
+        for strength, way in sorted({(own.denoise, own.way) for own in amounts}):
+            some = [index for index, own in enumerate(amounts) if (own.denoise, own.way) == (strength, way)]
             shares = lq_BCHW.new_tensor([amounts[index].share for index in some])[:, None, None, None]
-            hidden, restored = self.restore(lq_BCHW[some], strength, reduced=reduced)
+            hidden, restored = self.restore(lq_BCHW[some], strength, way)
             features[some] = hidden.to(features.dtype)
             base[some] = mix(upscale_bicubic(lq_BCHW[some], scale), restored, shares).to(base.dtype)
         return features, base
 
-    def restore(self, lq_BCHW: Tensor, denoise: float, *, reduced: bool) -> tuple[Tensor, Tensor]:
-        """Features (B,F,H,W), always of the whole input, and the network's image (B,3,sH,sW)."""
+    def restore(self, lq_BCHW: Tensor, denoise: float, way: Way) -> tuple[Tensor, Tensor]:
+        """Features (B,F,H,W), always of the whole input, and the image (B,3,sH,sW) of one way."""
         network = self.network(denoise)
         features = network.features(lq_BCHW)
-        if not reduced:
+        if way == Way.WHOLE:
             return features, network.image(features, lq_BCHW)
+        image = self.restore_reduced(lq_BCHW, denoise, way)
+        if way == Way.DEEP and denoise < 1:
+            image = torch.lerp(network.image(features, lq_BCHW), image, denoise)
+        return features, image
+
+    def restore_reduced(self, lq_BCHW: Tensor, denoise: float, way: Way) -> Tensor:
+        """The image (B,3,sH,sW) that the network makes which sees the input reduced."""
         rows, columns = (Reduction(side, self.config.network.scale) for side in lq_BCHW.shape[-2:])
         small = columns.down.along(rows.down.along(lq_BCHW, 2), 3).clamp(0, 1)
-        return features, columns.up.along(rows.up.along(network(small).to(lq_BCHW.dtype), 2), 3)
+        image = self.seeing_reduced(denoise, way)(small.contiguous(memory_format=torch.channels_last))
+        return columns.up.along(rows.up.along(image.to(lq_BCHW.dtype), 2), 3)
+
+    def seeing_reduced(self, denoise: float, way: Way) -> SRVGGNetCompact | RRDBNet:
+        """The network that sees the reduced input."""
+        if way != Way.DEEP:
+            return self.network(denoise)
+        assert self.deep is not None
+        return self.deep
 
     def at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
-        """As :meth:`forward`, of one strength, by costs that were estimated before; never reduced."""
-        features, restored = self.restore(lq_BCHW, denoise, reduced=False)
+        """As :meth:`forward`, of one strength, by costs that were estimated before; always the whole way."""
+        features, restored = self.restore(lq_BCHW, denoise, Way.WHOLE)
         share_B111 = weigh_shares(costs_BK.unflatten(1, CHOICES)[:, 0], denoise)[:, None, None, None]
         return features, mix(upscale_bicubic(lq_BCHW, self.config.network.scale), restored, share_B111)
 

@@ -18,6 +18,13 @@ def check_runs(runs: Sequence[Sequence[int]]) -> None:
         raise ValueError("cells are [row, first, stop] with first < stop, none below 0")
 
 
+def runs_of(cells_hw: np.ndarray) -> list[list[int]]:
+    """The runs of a mask of cells, bool (h,w)."""
+    steps = np.diff(np.pad(cells_hw, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    (rows, firsts), (_, stops) = np.nonzero(steps == 1), np.nonzero(steps == -1)
+    return np.stack([rows, firsts, stops], 1).tolist()
+
+
 def bounds(runs: Sequence[Sequence[int]]) -> tuple[int, int, int, int]:
     """The box (x0, y0, x1, y1) around them in output pixels, which may reach beyond the image by less than a cell."""
     rows = [row for row, _, _ in runs]

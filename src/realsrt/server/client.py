@@ -159,6 +159,10 @@ class Client:
         """The map of confidence, the bytes of a gray PNG. Raises ServiceError."""
         return self._bytes("GET", f"/v1/jobs/{id}/confidence")
 
+    def trust(self, id: str, level: float = 0.9, error: float = 12.0) -> dict[str, Any]:
+        """Where the mean error is promised to be small, and what is promised; docs/service.md. Raises ServiceError."""
+        return self._json("GET", f"/v1/jobs/{id}/trust?{urlencode({'level': level, 'error': error})}")
+
     def cancel(self, id: str) -> dict[str, Any]:
         """Cancel a job, or remove the files of one that has ended; gives the job. Raises ServiceError."""
         return self._json("DELETE", f"/v1/jobs/{id}")

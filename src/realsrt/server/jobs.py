@@ -14,6 +14,7 @@ from realsrt.server.options import Choice, JobOptions, Regeneration, Submission
 from realsrt.server.problems import documented, refuse
 from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
+from realsrt.server.trust import TrustMask
 from realsrt.server.uploads import receive
 from realsrt.server.views import Accepted, JobList, JobView, view
 
@@ -122,6 +123,17 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         record = service.job(id, whose)
         service.need_done(record)
         return _file(service.store.confidence(id), "image/png", download_name(record, "_confidence.png"))
+
+    @app.get(SUBMIT + "/{id}/trust", tags=["jobs"], responses=documented(*refused, 404, 409, 410, 422))
+    def trust(
+        id: str,
+        whose: Annotated[str, Depends(owner)],
+        level: Annotated[float, Query(gt=0, lt=1, description="The share of pictures for which it is promised.")] = 0.9,
+        error: Annotated[float, Query(gt=0, description="The mean error, in levels of 255.")] = 12.0,
+    ) -> TrustMask:
+        """Where the mean error is promised to be small, as by realsrt upscale --trust. What was regenerated is left
+        out, and the promise for the rest weaker. 404 says why where nothing is promised."""
+        return service.trust(service.job(id, whose), level, error)
 
     @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
     def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:

@@ -25,7 +25,8 @@ from realsrt.model import CheckpointInfo
 from realsrt.server.live import Preview
 from realsrt.server.logs import say
 from realsrt.server.records import JobRecord
-from realsrt.server.results import Results, write_candidates, write_step
+from realsrt.server.results import Kept, Results, write_candidates, write_step
+from realsrt.server.trust import first_confidence
 
 PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
 
@@ -146,8 +147,8 @@ class Maker:
             picture = self._read(task)
             with contextlib.ExitStack() as stack:
                 shown = show if task.job.options.previews else None
-                out, computed = self._compute(task, picture, progress, shown, stack)
-                record = self._write(task, picture, out)
+                made, computed = self._compute(task, picture, progress, shown, stack)
+                record = self._write(task, picture, made)
         except Dropped:
             raise
         except Exception as problem:
@@ -173,7 +174,8 @@ class Maker:
             if done:
                 check()
             try:
-                record = self._write(task, picture, next(results))
+                out = next(results)
+                record = self._write(task, picture, Kept(out, first=first_confidence(out.confidence)))
             except Exception as problem:
                 left = [task for task, _ in ready[done:]]
                 say("jobs.apart", logging.WARNING, problem, error=_line(problem), left=len(left))
@@ -189,7 +191,7 @@ class Maker:
     def _compute(
         self, task: Task, picture: Picture, progress: Callable[[float], None],
         show: Callable[[Upscaled], None] | None, stack: contextlib.ExitStack,
-    ) -> tuple[Upscaled, bool]:  # fmt: skip
+    ) -> tuple[Kept, bool]:  # fmt: skip
         """The result, and whether nothing of it was taken from memory."""
         folder = task.target.parent
 
@@ -199,22 +201,25 @@ class Maker:
                 show(out)
 
         if task.job.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
-            out, computed = self._results.make(task.job, picture, task.source, progress, shown if show else None)
-            write_candidates(folder, out)
-            return out, computed
+            made, computed = self._results.make(task.job, picture, task.source, progress, shown if show else None)
+            write_candidates(folder, made.result)
+            return made, computed
         count = lambda done, total: progress(done / total)  # noqa: E731
         out, store = upscale_rows(self.up, picture, task.job.options.upscaling, task.target, count)
         stack.callback(store.close)
-        return out, True
+        return Kept(out, first=first_confidence(out.confidence)), True
 
-    def _write(self, task: Task, picture: Picture, out: Upscaled) -> Record:
+    def _write(self, task: Task, picture: Picture, made: Kept) -> Record:
         options, files = task.job.options.upscaling, task.job.options.files(self._max_pixels)
         edits = [edit.noted for edit in task.job.edits]
         noted = provenance_of(self.up, options, files, {"regenerated": edits} if edits else None)
         size = picture.width, picture.height
-        made, _ = save_image(FileJob(task.target, task.target), out, files, noted, size=size, seconds=0.0)
+        if made.first:
+            made.first.write(task.target.parent)
+        job = FileJob(task.target, task.target)
+        record, _ = save_image(job, made.result, files, noted, size=size, seconds=0.0)
         idle = [f"{name} has no effect at 0 steps" for name in options.without_effect()]
-        return replace(made, notices=(*picture.notices, *made.notices, *idle))
+        return replace(record, notices=(*picture.notices, *record.notices, *idle))
 
 
 def _failed(task: Task, problem: Exception) -> Failed:

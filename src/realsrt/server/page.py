@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.io.suffixes import IMAGES
 from realsrt.server.archive import distinct, zipped
 from realsrt.server.jobs import download_name
 from realsrt.server.options import SUFFIXES, JobOptions
@@ -70,14 +71,16 @@ def add_page(app: FastAPI, service: Service, owner: Callable[..., str], visitors
     @app.get("/v1/page", include_in_schema=False)
     def facts(_: Annotated[str, Depends(owner)]) -> dict[str, Any]:
         """What the page says of this service. `pace`: see `Pace.per_pixel`; `window`: side in input pixels; `base`:
-        whether there is a base image before the first step; `temporary`: whether all goes when the service stops."""
+        whether there is a base image before the first step; `temporary`: whether all goes when the service stops;
+        `suffixes`: of files that are taken for images; `trust`: whether masks of trust can be promised."""
         settings, config = service.settings, service.up.model.config
         formats = [suffix[1:] for suffix in SUFFIXES.values()]
         return {
             "max_pixels": settings.max_pixels, "max_bytes": settings.max_bytes, "keep": settings.keep,
             "temporary": not settings.keep_visitors, "window": config.window,
-            "formats": formats, "steps": config.num_steps, "base": config.trunk is not None,
+            "formats": formats, "suffixes": IMAGES, "steps": config.num_steps, "base": config.trunk is not None,
             "denoise": config.trunk is not None, "pace": service.pace.per_pixel,
+            "trust": service.calibration is not None,
         }  # fmt: skip
 
     @app.post("/v1/visit", status_code=204, include_in_schema=False)

@@ -4,7 +4,7 @@ another strength need not begin anew."""
 import json
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from realsrt.io.files import file_sha256
 from realsrt.io.picture import Picture
 from realsrt.server.options import Regeneration
 from realsrt.server.records import JobRecord
+from realsrt.server.trust import FirstConfidence, first_confidence
 
 BYTES = 2**29  # of all results that are kept in memory
 STEP_SIDE = 1600  # pixels at most of the image after a step, as it is kept beside the result
@@ -28,33 +29,38 @@ Progress = Callable[[float], None]
 Show = Callable[[Upscaled], None]
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A result with all its candidates, the steps before it where they were shown, and what its trust is made of."""
+
+    result: Upscaled
+    steps: Sequence[Upscaled] = ()
+    first: FirstConfidence | None = None
+
+
 class ResultMemory:
     """The results used last. Not thread-safe."""
 
     def __init__(self, limit: int = BYTES) -> None:
         """`limit`: bytes of all results together."""
         self._limit, self._size = limit, 0
-        self._kept: OrderedDict[str, tuple[Upscaled, Sequence[Upscaled], int]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[Kept, int]] = OrderedDict()
 
-    def get(self, key: str) -> Upscaled | None:
+    def get(self, key: str) -> Kept | None:
         if key not in self._kept:
             return None
         self._kept.move_to_end(key)
         return self._kept[key][0]
 
-    def steps(self, key: str) -> Sequence[Upscaled]:
-        """The steps before a result, as far as they are kept."""
-        return self._kept[key][1] if key in self._kept else ()
-
-    def put(self, key: str, result: Upscaled, steps: Sequence[Upscaled] = ()) -> None:
+    def put(self, key: str, made: Kept) -> None:
         """What is larger than all that may be kept is not."""
-        size = sum(_bytes(one) for one in (result, *result.candidates, *steps))
+        size = sum(_bytes(one) for one in (made.result, *made.result.candidates, *made.steps))
         if key in self._kept or size > self._limit:
             return
-        self._kept[key] = (result, steps, size)
+        self._kept[key] = (made, size)
         self._size += size
         while self._size > self._limit:
-            self._size -= self._kept.popitem(last=False)[1][2]
+            self._size -= self._kept.popitem(last=False)[1][1]
 
 
 class Results:
@@ -65,7 +71,7 @@ class Results:
 
     def make(
         self, job: JobRecord, picture: Picture, source: Path, progress: Progress, show: Show | None
-    ) -> tuple[Upscaled, bool]:
+    ) -> tuple[Kept, bool]:
         """The result of a job, regenerated and picked as it says, with all candidates of the last time; and whether
         nothing of it was taken from memory.
 
@@ -75,40 +81,48 @@ class Results:
         options, digest = job.options.upscaling, file_sha256(source)
         full = replace(options, strength=1.0)
         keys = [_key(digest, full, job.edits[:count]) for count in range(len(job.edits) + 1)]
-        known = max((count for count, key in enumerate(keys) if self._memory.get(key)), default=-1)
-        out = self._memory.get(keys[known]) if known >= 0 else None
-        if show is not None and out is not None:
-            for step in self._memory.steps(keys[0]):
+        kept = [self._memory.get(key) for key in keys]
+        known = max((count for count, made in enumerate(kept) if made), default=-1)
+        made = kept[known] if known >= 0 else None
+        if show is not None and kept[0] is not None:
+            for step in kept[0].steps:
                 show(step)
         for count in range(known + 1, len(keys)):
 
             def tell(done: int, total: int, before: int = count - known - 1) -> None:
                 progress((before + done / total) / (len(keys) - known - 1))
 
-            if out is None:
-                out, steps = self._upscale(picture, full, tell, show)
+            if made is None:
+                made = self._upscale(picture, full, tell, show)
             else:
-                before, edit = _picked(out, job.edits[: count - 1]), job.edits[count - 1]
-                region = edit.region(before.image.width, before.image.height)
-                out, steps = self._up.regenerate(before, region, edit.sampling, on_progress=tell), ()
-            self._memory.put(keys[count], out, steps)
-        assert out is not None
+                made = self._regenerate(made, job.edits[:count], tell)
+            self._memory.put(keys[count], made)
+        assert made is not None
         progress(1.0)
-        return replace(weaken(_picked(out, job.edits), options.strength), candidates=out.candidates), known < 0
+        shown = weaken(_picked(made.result, job.edits), options.strength)
+        return replace(made, result=replace(shown, candidates=made.result.candidates)), known < 0
 
     def _upscale(
         self, picture: Picture, options: UpscaleOptions, tell: Callable[[int, int], None], show: Show | None
-    ) -> tuple[Upscaled, Sequence[Upscaled]]:
-        """The result, and the steps before it where they are shown."""
+    ) -> Kept:
         if show is None:
-            return self._up.upscale(picture, options, on_progress=tell), ()
+            out = self._up.upscale(picture, options, on_progress=tell)
+            return Kept(out, first=first_confidence(out.confidence))
         out, steps = None, []
         for out in self._up.stream(picture, options, on_progress=tell, base=True):
             show(out)
             if out.step < out.num_steps:
                 steps.append(replace(out, ids=None, origin=None))
         assert out is not None
-        return out, steps
+        return Kept(out, steps, first_confidence(out.confidence))
+
+    def _regenerate(self, made: Kept, edits: Sequence[Regeneration], tell: Callable[[int, int], None]) -> Kept:
+        """The last of these edits, all before it done."""
+        before, edit = _picked(made.result, edits[:-1]), edits[-1]
+        region = edit.region(before.image.width, before.image.height)
+        out = self._up.regenerate(before, region, edit.sampling, on_progress=tell)
+        first = made.first and made.first.after(before.image, [one.image for one in (out, *out.candidates)])
+        return Kept(out, first=first)
 
 
 def _picked(out: Upscaled, edits: Sequence[Regeneration]) -> Upscaled:

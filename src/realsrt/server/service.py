@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from realsrt.errors import ImageError, UsageError, renamed
+from realsrt.evaluation.trust import calibrated_options
 from realsrt.imaging import tiling
 from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
-from realsrt.server.cells import MOST_RUNS
+from realsrt.server.cells import MOST_RUNS, runs_of
 from realsrt.server.live import Live
 from realsrt.server.logs import say
 from realsrt.server.maker import Maker
@@ -25,6 +26,7 @@ from realsrt.server.process import ProcessMaker
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore, QueueFull
+from realsrt.server.trust import TrustMask, calibration_of, read
 from realsrt.server.uploads import UnderWay, Upload
 from realsrt.server.visitors import VISITOR
 from realsrt.server.worker import Worker
@@ -44,8 +46,9 @@ class Service:
 
     def __init__(self, settings: ServerSettings, up: Upscaler | ProcessMaker) -> None:
         """An Upscaler computes in this process, and cannot be ended in the middle of a window or of writing a file.
-        Raises RealSRTError if the data folder cannot be used."""
+        Raises RealSRTError if the data folder or the calibration cannot be used."""
         self.settings, self.up, self.live, self.pace = settings, up, Live(), Pace(up.model.config)
+        self.calibration = calibration_of(up.model.info.sha256, settings.calibration)
         self.uploads = UnderWay()
         self.store = JobStore(settings.data)
         self.metrics = Metrics(lambda: self.store.count("queued"), lambda: self.store.count("running"))
@@ -167,6 +170,27 @@ class Service:
             raise refuse(410, "the files of this job have been removed")
         if record.state != "done":
             raise refuse(409, f"the job is {record.state}{f': {record.error}' if record.error else ''}")
+
+    def trust(self, record: JobRecord, level: float, bound: float) -> TrustMask:
+        """Raises refusals: 404 where nothing is promised, 422 for what cannot be."""
+        self.need_done(record)
+        if self.calibration is None:
+            raise refuse(404, "there is no calibration for these weights")
+        first = read(self.store.folder(record.id))
+        if first is None:
+            raise refuse(404, "there is no confidence of this job")
+        options = calibrated_options(record.options.upscaling.pixel_options(), self.up.precision)
+        try:
+            self.calibration.check(self.up.model.info.sha256, options)
+        except UsageError as error:
+            raise refuse(404, str(error)) from None
+        try:
+            threshold = self.calibration.threshold(level, bound)
+        except UsageError as error:
+            raise refuse(422, str(error)) from None
+        cells_hw, error, share = first.mask(threshold, bound, *record.out_size)
+        about = self.calibration.about or f"{self.calibration.pairs} pairs"
+        return TrustMask(level=level, error=error, about=about, share=share, cells=runs_of(cells_hw))
 
     def cancel(self, record: JobRecord) -> JobRecord:
         """A job that has not ended is cancelled; the files of one that has are removed."""

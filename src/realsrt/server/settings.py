@@ -52,6 +52,8 @@ class ServerSettings:
     """Results that a visitor without a key may have at a time."""
     keep_visitors: bool = False
     """Keep what visitors without a key sent when the service is stopped, for its next start."""
+    calibration: Path | None = None
+    """A file of realsrt calibrate for masks of trust, else the one inside the package for these weights."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Log lines from here on."""
 

@@ -134,8 +134,9 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     init: Path | None = None
     """Weights to start from; every stage but the first needs those of the stage before."""
     trunk: tuple[Path, ...] = ()
-    """Two published SRVGGNetCompact files, the mild and the strong denoiser, that the trunk starts from: ``.pth`` or
-    safetensors of realesr-general-wdn-x4v3 and realesr-general-x4v3."""
+    """Published files that the trunk starts from, ``.pth`` or safetensors: two SRVGGNetCompact, the mild and the strong
+    denoiser (realesr-general-wdn-x4v3, realesr-general-x4v3), and, for a trunk with a deep network, an RRDBNet
+    (RealESRGAN_x4plus)."""
     max_steps: int | None = None
     """Steps in all, those before a resume included."""
     max_minutes: float | None = None
@@ -206,8 +207,11 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
     for name in ("refresh", "seed", "perceptual_shift", "gan_start", "gan_warmup"):
         if getattr(config, name) < 0:
             raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
-    if config.trunk and len(config.trunk) != 2:
-        raise UsageError(f"--trunk takes two files, the mild and the strong denoiser, not {len(config.trunk)}")
+    if len(config.trunk) not in (0, 2, 3):
+        raise UsageError(
+            "--trunk takes two files, the mild and the strong denoiser, or three, for a deep network the third, not "
+            f"{len(config.trunk)}"
+        )
     if config.resume and config.overwrite:
         raise UsageError("give --resume or --overwrite, not both")
     begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)

@@ -5,6 +5,7 @@ from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor
 
 from realsrt import presets
 from realsrt.checkpoint import load_model
@@ -33,16 +34,17 @@ def initial_model(config: TrainConfig, saved: dict[str, Any] | None) -> RealSRT:
 
 
 def _start_trunk(model: RealSRT, config: TrainConfig) -> None:
-    """Give the trunk's ends the weights of published networks. Raises UsageError, CheckpointError."""
-    if model.trunk is None:
+    """Give the trunk's networks the weights of published ones. Raises UsageError, CheckpointError."""
+    trunk = model.trunk
+    if trunk is None:
         raise UsageError(f"preset {model.config.preset!r} has no trunk to start")
-    own, ends = model.trunk.config.network, {}
-    for end, path in zip(("mild", "strong"), config.trunk, strict=True):
-        network = load_published(path)
+    given: dict[str, Tensor] = {}
+    for name, path in zip(("mild", "strong", "deep"), config.trunk, strict=False):
+        network, own = load_published(path), trunk.config.deep if name == "deep" else trunk.config.network
         if network.config != own:
-            raise UsageError(f"{path} holds {network.config}, but the trunk of {model.config.preset!r} is {own}")
-        ends |= {f"{end}.{key}": value for key, value in network.state_dict().items()}
-    model.trunk.load_state_dict(ends, strict=False)
+            raise UsageError(f"{path} holds {network.config}, but the trunk of {model.config.preset!r} takes {own}")
+        given |= {f"{name}.{key}": value for key, value in network.state_dict().items()}
+    trunk.load_state_dict(given, strict=False)
 
 
 def _rebuilt(config: TrainConfig, source: RealSRT) -> RealSRT:

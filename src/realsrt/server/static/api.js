@@ -41,6 +41,7 @@ export const upscale = (id, options) => call("POST", `${JOBS}/${id}/upscale`, op
 export const regenerate = (id, edit) => call("POST", `${JOBS}/${id}/regenerate`, edit);
 export const pick = (id, candidate) => call("POST", `${JOBS}/${id}/pick`, { candidate });
 export const tiles = (id, which) => call("GET", `${JOBS}/${id}/tiles/${which}`);
+export const trust = (id, level) => call("GET", `${JOBS}/${id}/trust?level=${level}`);
 export const candidates = (id) => call("GET", `${JOBS}/${id}/candidates`);
 
 export const tileUrl = (id, which, level, x, y, suffix) => `${JOBS}/${id}/tiles/${which}/${level}/${x}_${y}${suffix}`;

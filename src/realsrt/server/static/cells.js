@@ -103,6 +103,78 @@ export class Marks {
   }
 }
 
+const SEEN = 4; // pixels of the screen, at least, of the squares that a mask is drawn of
+
+export class Mask {
+  // A part of the result, of runs of cells as the service sends them.
+
+  constructor(runs, width, height) {
+    const columns = Math.ceil(width / CELL);
+    const rows = Math.ceil(height / CELL);
+    const values = new Uint8Array(columns * rows);
+    for (const [row, first, stop] of runs) values.fill(255, row * columns + first, row * columns + stop);
+    this._levels = [{ columns, rows, values }]; // each of squares twice as wide as the one before, of their mean
+  }
+
+  _level(level) {
+    while (this._levels.length <= level) {
+      const fine = this._levels.at(-1);
+      const columns = Math.ceil(fine.columns / 2);
+      const rows = Math.ceil(fine.rows / 2);
+      const values = new Uint8Array(columns * rows);
+      const at = (column, row) => fine.values[Math.min(row, fine.rows - 1) * fine.columns + Math.min(column, fine.columns - 1)];
+      for (let i = 0; i < values.length; i++) {
+        const [x, y] = [2 * (i % columns), 2 * Math.floor(i / columns)];
+        values[i] = (at(x, y) + at(x + 1, y) + at(x, y + 1) + at(x + 1, y + 1)) / 4;
+      }
+      this._levels.push({ columns, rows, values });
+    }
+    return this._levels[level];
+  }
+
+  draw(canvas, { x, y, width, height, from }, cell) {
+    // What lies outside is dimmed, and a line drawn around what does not, of rectangles: a stroked path takes far
+    // longer. The picture's box and the side of a cell in pixels of the screen; nothing left of `from` is drawn on.
+    const level = Math.max(0, Math.ceil(Math.log2(SEEN / cell)));
+    const { columns, rows, values } = this._level(level);
+    const ratio = devicePixelRatio;
+    const side = cell * 2 ** level;
+    const pixel = (start, index) => Math.round((start + index * side) * ratio);
+    const seen = (start, end, most) => [Math.max(0, Math.floor(-start / side)), Math.min(most, Math.ceil((end - start) / side))];
+    canvas.width = Math.round(canvas.clientWidth * ratio);
+    canvas.height = Math.round(canvas.clientHeight * ratio);
+    const context = canvas.getContext("2d");
+    context.beginPath();
+    context.rect(Math.max(x, from) * ratio, y * ratio, (x + width - Math.max(x, from)) * ratio, height * ratio);
+    context.clip();
+    const [left, right] = seen(x, canvas.clientWidth, columns);
+    const [top, bottom] = seen(y, canvas.clientHeight, rows);
+    const inside = (column, row) => column >= 0 && column < columns && row >= 0 && row < rows && values[row * columns + column] > 127;
+    const lines = [];
+    context.fillStyle = "#0006";
+    for (let row = top; row <= bottom; row++) {
+      const above = pixel(y, row);
+      const high = pixel(y, row + 1) - above;
+      let first = null; // where what is dimmed begins
+      for (let column = left; column <= right; column++) {
+        const here = inside(column, row);
+        const place = pixel(x, column);
+        if (!here) first ??= place;
+        if (first !== null && (here || column === right)) {
+          context.fillRect(first, above, place - first, high);
+          first = null;
+        }
+        if (here !== inside(column - 1, row)) lines.push([place, above, 0, high]);
+        if (here !== inside(column, row - 1)) lines.push([place, above, pixel(x, column + 1) - place, 0]);
+      }
+    }
+    for (const [colour, half] of [["#000", Math.round(2 * ratio)], ["#fff", Math.round(ratio)]]) {
+      context.fillStyle = colour;
+      for (const [place, above, wide, high] of lines) context.fillRect(place - half, above - half, wide + 2 * half, high + 2 * half);
+    }
+  }
+}
+
 // Matplotlib's magma, as in the figures of `realsrt visualize` and in style.css.
 const STOPS = [
   [0, 0, 4],

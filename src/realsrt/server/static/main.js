@@ -1,7 +1,7 @@
 // The page: what is shown in which state, and what the controls do.
 
 import * as api from "./api.js";
-import { Marks, confidenceOf, difference } from "./cells.js";
+import { Marks, Mask, confidenceOf, difference } from "./cells.js";
 import { Pictures, fileOptions, pixelOptions } from "./pictures.js";
 import { Stage } from "./stage.js";
 import { confidence as told, count, duration, percent, sentence, size } from "./words.js";
@@ -14,10 +14,11 @@ document.body.classList.toggle("touch", touch);
 
 const pictures = new Pictures();
 const stage = new Stage({ one: $("view-one"), two: $("view-two"), divider: $("divider"), before: $("tag-before"), after: $("tag-after") });
-let facts = { formats: [], max_pixels: 0, max_bytes: 0, denoise: true };
+let facts = { formats: [], suffixes: [], max_pixels: 0, max_bytes: 0, denoise: true };
 let marks = null; // of the version that is shown
 let tiles = {}; // job → which → what the service says of its tiles
 let confidence = null; // {id, values, canvas}
+let trust = { key: "" }; // of a version and a level: {key, mask, words}
 let chosen = null; // {id, box, list, kept, shown}: candidates of the shown version
 let seed = 1;
 const markLayer = Object.assign(document.createElement("canvas"), { className: "layer marks" });
@@ -92,6 +93,7 @@ function render() {
   for (const element of document.querySelectorAll("[data-when]")) element.hidden = !element.dataset.when.split(" ").includes(state);
   renderOptions(picture);
   renderFilm();
+  renderTrust(picture);
   if (!picture) {
     $("wrong").hidden = true;
     say("");
@@ -100,6 +102,12 @@ function render() {
   renderAct(picture);
   renderRegenerate(picture);
   showPicture(picture).catch((problem) => wrong(problem.message));
+}
+
+function time(list) {
+  // How long it will take to upscale these, as a part of a button's words.
+  const known = list.map((picture) => pictures.estimate(picture, options()));
+  return known.every((seconds) => seconds !== null) ? ` · ${duration(known.reduce((a, b) => a + b, 0))}` : "";
 }
 
 function renderAct(picture) {
@@ -113,14 +121,7 @@ function renderAct(picture) {
   $("sizes").textContent = width ? `${size(width, height)} → ${made ? size(made.out_width, made.out_height) : sized(factor)} (×${factor})` : "";
   const sure = job?.confidence != null ? `Mean confidence ${told(job.confidence)} of 1` : "";
   const took = job?.seconds ? `Computed in ${job.seconds < 10 ? job.seconds.toFixed(1) : Math.round(job.seconds)} s` : "";
-  const ready = pictures.list.filter((other) => other.state === "ready");
-  const time = (list) => {
-    const known = list.map((other) => pictures.estimate(other, wanted));
-    return known.every((seconds) => seconds !== null) ? ` · ${duration(known.reduce((a, b) => a + b, 0))}` : "";
-  };
   $("go").textContent = `Upscale ×${wanted.outscale}${time([picture])}`;
-  $("go-all").hidden = ready.length < 2 || picture.busy;
-  $("go-all").textContent = `Upscale all ${ready.length}${time(ready)}`;
   $("made").hidden = !picture.version;
   $("undo").disabled = picture.busy || picture.at <= 0;
   $("redo").disabled = picture.busy || picture.at >= picture.versions.length - 1;
@@ -217,6 +218,9 @@ function renderFilm() {
     else progress.value = picture.progress;
     thumb(button.querySelector(".thumb"), picture);
   });
+  const ready = list.filter((picture) => picture.state === "ready");
+  $("go-all").hidden = ready.length < 2;
+  $("go-all").textContent = `Upscale all ${ready.length}${time(ready)}`;
   const of = (...states) => list.filter((picture) => states.includes(picture.state)).length;
   const [done, failed, busy] = [of("done"), of("failed"), of("sending", "queued", "running")];
   const parts = [count(list.length, "picture"), done && `${done} done`, busy && `${busy} to go`, failed && `${failed} failed`];
@@ -268,7 +272,7 @@ async function tiled(id, which) {
 let looking = "";
 async function showPicture(picture) {
   const job = shownJob(picture);
-  const step = picture.pending ? picture.step : job && stepShown(picture, job);
+  const step = stepShown(picture, job);
   const stamp = [picture.key, picture.version, picture.pending, step?.id, step?.step, picture.width, picture.url].join();
   const nothing = Boolean(picture.undecodable && !picture.version && !step);
   $("viewer").classList.toggle("nothing", nothing);
@@ -294,6 +298,8 @@ async function showPicture(picture) {
 }
 
 function stepShown(picture, job) {
+  // Of the job under way, or of the version that is shown.
+  if (picture.pending || !job) return picture.step;
   const step = picture.shownSteps[job.id];
   return step === undefined || step >= steps(job) ? null : { id: job.id, step };
 }
@@ -346,9 +352,41 @@ function showSure() {
   if (sureLayer && sureLayer !== confidence?.canvas) stage.layer(sureLayer, false);
   sureLayer = confidence?.canvas ?? null;
   if (!sureLayer) return;
-  sureLayer.className = "layer";
+  Object.assign(sureLayer, { className: "layer", ofResult: true });
   sureLayer.style.opacity = $("sure-opacity").value;
   stage.layer(sureLayer, on);
+}
+
+// ---- trust
+
+function renderTrust(picture) {
+  // A line around what can be trusted, of the version that is shown.
+  const job = shownJob(picture);
+  const level = $("trust").value;
+  $("trust-field").hidden = !facts.trust;
+  const key = level && job && versionShown === job.id ? `${job.id} ${level}` : "";
+  if (trust.key !== key) {
+    trust = { key, mask: null, words: "" };
+    if (key) promised(job, level).then((found) => trust.key === key && changed(Object.assign(trust, found)));
+  }
+  const not = stage.strength < 1 ? "strength below 100 %" : key && stepShown(picture, job) ? "step before the result" : "";
+  stage.outline((!not && trust.mask) || null);
+  const words = key && not ? `Nothing is promised for a ${not}.` : trust.words ?? "";
+  if ($("promise").textContent !== words) $("promise").textContent = words;
+}
+
+async function promised(job, level) {
+  try {
+    const { cells, share, error, about } = await api.trust(job.id, level);
+    const left = job.regenerated.length ? ", without what was regenerated," : "";
+    if (!share) return { words: `No part of this picture${left} can be promised so much.` };
+    const words =
+      `Within the line (${percent(share)} of this picture${left}) the mean error is at most ${Math.ceil(error * 10) / 10} of 255 levels ` +
+      `in ${percent(level)} of pictures like those calibrated on (${about}): nothing is promised for other kinds, for this one alone, for a single pixel, or for a level chosen by how its line looks.`;
+    return { mask: new Mask(cells, job.out_width, job.out_height), words };
+  } catch (problem) {
+    return { words: `Nothing is promised for this result: ${problem.message.split(";")[0]}.` };
+  }
 }
 
 // ---- regenerating
@@ -518,7 +556,7 @@ function take(list) {
   $("go").focus({ preventScroll: true });
 }
 
-const looksLikePicture = (file) => file.type.startsWith("image/") || /\.(jpe?g|png|webp|tiff?|avif|jxl|heic|gif|bmp|ppm|hdr|exr|jp2)$/i.test(file.name);
+const looksLikePicture = (file) => file.type.startsWith("image/") || facts.suffixes.includes(file.name.split(".").pop().toLowerCase());
 
 async function dropped(transfer) {
   const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
@@ -645,6 +683,7 @@ on("sure", "click", () => {
   showSure();
 });
 on("sure-opacity", "input", showSure);
+on("trust", "change", changed);
 on("step", "input", () => {
   const picture = current();
   picture.shownSteps[picture.version] = Number($("step").value);
@@ -749,7 +788,10 @@ addEventListener("keydown", (event) => {
   if (typing || event.ctrlKey || event.metaKey) return;
   if (KEYS[key] && visible(KEYS[key])) $(KEYS[key]).click();
   else if (TOOLS[key] && visible("marking")) setTool(TOOLS[key]);
-  else if (/^[1-6]$/.test(key) && chosen?.list[key - 1]) $("candidate-list").children[key - 1].focus();
+  else if (key === "t" && visible("trust")) {
+    $("trust").selectedIndex = ($("trust").selectedIndex + 1) % $("trust").length;
+    changed();
+  } else if (/^[1-6]$/.test(key) && chosen?.list[key - 1]) $("candidate-list").children[key - 1].focus();
   else if ((key === "," || key === ".") && pictures.list.length > 1) {
     const at = pictures.list.indexOf(current()) + (key === "." ? 1 : -1);
     pictures.select(pictures.list.at(at % pictures.list.length));
@@ -775,6 +817,7 @@ async function begin() {
   await api.visit();
   facts = pictures.facts = await api.facts();
   for (const ext of facts.formats) $("ext").append(new Option(ext.toUpperCase().replace("JPG", "JPEG").replace("TIF", "TIFF"), ext));
+  $("files").accept = ["image/*", ...facts.suffixes].join(",.");
   $("denoise-kind").closest("label").hidden = !facts.denoise;
   const days = facts.keep >= 48 ? Math.round(facts.keep / 24) : null;
   const until = `after ${count(days ?? facts.keep, days ? "day" : "hour")}${facts.temporary ? " or when the service is stopped" : ""}`;

@@ -36,7 +36,9 @@ export class Stage extends EventTarget {
     this.tool = "move";
     this.brush = 36; // pixels of the screen, across
     this.shown = { before: null, after: null };
-    this._layers = new Map(); // element → [viewer overlay]
+    this._layers = new Set(); // elements; what is `ofResult` lies on the result alone
+    this._mask = null;
+    this._outline = Object.assign(document.createElement("canvas"), { className: "layer outline" });
     this._items = new Map(); // viewer → {before, after, candidate}
     this._turn = 0;
     this._dividing();
@@ -65,7 +67,7 @@ export class Stage extends EventTarget {
     this._clear = after?.tiles?.suffix === ".webp";
     if (fresh) this.fit(true);
     this._redraw();
-    for (const [element] of this._layers) this._place(element);
+    for (const element of this._layers) this._place(element);
   }
 
   async _put(viewer, name, source, turn) {
@@ -195,10 +197,15 @@ export class Stage extends EventTarget {
     this._redraw();
   }
 
+  get _after() {
+    // The viewer that shows the result.
+    return this.mode === "beside" && this.two ? this.two : this.one;
+  }
+
   async candidate(source) {
     // An image laid over the result at its box, or null.
     if (!this.one) return;
-    const viewer = this.mode === "beside" && this.two ? this.two : this.one;
+    const viewer = this._after;
     this._over = source;
     for (const other of this._items.keys()) {
       if (other !== viewer || !source) await this._put(other, "candidate", null, this._turn);
@@ -242,7 +249,7 @@ export class Stage extends EventTarget {
         items.candidate?.item.setClip(null);
       }
     }
-    this.dispatchEvent(new Event("view"));
+    this._veil(this.held ? Infinity : sliding ? this.line * this.one.container.clientWidth : 0);
   }
 
   _cut({ item }, place, right = true) {
@@ -280,14 +287,40 @@ export class Stage extends EventTarget {
   // ---- layers over the picture, of one canvas pixel a cell
 
   layer(element, on) {
-    if (on) this._layers.set(element, null);
+    if (on) this._layers.add(element);
     else this._layers.delete(element);
     this._place(element);
+    this._clip();
+  }
+
+  outline(mask) {
+    // A line around a part of the result, a Mask, or none: null.
+    if (this._mask === mask) return;
+    this._mask = mask;
+    this._clip();
+  }
+
+  _veil(from) {
+    // What lies over the result is not over the picture before: nothing left of `from`, in pixels of the viewer.
+    const viewer = this._after;
+    const seen = viewer && this.size && from < viewer.container.clientWidth;
+    if (!seen || !this._mask) this._outline.remove();
+    if (!viewer || !this.size) return;
+    const picture = viewer.viewport.viewportToViewerElementRectangle(new this.OSD.Rect(0, 0, 1, this.size.ratio), true);
+    const cell = (CELL * picture.width) / this.size.width;
+    for (const element of this._layers) {
+      if (!element.ofResult) continue;
+      const wide = Math.ceil(this.size.width / CELL) * cell;
+      element.style.clipPath = `inset(0 0 0 ${Math.max(0, Math.min(100, (100 * (from - picture.x)) / wide))}%)`;
+    }
+    if (!seen || !this._mask) return;
+    if (this._outline.parentElement !== viewer.canvas) viewer.canvas.append(this._outline);
+    this._mask.draw(this._outline, { x: picture.x, y: picture.y, width: picture.width, height: picture.height, from }, cell);
   }
 
   _place(element) {
     const wanted = this._layers.has(element);
-    const viewer = this.mode === "beside" && this.two ? this.two : this.one;
+    const viewer = this._after;
     if (!viewer || !this.size) return;
     for (const other of [this.one, this.two]) {
       if (other && (other !== viewer || !wanted) && other.getOverlayById(element)) other.removeOverlay(element);

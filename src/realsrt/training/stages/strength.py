@@ -1,7 +1,7 @@
 """Before the tokenizer: the trunk's estimator, learning how much each strength and share would cost. The trunk's
 networks stay as they are.
 
-Shapes: B batch, H W target pixels, S statistics or shares, R whole or reduced x strengths, K choices (R x S).
+Shapes: B batch, H W target pixels, S statistics or shares, R ways x strengths, K choices (R x S).
 """
 
 import itertools
@@ -16,7 +16,7 @@ from realsrt.imaging.color import luma
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.model import RealSRT
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
-from realsrt.models.trunk import SHARES, SHARPNESS, STRENGTHS, Trunk, mix
+from realsrt.models.trunk import SHARES, SHARPNESS, STRENGTHS, Trunk, Way, mix
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch, PairPool
 from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_over_ranks, squeeze_features
@@ -84,8 +84,8 @@ def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_
     plain = upscale_bicubic(lq_BCHW, scale)
     far_B, error_B = _distance_and_error(features, plain, gt_BCHW)
     costs = []
-    for reduced, strength in itertools.product((False, True), STRENGTHS):
-        restored, worth = trunk.restore(lq_BCHW, strength, reduced=reduced)[1], LEAN * strength
+    for way, strength in itertools.product(Way if trunk.deep else (Way.WHOLE, Way.REDUCED), STRENGTHS):
+        restored, worth = trunk.restore(lq_BCHW, strength, way)[1], LEAN * strength
         for share in SHARES:
             if share == 0:
                 costs.append(torch.zeros_like(far_B) - worth)
