@@ -47,7 +47,7 @@ def test_what_comes_before_the_first_window_is_not_taken_for_the_pace(monkeypatc
         for seconds, done in ((50, 1), (51, 2), (52, 3)):
             now[0] = 100.0 + seconds
             screen.windows(done, 100)
-    assert capsys.readouterr().err == "realsrt: note: photo.jpg: 2 % done, about 98 s left\n"
+    assert capsys.readouterr().err == "realsrt: note: photo.jpg: 2 % done, about 2 min left\n"
 
 
 def test_who_is_soon_done_hears_nothing(capsys):
