@@ -247,7 +247,7 @@ def train_stage(run: Run, name: str, number: int, minutes: float, init: Path) ->
 
 
 def export(run: Run, made: Path, shown: Path) -> None:
-    """The weights in half precision, whole at every moment, as NAME.1, NAME.2…: `cat NAME.?` is the file."""
+    """The weights in half precision, each part whole at every moment, as NAME.1, NAME.2…: `cat NAME.?` is the file."""
     import torch
 
     import realsrt
@@ -260,6 +260,9 @@ def export(run: Run, made: Path, shown: Path) -> None:
         (run.runs / name).write_bytes(content[first : first + LARGEST])
     for name in parts:
         shutil.move(run.runs / name, shown.with_name(name))
+    for old in shown.parent.glob(f"{shown.name}.?"):
+        if old.name not in parts:
+            old.unlink()
     run.say(f"wrote {', '.join(parts)}: {len(content) / 2**20:.1f} MiB")
 
 

@@ -55,7 +55,14 @@ def test_a_file_in_half_precision_packs_the_large_network(tmp_path):
     assert all(torch.equal(whole[key], own[key]) for key in own)
 
 
-@pytest.mark.parametrize("broken", ["no scale", "wrong scale", "no levels"])
+@pytest.mark.parametrize("wild", [float("nan"), float("inf"), 1e7])
+def test_what_half_precision_cannot_hold_stays_as_it_is(wild):
+    state = {"w": kernel(0, 4, 4, 3, 3)}
+    state["w"][1, 2, 0, 0] = wild
+    assert pack(state, "w")["w"] is state["w"]
+
+
+@pytest.mark.parametrize("broken", ["no scale", "wrong scale", "bad scale", "flat", "no levels"])
 def test_halves_of_a_pair_are_named(tmp_path, broken):
     from safetensors import safe_open
     from safetensors.torch import load_file, save_file
@@ -67,6 +74,10 @@ def test_halves_of_a_pair_are_named(tmp_path, broken):
     state, name = load_file(path), "trunk.deep.conv_hr.weight"
     if broken == "wrong scale":
         state[name + SCALE] = torch.ones(3)
+    elif broken == "bad scale":
+        state[name + SCALE][0, 0] = float("nan")
+    elif broken == "flat":
+        state[name] = state[name].flatten()
     else:
         del state[name + SCALE if broken == "no scale" else name]
     save_file(state, path, header)

@@ -34,9 +34,20 @@ def test_who_pipes_is_told_how_long_it_takes(monkeypatch, capsys):
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.splitlines() == [
-        "realsrt: note: photo.jpg: 10 % done, about 81 s left",
+        "realsrt: note: photo.jpg: 10 % done, about 80 s left",
         "realsrt: note: photo.jpg: 50 % done, about 45 s left",
     ]
+
+
+def test_what_comes_before_the_first_window_is_not_taken_for_the_pace(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    with show.Screen(1) as screen:
+        screen.begin("photo.jpg")
+        for seconds, done in ((50, 1), (51, 2), (52, 3)):
+            now[0] = 100.0 + seconds
+            screen.windows(done, 100)
+    assert capsys.readouterr().err == "realsrt: note: photo.jpg: 2 % done, about 2 min left\n"
 
 
 def test_who_is_soon_done_hears_nothing(capsys):

@@ -33,7 +33,9 @@ def calibration(model):
 
 
 def test_it_holds_for_the_weights_and_options_that_people_get(model, calibration):
-    calibration.check(model.info.sha256, calibrated_options(UpscaleOptions().pixel_options(), "torch.float32"))
+    calibration.check(
+        model.info.sha256, calibrated_options(UpscaleOptions(steps=2).pixel_options(), "torch.float32", model.config)
+    )
     assert tuple(calibration.scores) == BOUNDS
     assert calibration.pairs >= 40
     assert calibration.threshold(0.95, TrustArgs.trust_error) <= 1

@@ -185,6 +185,23 @@ def test_models_without_a_trunk_have_neither():
         paper.upscale(picture(16, 16)[None], steps=0)
 
 
+@pytest.mark.parametrize(("size", "limit"), [((60, 700), 10_000), ((150, 300), 9_000), ((100, 100), 2_500)])
+def test_memory_that_runs_out_in_the_middle_loses_nothing(up, monkeypatch, size, limit):
+    """Several pieces, of which some fit and others do not, and pieces that are halved twice."""
+    source, network = picture(*size), up.model.trunk.network(0.0)
+    whole_at_once = whole(image_of(up.model, source, denoise=0.0))
+    features = network.features
+
+    def bounded(lq):
+        if lq.shape[-1] * lq.shape[-2] > limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return features(lq)
+
+    monkeypatch.setattr(network, "features", bounded)
+    for one, other in zip(whole_at_once, whole(image_of(up.model, source, denoise=0.0)), strict=True):
+        assert torch.equal(one, other)
+
+
 def test_out_of_memory_halves_the_pieces_and_changes_nothing(up, monkeypatch):
     source = picture(100, 100)
     expected = whole(image_of(up.model, source))

@@ -37,7 +37,7 @@ def calibration(weights, up, tmp_path_factory):
         low, middle = np.quantile(trust_map(up.upscale(pixels).confidence), (0.25, 0.5))
         document = {
             "format": 1, "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "about": "19 pairs",
-            "options": calibrated_options(UpscaleOptions().pixel_options(), up.precision),
+            "options": calibrated_options(UpscaleOptions().pixel_options(), up.precision, up.model.config),
             "scores": {"12": [low] * 16 + [middle] * 2 + [2.0]},
         }  # fmt: skip
         path = tmp_path_factory.mktemp("calibration") / "c.json"

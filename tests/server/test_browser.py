@@ -84,7 +84,7 @@ def by_command(crop, weights, target, *more):
 
 def test_from_drop_to_download(page, weights, crop, tmp_path):
     drop(page, crop)
-    assert "100 × 80 → 400 × 320" in page.inner_text("#sizes")
+    page.locator("#sizes", has_text="100 × 80 → 400 × 320").wait_for()
     page.click("#go")
     state(page, "done")
     name, whole = download(page, "#download", tmp_path / "page.jpg")
@@ -491,7 +491,7 @@ def test_unsure_places_are_a_tenth_at_first_and_what_is_marked_is_said(page, cro
     page.click("#unsure")
     share = page.inner_text("#tool-hint")
     assert share.endswith("of the picture is marked.")
-    assert 3 <= int(share.split()[0]) <= 60  # of an untrained model: many have the same confidence
+    assert 3 <= int(share.split()[0]) <= 80  # of an untrained model: many have the same confidence
     assert 0 < float(page.inner_text("#below-value")) < 1
     assert estimate(page, "#regenerate-go") > 0
     page.fill("#below", "0.01")
@@ -549,7 +549,7 @@ def test_other_options_of_a_finished_picture(page, weights, crop, tmp_path):
     upscaled(page, crop)
     page.select_option("#outscale", "2")
     assert "→ 400 × 320 (×4)" in page.inner_text("#sizes")  # what is shown
-    assert "×2" in page.inner_text("#again")  # what will be
+    page.locator("#again", has_text="×2").wait_for()  # what will be
     page.click("#again")
     page.get_by_text("→ 200 × 160").wait_for()
     state(page, "done")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from realsrt.checkpoint.weights import save_model
+from realsrt.checkpoint.packed import pack, unpack
+from realsrt.checkpoint.weights import LARGE, save_model
 from realsrt.errors import CheckpointError, first_line
 from realsrt.model import RealSRT
 
@@ -125,7 +126,9 @@ def model_card(model: RealSRT, repo: str, card: Path | None = None, licence: str
 
 def _halves(model: RealSRT) -> bool:
     """Whether half precision holds every number, as it does of a file that was stored so: it stays the same file."""
-    return all(torch.equal(value, value.half().float()) for value in model.state_dict().values())
+    state = model.state_dict()
+    stored = unpack(pack(state, LARGE))
+    return all(torch.equal(value, value.half().float()) and torch.equal(value, stored[k]) for k, value in state.items())
 
 
 @contextmanager

@@ -13,13 +13,15 @@ SCALE = ".scale"
 """What the name of a tensor's scales has beyond the tensor's own."""
 _MOST = 127
 _GROUP = 4
+_MOST_HALF = 65504.0
 
 
 def pack(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """A state dict in which the kernels (three axes or more) whose names begin so are packed."""
+    """A state dict in which the kernels (three axes or more) whose names begin so are packed. One that half precision
+    could not hold stays as it is."""
     packed: dict[str, Tensor] = {}
     for key, value in state.items():
-        if not key.startswith(prefix) or value.ndim < 3:
+        if not key.startswith(prefix) or not _may_be_packed(value) or not float(value.abs().max()) < _MOST_HALF:
             packed[key] = value
             continue
         packed[key], packed[key + SCALE] = _packed(value.detach().to("cpu", torch.float32))
@@ -31,11 +33,17 @@ def unpack(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     plain = dict(state)
     for key, levels in state.items():
         scale = state.get(key + SCALE)
-        if scale is None or levels.dtype != torch.int8 or scale.shape != _grouped(levels).shape[:2]:
+        if scale is None or levels.dtype != torch.int8 or scale.dtype != torch.float16 or not _may_be_packed(levels):
+            continue
+        if not bool((scale.isfinite() & (scale >= 0)).all()) or scale.shape != _grouped(levels).shape[:2]:
             continue
         plain[key] = (_grouped(levels).float() * scale.float()[..., None]).view(levels.shape)
         del plain[key + SCALE]
     return plain
+
+
+def _may_be_packed(kernel: Tensor) -> bool:
+    return kernel.ndim >= 3 and kernel.numel() > 0
 
 
 def _packed(kernel: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,7 @@ FORMAT_VERSION = 1
 _SIDES = ("window", "stride")
 _LARGEST_SIDE = 256  # of a window: attention's memory grows with its fourth power
 _MOST_PARAMETERS = 20_000  # tensors; the largest preset has about a thousand
-_LARGE = "trunk.deep."  # two thirds of the numbers of `small`
+LARGE = "trunk.deep."  # two thirds of the numbers of `small`
 _LARGEST_TABLE = 4_000_000  # bytes of the list of tensors and the header
 
 
@@ -180,7 +180,7 @@ def save_model(
     }
     state = model.state_dict() if state is None else state
     if dtype == torch.float16:
-        state = pack(state, _LARGE)
+        state = pack(state, LARGE)
     state = {
         k: v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()
     }

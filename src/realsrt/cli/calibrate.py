@@ -59,7 +59,7 @@ def calibrate(
     made_of = f"{len(found)} pairs" + (f": {about}" if about else "")
     calibration = Calibration(
         model_sha256=up.model.info.sha256,
-        options=calibrated_options(options.pixel_options(), up.precision),
+        options=calibrated_options(options.pixel_options(), up.precision, up.model.config),
         scores={bound: sorted(own) for bound, own in zip(BOUNDS, zip(*found, strict=True), strict=True)},
         about=made_of,
     )

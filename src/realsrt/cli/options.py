@@ -46,7 +46,7 @@ def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:
     return x0, y0, x1, y1
 
 
-NO_STEPS = "0 steps give the base image alone, no confidence map and no step to show: give --steps 1 or more"
+NO_STEPS = "0 steps give the base image alone, no confidence map, mask of trust or step to show: give --steps 1 or more"
 
 
 @Parameter(name="*", negative=())

@@ -39,7 +39,8 @@ class Screen:
     def __init__(self, total: int) -> None:
         self.live = sys.stdout.isatty()
         self._total, self._bars = total, None
-        self._name, self._begun, self._next = "", 0.0, 0.0
+        self._name, self._next = "", 0.0
+        self._first: tuple[int, float] | None = None  # windows done, and when: before them the whole was restored
 
     def __enter__(self) -> Self:
         if self.live:
@@ -63,16 +64,19 @@ class Screen:
     def begin(self, name: str) -> None:
         if self._bars:
             self._bars.reset(self._one, description=one_line(name), total=None, visible=True)
-        self._name, self._begun = name, time.monotonic()
-        self._next = self._begun + _PATIENCE
+        self._name, self._first = name, None
+        self._next = time.monotonic() + _PATIENCE
 
     def windows(self, done: int, total: int) -> None:
         """Progress within the current picture, as the pipeline reports it."""
         if self._bars:
             self._bars.update(self._one, completed=done, total=total)
-        elif self._name and 0 < done < total and (now := time.monotonic()) > self._next:
+            return
+        now = time.monotonic()
+        self._first = self._first or ((done, now) if done else None)
+        if self._name and self._first and self._first[0] < done < total and now > self._next:
             self._next = now + _BETWEEN
-            left = (now - self._begun) * (total - done) / done
+            left = (now - self._first[1]) * (total - done) / (done - self._first[0])
             note(f"{self._name}: {100 * done // total} % done, about {duration(left)} left")
 
     def end(self, record: Record) -> None:

@@ -48,7 +48,7 @@ class TrustArgs:
 
         sha256 = up.model.info.sha256
         found = load_calibration(self.calibration) if self.calibration else embedded_calibration(sha256)
-        found.check(sha256, calibrated_options(options.pixel_options(), up.precision))
+        found.check(sha256, calibrated_options(options.pixel_options(), up.precision, up.model.config))
         threshold = found.threshold(self.trust, self.trust_error)
         note(
             f"trust: where the mask is white, the mean error is at most {self.trust_error:g} levels of 255 in "

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from realsrt.config import ModelConfig
 from realsrt.errors import UsageError
 from realsrt.io.atomic import write_whole
 
@@ -68,9 +69,12 @@ def scores(
     return [float(trust[over.argmax()]) if (over := mean > bound).any() else -1.0 for bound in bounds]
 
 
-def calibrated_options(pixel_options: Mapping[str, Any], precision: object) -> dict[str, Any]:
-    """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded."""
-    return json.loads(json.dumps({**pixel_options, "precision": str(precision).removeprefix("torch.")}))
+def calibrated_options(pixel_options: Mapping[str, Any], precision: object, config: ModelConfig) -> dict[str, Any]:
+    """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded. An option that
+    is the model's own (``steps``, ``stride`` …) is None, given or not."""
+    own = {"steps": config.num_steps, **{key: getattr(config, key, None) for key in pixel_options if key != "steps"}}
+    given = {key: None if value == own.get(key) else value for key, value in pixel_options.items()}
+    return json.loads(json.dumps({**given, "precision": str(precision).removeprefix("torch.")}))
 
 
 @dataclass(frozen=True, kw_only=True)

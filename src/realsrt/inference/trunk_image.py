@@ -26,7 +26,7 @@ PIECE = 512  # side of a piece without its halo; halved where memory does not ta
 LEAST_PIECE = 32
 STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
 _BICUBIC = 2  # how far bicubic enlarging looks
-_DEEP_REACH = 32  # of the deep network, in reduced pixels: what lies further away changes no pixel by a level
+_DEEP_REACH = 96  # of the deep network, in reduced pixels: what lies further away changes no pixel by a level
 _ROWS = 16  # a strip's rows are a multiple of
 Make = Callable[[int, int, int, int], tuple[Tensor, ...]]  # of rows top to bottom, columns left to right
 _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
@@ -80,27 +80,30 @@ class TrunkImage:
 
     def _run(self, make: Make, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, ...]:
         """What is made of a part, on the CPU."""
+        side = max(bottom - top, right - left)
+        if side > self._piece:  # memory has run out since it was cut
+            return self._parts(make, top, bottom, left, right)
         try:
             with self._precision():
                 return make(top, bottom, left, right)
         except Exception as error:
             if not self._is_out_of_memory(error):
                 raise
-        if self._piece <= LEAST_PIECE:
+        if side <= LEAST_PIECE or self._piece <= LEAST_PIECE:
             raise RealSRTError(
                 f"out of memory on {self._device} with {bottom - top}x{right - left} pixels; close other programs that "
                 "use it, or run on the CPU (--device cpu)"
             )
-        self._piece //= 2
+        while self._piece >= side:
+            self._piece //= 2
         return self._parts(make, top, bottom, left, right)
 
     def _parts(self, make: Make, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, ...]:
         """As `_run`, piece by piece."""
-        lines = []
-        for y in range(top, bottom, self._piece):
+        lines, piece = [], self._piece  # which may be halved on the way
+        for y in range(top, bottom, piece):
             line = [
-                self._run(make, y, min(y + self._piece, bottom), x, min(x + self._piece, right))
-                for x in range(left, right, self._piece)
+                self._run(make, y, min(y + piece, bottom), x, min(x + piece, right)) for x in range(left, right, piece)
             ]
             lines.append([torch.cat(parts, 2) for parts in zip(*line, strict=True)])
         return tuple(torch.cat(parts, 1) for parts in zip(*lines, strict=True))
