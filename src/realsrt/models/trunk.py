@@ -242,7 +242,7 @@ class Trunk(nn.Module):
         """Features (B,F,H,W), always of the whole input, and the image (B,3,sH,sW) of one way."""
         network = self.network(denoise)
         features = network.features(lq_BCHW)
-        if way == Way.WHOLE:
+        if way == Way.WHOLE or (way == Way.DEEP and denoise == 0):
             return features, network.image(features, lq_BCHW)
         image = self.restore_reduced(lq_BCHW, denoise, way)
         if way == Way.DEEP and denoise < 1:
