@@ -368,6 +368,15 @@ def test_a_report_over_something_else_is_refused(fake, tmp_path, capsys, resume)
     assert len((tmp_path / "report").read_text().splitlines()) == 6 + len(resume)
 
 
+def test_a_reports_folder_is_made_or_refused_before_the_work(fake, tmp_path, capsys, monkeypatch):
+    six(tmp_path)
+    run(capsys, "--report", "new/er/report")
+    assert len((tmp_path / "new" / "er" / "report").read_text().splitlines()) == 6
+    monkeypatch.setattr(Fake, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
+    (tmp_path / "file").touch()
+    assert "file is no folder" in run(capsys, "--report", "file/report", status=1)[1]
+
+
 @pytest.mark.parametrize("argv", [["--tile", "17"], ["--steps", "0", "--confidence"], ["--steps", "1.5"]])
 def test_a_refused_run_leaves_nothing_behind(tiny, tmp_path, capsys, argv):
     picture(tmp_path / "in" / "a.png")

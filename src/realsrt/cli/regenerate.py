@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from realsrt.batch.outputs import CONFIDENCE, save
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.process import provenance_of, read_image
-from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option, parse_box
+from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_outputs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.inference.options import Sampling
@@ -67,6 +67,7 @@ def regenerate(
         check_limit(below)
     endings = [f"_{number}" for number in range(2, sampling.candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
+    check_outputs(*(job.beside(ending + job.target.suffix) for ending in endings))
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
     for region in regions if box else ():
