@@ -112,7 +112,7 @@ def test_it_is_the_picture_that_these_tokens_make():
             image = up.model.decode(ids, up.model.guide(window.lq, window.ground))
             yield WindowResult(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)
 
-    expected = job.pack([assemble(job, source, 2, windows()).planes])
+    expected = job.pack([assemble(job, view, 2, windows()).planes])
     assert np.abs(expected.astype(int) - out.image).max() <= 1
 
 

@@ -85,6 +85,7 @@ def save_image(
         confidence=mean_confidence(out.confidence),
         trusted=None if mask_hw is None else round(float(mask_hw.mean()), 4),
         steps=mean_steps(out.window_steps),
+        **(out.restored[0]._asdict() if out.restored else {}),
         notices=notices,
         **more,
     )

@@ -23,8 +23,8 @@ class Record:
     """What became of one picture.
 
     `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]; `trusted` the share of cells in
-    the mask of trust. `reason`: why it failed, was skipped or was done again. `model`: its name, for the hub with the
-    commit; `model_sha256` of its file.
+    the mask of trust. `way`, `denoise`, `share`: as `Restored` has them. `reason`: why it failed, was skipped or was
+    done again. `model`: its name, for the hub with the commit; `model_sha256` of its file.
     """
 
     source: str
@@ -39,6 +39,9 @@ class Record:
     confidence: float | None = None
     trusted: float | None = None
     steps: float | int | None = None
+    way: str | None = None
+    denoise: float | None = None
+    share: float | None = None
     model: str | None = None
     model_sha256: str | None = None
     notices: tuple[str, ...] = ()

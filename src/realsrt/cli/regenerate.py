@@ -143,7 +143,8 @@ def _tell(job: FileJob, files: list[Path], out: "Upscaled") -> None:
     if not sys.stdout.isatty():
         told = {"outputs": [str(file) for file in files], "scores": scores, "temperatures": drawn}
         changes = [one.change and [round(by, 3) for by in one.change] for one in made]
-        print(json.dumps({"input": str(job.source)} | told | {"changes": changes}))
+        how = out.restored[0]._asdict() if out.restored else {}
+        print(json.dumps({"input": str(job.source)} | told | {"changes": changes} | how))
         return
     for file, score, temperature, one in zip(files, scores, drawn, made, strict=True):
         change = f", denoising {one.change.denoise:+.2f}, crispness {one.change.share:+.2f}" if one.change else ""
