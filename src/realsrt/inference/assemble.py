@@ -24,6 +24,7 @@ from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.runner import View, WindowResult
 from realsrt.io.atomic import BINARY, temporary_beside
+from realsrt.io.metadata.provenance import Restored
 from realsrt.io.picture import Picture
 
 Rows = Callable[[int, Planes], None]
@@ -36,19 +37,20 @@ IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that g
 @dataclass(frozen=True)
 class Assembled:
     """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w), steps that each window has
-    taken. Planes and ids are None where the rows went elsewhere."""
+    taken, how a trunk restored it. Planes and ids are None where the rows went elsewhere."""
 
     planes: Planes | None
     confidence: np.ndarray | None
     ids: np.ndarray | None
     step: int
     window_steps: np.ndarray
+    restored: Restored | None
 
 
 def assemble(
-    job: UpscaleRequest, source: Planes | Pixels, step: int, results: Iterable[WindowResult], rows: Rows | None = None
+    job: UpscaleRequest, view: View, step: int, results: Iterable[WindowResult], rows: Rows | None = None
 ) -> Assembled:
-    """An image from its decoded windows, which are drawn in the plan's order; `source` is the input.
+    """An image from its decoded windows, which are drawn in the plan's order; `view` is the input.
 
     Finished rows are kept, or given to `rows(first, planes)`, which takes a job that `streams`. Raises ValueError if
     windows are missing.
@@ -70,8 +72,10 @@ def assemble(
             yield result.image
 
     blended = tiling.blend(images(), job.tiles, job.tiles.window * job.scale, taper=job.taper)
-    planes = _finished(job, source, blended, rows)
-    return Assembled(planes, _confidence_map(job, confidence), np.stack(ids) if ids else None, step, np.array(steps))
+    planes = _finished(job, view.source, blended, rows)
+    taken = np.array(steps)
+    kept = np.stack(ids) if ids else None
+    return Assembled(planes, _confidence_map(job, confidence), kept, step, taken, view.restored)
 
 
 def assemble_base(
@@ -89,7 +93,7 @@ def assemble_base(
                 count(lines * (number + 1) // strips - lines * number // strips)
 
     planes = _finished(job, view.source, counted(view.trunk.base_strips()), rows)
-    return Assembled(planes, None, None, 0, np.zeros(len(job.tiles), dtype=int))
+    return Assembled(planes, None, None, 0, np.zeros(len(job.tiles), dtype=int), view.restored)
 
 
 def with_alpha(colour: Assembled, alpha: Assembled | None = None) -> Assembled:

@@ -23,6 +23,7 @@ from realsrt.imaging.color import adain
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.trunk_image import TrunkImage
+from realsrt.io.metadata.provenance import Restored
 from realsrt.model import RealSRT
 from realsrt.models.guide import Ground
 from realsrt.models.trunk import Variation
@@ -79,6 +80,14 @@ class View:
         """Window `index` of a plan."""
         lq = self.source.pick(*tiling.window_at(tiles, index))[None]
         return Windows(lq, None if self.trunk is None else self.trunk.window(tiles, index))
+
+    @property
+    def restored(self) -> Restored | None:
+        """How the trunk restores it."""
+        if self.trunk is None:
+            return None
+        made = self.trunk.amounts
+        return Restored(made.way.name.lower(), made.denoise, round(made.share, 4))
 
 
 @dataclass(frozen=True)
