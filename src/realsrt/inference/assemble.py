@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from realsrt.imaging import tiling
-from realsrt.imaging.color import WAVELET_LEVELS, wavelet
+from realsrt.imaging.color import COARSE_REACH, wavelet
 from realsrt.imaging.resize import Lanczos, Taps, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
@@ -28,7 +28,6 @@ from realsrt.io.metadata.provenance import Restored
 from realsrt.io.picture import Picture
 
 Rows = Callable[[int, Planes], None]
-_REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
 _STRIP_PIXELS = 2**20  # about so many are finished at a time, at least 64 rows
 _BORDER = 4  # low-quality pixels around a part, more than bicubic enlarging looks at
 IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that goes to a scratch file
@@ -134,7 +133,7 @@ def fix_colors(blended: Iterable[Tensor], source: Planes | Pixels, scale: int, *
     Where strips begin and end depends on the image's size and the plan only, so the numbers do too.
     """
     height, width = (side * scale for side in source.hw)
-    reach, high_strip = _REACH if match else 0, max(64, _STRIP_PIXELS // width)
+    reach, high_strip = COARSE_REACH if match else 0, max(64, _STRIP_PIXELS // width)
     held, first, done = torch.empty(3, 0, width), 0, 0  # `first`: the row that `held` begins with
     for rows in blended:
         held = torch.cat([held, rows], 1)

@@ -23,7 +23,16 @@ from realsrt.inference.options import Sampling, UpscaleOptions
 from realsrt.inference.regenerate import regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
-from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
+from realsrt.inference.runner import (
+    Runner,
+    View,
+    WindowBatch,
+    WindowResult,
+    Windows,
+    pick_deep_precision,
+    pick_device,
+    pick_precision,
+)
 from realsrt.inference.strength import Weakening
 from realsrt.io.metadata.provenance import Restored
 from realsrt.model import RealSRT
@@ -43,7 +52,8 @@ class Upscaler:
         Args:
             model: Any model, as `load_model` gives it.
             device: auto, cpu, cuda:0, mps.
-            precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16.
+            precision: auto (bf16 on CUDA, else fp32; a trunk's deep network in bf16 also on a CPU that multiplies it),
+                fp32, bf16, fp16.
             compile: By torch.compile, which needs a C++ compiler; the first windows then take a minute, the others
                 less, and last bits differ.
 
@@ -60,7 +70,7 @@ class Upscaler:
         self.model = model.to(self.device).eval()
         if compile:
             compile_for_inference(self.model)
-        self._runner = Runner(self.model, self.device, self.precision)
+        self._runner = Runner(self.model, self.device, self.precision, pick_deep_precision(precision, self.device))
 
     @classmethod
     def from_pretrained(
@@ -114,7 +124,8 @@ class Upscaler:
                 whole. With ``alpha="model"`` all rows come at the end.
 
         Returns:
-            The result, its image of the kind that came in. On the CPU the same input and options give the same bytes.
+            The result, its image of the kind that came in. On one CPU the same input and options give the same bytes;
+            CPUs that multiply bfloat16 give others than those that do not, unless the precision is fp32.
 
         Raises:
             UsageError, ImageError, RealSRTError: One line on what is wrong and what to do.
