@@ -37,12 +37,15 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
     return parts | {"condition and rest": total - sum(parts.values()), "total": total}
 
 
-def deep_flops(trunk: Trunk, side: int) -> float:
-    """GFLOP that the deep way takes of a window on top."""
-    counter = flop_counter()
-    with torch.no_grad(), counter:
-        trunk.restore_reduced(torch.zeros(1, 3, side, side), 1.0, Way.DEEP)
-    return counter.get_total_flops() / 1e9
+def deep_flops(trunk: Trunk, side: int, way: Way) -> float:
+    """GFLOP that a deep way takes of a window, beyond the whole way's."""
+    found = []
+    for each in (Way.WHOLE, way):
+        counter = flop_counter()
+        with torch.no_grad(), counter:
+            trunk.restore(torch.zeros(1, 3, side, side), 1.0, each)
+        found.append(counter.get_total_flops() / 1e9)
+    return found[1] - found[0]
 
 
 def main() -> None:
@@ -53,7 +56,8 @@ def main() -> None:
             shown = ", ".join(f"{part} {gflop:.1f}" for part, gflop in parts.items())
             print(f"{name}, T={steps}, without the last confidence: {shown} GFLOP")
         if model.trunk is not None and model.trunk.deep is not None:
-            print(f"{name}, on top where the input is badly degraded: {deep_flops(model.trunk, 64):.1f} GFLOP")
+            for way in (Way.DEEP_REDUCED, Way.DEEP):
+                print(f"{name}, on top, {way.name.lower()}: {deep_flops(model.trunk, 64, way):.1f} GFLOP")
 
 
 if __name__ == "__main__":

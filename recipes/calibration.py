@@ -1,13 +1,16 @@
 """Crops to calibrate the embedded model on: photographs like those that it is evaluated on.
 
-    python recipes/calibration.py photos.tar more.tar hr --only cid clic --count 100
+    python recipes/calibration.py photos.tar more.tar hr --only clic --half --count 18
+    python recipes/calibration.py photos.tar more.tar hr --only cid --count 32
+    python recipes/calibration.py photos.tar more.tar hr --only elem pop --count 4
     realsrt degrade hr lq --protocol mixed
     python recipes/confidence.py runs/small/small.safetensors lq hr src/realsrt/weights/small.safetensors
     realsrt calibrate lq hr --output src/realsrt/weights/small.calibration.json
 
 One crop of 512x512 px a photograph, as pairs must be independent, at a place drawn from the file's name; photographs
-are taken evenly from all that are large enough. The embedded model's are of the training photographs of the two
-collections that most of the evaluation images come from: it has seen them, in tiles and otherwise degraded.
+are taken evenly from all that are large enough. The embedded model's are training photographs, which it has seen in
+tiles and otherwise degraded, in the proportions of the collections that the evaluation images come from, and at their
+scale: those of one collection were halved. (Of a fourth there are none; a second stands in for it.)
 """
 
 import argparse
@@ -15,6 +18,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
@@ -29,18 +33,21 @@ def main() -> None:
     made.add_argument("target", type=Path)
     made.add_argument("--only", nargs="*", default=[""], metavar="START", help="files whose names start so")
     made.add_argument("--count", type=int, default=100)
+    made.add_argument("--half", action="store_true", help="halve the photographs first")
     given = made.parse_args()
     given.target.mkdir(parents=True, exist_ok=True)
     found = []
     for entry in entries(given.photographs):
         name = Path(entry.name.rpartition(":")[2]).name
         header = entry.open()
-        if min(header.width, header.height) >= SIDE and name.startswith(tuple(given.only)):
+        if min(header.width, header.height) >= SIDE * (1 + given.half) and name.startswith(tuple(given.only)):
             found.append((name, entry))
     found.sort(key=lambda one: one[0])
     count = min(given.count, len(found))
     for name, entry in (found[number * len(found) // count] for number in range(count)):
         pixels = entry.decode().transpose(1, 2, 0)
+        if given.half:
+            pixels = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).reduce(2))
         rng = np.random.default_rng(zlib.crc32(name.encode()))
         y, x = (int(rng.integers(side - SIDE + 1)) for side in pixels.shape[:2])
         crop = np.ascontiguousarray(pixels[y : y + SIDE, x : x + SIDE])

@@ -279,6 +279,8 @@ def start(run: Run, wished: list[float]) -> None:
     except StartFailed:
         raise
     except Exception as error:
+        if run.seconds > START_SECONDS:
+            late()  # raised amid an import, it may have come out as an error of the interpreter
         raise StartFailed(f"{run.doing}: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

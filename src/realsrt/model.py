@@ -132,6 +132,7 @@ class RealSRT(nn.Module):
         blank_BN = torch.full(shape, self.config.generator.codes, device=guide.lq.device)
         if ids_BN is not None and mask_BN is not None:
             blank_BN = torch.where(mask_BN, blank_BN, ids_BN)
+        told = self.critic.confidence
         steps = SAMPLERS[self.config.sampler](
             passes.predict,
             passes.score,
@@ -144,12 +145,10 @@ class RealSRT(nn.Module):
             top_k=top_k,
             noise=noise,
             last_confidence=want_confidence,
-            should_stop=None
-            if exit_confidence is None
-            else lambda confidence_BN: confidence_BN.sigmoid().mean(1) >= exit_confidence,
+            should_stop=None if exit_confidence is None else lambda score_BN: told(score_BN).mean(1) >= exit_confidence,
         )
         for step in steps:
-            yield step._replace(confidence=None if step.confidence is None else step.confidence.sigmoid())
+            yield step._replace(confidence=None if step.confidence is None else told(step.confidence))
 
     def _grid_shape(self, guide: Guide) -> tuple[int, int]:
         """(h, w) of the guide's windows."""

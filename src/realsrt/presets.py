@@ -58,7 +58,7 @@ def small() -> ModelConfig:
         generator=transformer,
         critic=replace(transformer, depth=2, masked_input=False),
         control=FeatureControlConfig(features=features, fine_blocks=6),
-        trunk=TrunkConfig(estimator=EstimatorConfig(96), deep=RRDBConfig()),
+        trunk=TrunkConfig(estimator=EstimatorConfig(112), deep=RRDBConfig()),
         critic_head="code",
         num_steps=2,
         stride=56,

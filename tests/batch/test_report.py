@@ -27,8 +27,9 @@ def test_report_lines(tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ImageError, match="nowhere"):
-        Report(tmp_path / "nowhere" / "report.jsonl")
+    (tmp_path / "file").touch()
+    with pytest.raises(ImageError, match="file is no folder"):
+        Report(tmp_path / "file" / "report.jsonl")
 
 
 def test_half_a_line_of_a_killed_run_is_taken_away(tmp_path):

@@ -12,6 +12,7 @@ from realsrt import presets
 from realsrt.checkpoint import embedded, save_model
 from realsrt.checkpoint.weights import FORMAT_VERSION, read_header, write_file
 from realsrt.errors import CheckpointError
+from realsrt.models.heads import straight
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,34 @@ def test_tensors_that_do_not_fit(file, change, words):
     assert "model.safetensors" in found
     for word in words:
         assert word in found
+
+
+def test_the_map_to_confidences_is_kept_and_may_be_missing(tmp_path, file):
+    """Files written before there was one."""
+    model = realsrt.load_model(file)
+    lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    before = model.super_resolve(lq)
+    rewrite(file, change_state=lambda s: {k: v for k, v in s.items() if k != "critic.knots"})
+    old = realsrt.load_model(file)
+    assert torch.equal(old.super_resolve(lq).confidence, before.confidence)
+    assert torch.equal(old.critic.knots, straight())
+    old.critic.knots[1, 1:-1] += 1
+    save_model(old, tmp_path / "fitted.safetensors", dtype=torch.float16)
+    fitted = realsrt.load_model(tmp_path / "fitted.safetensors")
+    assert torch.equal(fitted.critic.knots, old.critic.knots.half().float())
+    assert not torch.equal(fitted.super_resolve(lq).confidence, before.confidence)
+
+
+def test_what_is_generated_does_not_depend_on_the_map(file):
+    model = realsrt.load_model(file)
+    lq = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    options = {"num_steps": 4, "temperature": 1.0}
+    before = model.super_resolve(lq, rng=torch.Generator().manual_seed(1), **options)
+    model.critic.knots[1, 1:-1] = model.critic.knots[0, 1:-1] / 4 + 1
+    after = model.super_resolve(lq, rng=torch.Generator().manual_seed(1), **options)
+    assert torch.equal(after.ids, before.ids)
+    assert torch.equal(after.image, before.image)
+    assert float(after.confidence.mean()) > float(before.confidence.mean()) + 0.1
 
 
 def test_rewriting_itself_does_no_harm(file, model):

@@ -93,7 +93,7 @@ def test_an_onnx_file(place):
     ("argv", "words"),
     [
         (["-o", "sheet.gif"], "a sheet is written as"),
-        (["-o", "nowhere/sheet.png"], "folder does not exist"),
+        (["-o", "a.png/sheet.png"], "is no folder"),
         (["-o", "a.png"], "would be overwritten"),
         (["-o", "s.html", "--rows", "0"], "--rows"),
         (["-o", "s.html", "-n", "ours.safetensors"], "two are named"),

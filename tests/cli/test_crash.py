@@ -136,6 +136,6 @@ def test_as_a_user_who_may_not_read_or_write(batch, tmp_path):
     assert "closed: cannot be listed: Permission denied" in ran.stderr
     (tmp_path / "none").mkdir(mode=0o755)
     ran = subprocess.run([*user, *batch(tmp_path / "none" / "out")], capture_output=True, text=True, check=False)
-    assert (ran.returncode, ran.stdout) == (1, "")
+    assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.count("\n") == 1
-    assert "none/out: cannot be written: Permission denied" in ran.stderr
+    assert "no permission to write into" in ran.stderr

@@ -29,6 +29,8 @@ def folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pictures(tmp_path / "good", ["a_x4.png", "b_x4.png", "c_x4.png"], 4)
     pictures(tmp_path / "bad", ["a_x4.png", "b_x4.png", "c_x4.png"], 12)
+    for number, folder in enumerate(("hr6", "good6", "bad6")):
+        pictures(tmp_path / folder, [f"{name}.png" for name in "abcdef"], 6 * number, size=(16, 20))
     pictures(tmp_path / "hr", ["a.png", "b.png", "c.png"])
     return tmp_path
 
@@ -83,19 +85,32 @@ def test_a_bad_picture_is_named_and_the_rest_is_done(folders, capsys):
 
 def test_compare_says_which_is_better(folders, capsys):
     lines, _ = run(
-        capsys, 0, "--compare", "bad", "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr",
-        "--csv", "out.csv",
+        capsys, 0, "--compare", "bad6", "good6", "--target", "hr6", "--metrics", "psnr", "--csv", "new/out.csv",
     )  # fmt: skip
     found = lines[-1]["metrics"]["psnr"]
     gaps = [line["metrics"]["B"]["psnr"] - line["metrics"]["A"]["psnr"] for line in lines[:-1]]
     assert found["difference"]["mean"] == pytest.approx(np.mean(gaps))
     assert found["difference"]["is"] == "B - A"
     assert 0 < found["difference"]["low"] <= found["difference"]["mean"] <= found["difference"]["high"]
-    assert (found["wins"], found["verdict"], found["better"]) == ({"A": 0, "B": 3}, "B better", "up")
-    assert (folders / "out.csv").read_text().splitlines()[0] == "picture,psnr_A,psnr_B"
-    turned, _ = run(capsys, 0, "--compare", "good", "bad", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr")
+    assert (found["wins"], found["verdict"], found["better"]) == ({"A": 0, "B": 6}, "B better", "up")
+    assert (folders / "new/out.csv").read_text().splitlines()[0] == "picture,psnr_A,psnr_B"
+    turned, err = run(capsys, 0, "--compare", "good6", "bad6", "--target", "hr6", "--metrics", "psnr")
+    assert err == ""
     assert turned[-1]["metrics"]["psnr"]["difference"]["mean"] == pytest.approx(-np.mean(gaps))
     assert turned[-1]["metrics"]["psnr"]["verdict"] == "A better"
+
+
+def test_few_pairs_have_no_verdict_and_a_failure_names_its_file(folders, capsys):
+    pictures(folders / "bad", ["b_x4.png"], size=(40, 56))
+    (folders / "hr/c.png").write_text("words")
+    (folders / "hr/d.cr2").touch()
+    argv = "--compare", "good", "bad", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr"
+    lines, err = run(capsys, 1, *argv)
+    assert lines[1]["reason"] == "bad/b_x4.png: is 56x40 px, but its target is 56x48"
+    assert lines[2]["reason"].startswith("hr/c.png: ")
+    assert lines[-1]["metrics"]["psnr"]["verdict"] == "too few pairs"
+    assert "note: 1 pair(s) are too few for a verdict, which takes 6" in err
+    assert "note: passed over: 1 raw" in err
 
 
 def test_equal_pictures_are_valid_json(folders, capsys):
@@ -123,7 +138,7 @@ def test_the_table_on_a_terminal(folders, capsys, monkeypatch):
     assert all(word in text for word in ("psnr ↑", "mean", "95 % interval", "3 pictures"))
     assert main(["evaluate", "--compare", "bad", "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr"]) == 0
     text = capsys.readouterr().out
-    assert all(word in text for word in ("B - A", "0:3", "B better"))
+    assert all(word in text for word in ("B - A", "0:3", "too few pairs"))
 
 
 def test_sheets(folders, capsys):
@@ -157,7 +172,7 @@ def test_niqe_from_a_file_and_pictures_alone(folders, capsys):
         (["good", "--target", "hr", "--metrics", "psrn"], "psrn"),
         (["good", "--target", "hr"], "--suffix"),
         (["nowhere", "--target", "hr"], "nowhere"),
-        (["good", "--target", "hr", "--suffix", "_x4", "--csv", "no/such.csv"], "no/such.csv"),
+        (["good", "--target", "hr", "--suffix", "_x4", "--csv", "hr/a.png/such.csv"], "a.png/such.csv"),
         (["good", "--target", "hr", "--suffix", "_x4", "--sheet", "a.pdf"], "a.pdf"),
         (["good", "--target", "hr", "--suffix", "_x4", "--crop-border", "-1"], "--crop-border"),
     ],

@@ -110,13 +110,20 @@ def test_signs_that_a_pipe_cannot_hold_are_written_otherwise(monkeypatch, tmp_pa
 @pytest.mark.parametrize(
     ("status", "argv"),
     [
-        (1, "convert in.pth out.safetensors"),
-        (1, "export parts"),
-        (1, "export trunk.pth"),
+        (2, "convert in.pth out.safetensors"),
+        (2, "export parts"),
+        (2, "export trunk.pth"),
+        (2, "upscale in.png -o out"),
+        (2, "upscale in.png -o out.png"),
         (1, "regenerate -i in.png -o out.png --box 0,0,8,8"),
-        (1, "visualize -i in.png -o out.gif"),
+        (2, "visualize -i in.png -o out.gif"),
+        (2, "compare in.png -n small -o out.html"),
+        (2, "degrade in.png out"),
+        (1, "teach . out.tar --teacher net.pth --count 1"),
         (2, "calibrate . . -o out.json"),
         (2, "evaluate in.png --target in.png --csv out.csv"),
+        (2, "evaluate in.png --target in.png --json out.json"),
+        (2, "evaluate in.png --target in.png --sheet out.html"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_said_before_the_work(capsys, monkeypatch, tmp_path, status, argv):
@@ -128,7 +135,9 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work(capsys, monkeypa
     monkeypatch.setattr("realsrt.cli.options.ModelArgs.load", work)
     monkeypatch.setattr("realsrt.checkpoint.load_model", work)
     monkeypatch.setattr("realsrt.checkpoint.convert.load_model", work)
+    monkeypatch.setattr("realsrt.checkpoint.foreign.load_any", work)
     monkeypatch.setattr("realsrt.evaluation.pairing.measure", work)
+    monkeypatch.setattr("realsrt.degradations.degrade_named", work)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert re.search("no permission to write|read-only", fails(capsys, status, *argv.split()))
     assert [path.name for path in tmp_path.iterdir()] == ["in.png"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,15 +16,18 @@ import pytest
 import torch
 
 from realsrt import presets
+from realsrt.batch.report import Record
 from realsrt.batch.resume import NAME
 from realsrt.checkpoint import save_model
 from realsrt.cli import main
+from realsrt.cli.show import summary
 from realsrt.errors import ImageError
 from realsrt.inference import upscaler
 from realsrt.inference.adapters import Planes
 from realsrt.inference.result import Upscaled
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.models.trunk import Way
 
 
 def picture(path, height=12, width=9, seed=0):
@@ -368,6 +372,15 @@ def test_a_report_over_something_else_is_refused(fake, tmp_path, capsys, resume)
     assert len((tmp_path / "report").read_text().splitlines()) == 6 + len(resume)
 
 
+def test_a_reports_folder_is_made_or_refused_before_the_work(fake, tmp_path, capsys, monkeypatch):
+    six(tmp_path)
+    run(capsys, "--report", "new/er/report")
+    assert len((tmp_path / "new" / "er" / "report").read_text().splitlines()) == 6
+    monkeypatch.setattr(Fake, "from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
+    (tmp_path / "file").touch()
+    assert "file is no folder" in run(capsys, "--report", "file/report", status=1)[1]
+
+
 @pytest.mark.parametrize("argv", [["--tile", "17"], ["--steps", "0", "--confidence"], ["--steps", "1.5"]])
 def test_a_refused_run_leaves_nothing_behind(tiny, tmp_path, capsys, argv):
     picture(tmp_path / "in" / "a.png")
@@ -421,6 +434,19 @@ def test_signals_to_the_real_command(tiny, tmp_path, number):
     assert not any(name.startswith(".") for name in names)
     for name in names:
         assert imageio.read(out / name).pixels.shape == (320, 320, 3)
+
+
+def test_report_and_metadata_tell_how_an_image_was_restored(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "in" / "a.png")
+    lines, _ = run(capsys, "--model-path", str(tiny), "-g", "cpu", "--report", "report", "--steps", "1")
+    told = {key: lines[0][key] for key in ("way", "denoise", "share")}
+    assert told["way"] in [way.name.lower() for way in Way]
+    assert json.loads((tmp_path / "report").read_text())["share"] == told["share"]
+    packet = imageio.read("out/a.png").metadata["xmp-data"][1].decode().replace("&quot;", '"')
+    noted = json.loads(re.search(r"\{.*\}", packet)[0])
+    assert {key: noted[key] for key in told} == told
+    assert f"restored {told['way']}, denoised {told['denoise']:g}" in summary(Record(**lines[0]))
 
 
 def test_no_byte_depends_on_what_ran_beside_it(tiny, tmp_path, capsys):

@@ -49,6 +49,23 @@ def test_suffix_and_folders(tmp_path):
         pairing.match({"result": touch(tmp_path / "other", "a_out.png"), "target": targets})
 
 
+def test_folders_that_share_no_name_are_the_ones_named(tmp_path):
+    a, b, other = (touch(tmp_path / folder, f"{name}.png") for folder, name in (("a", "x"), ("b", "x"), ("t", "y")))
+    empty, said = touch(tmp_path / "e", "x.txt", "1.cr2", "2.nef"), []
+    with pytest.raises(UsageError, match=r"^no image in \S+/a has the name of one in \S+/t:"):
+        pairing.match({"A": a, "B": b, "target": other})
+    with pytest.raises(UsageError, match=r"/e: no images in this folder; passed over: 2 raw \(develop them"):
+        pairing.match({"A": a, "B": empty})
+    touch(a, "3.cr2", ".4.cr2")
+    pairing.match({"A": a, "B": b}, tell=said.append)
+    assert said == ["passed over: 1 raw (develop them first, as 16-bit TIFF or JPEG)"]
+    for folder, names in ((a, "qr"), (b, "rs"), (other, "qs")):
+        touch(folder, *(f"{name}.png" for name in names))
+    (a / "x.png").unlink()
+    with pytest.raises(UsageError, match=r"^no name is that of an image in each of \S+/a, \S+/b, \S+/t; passed"):
+        pairing.match({"A": a, "B": b, "target": other})
+
+
 def test_what_is_not_clear_is_refused(tmp_path):
     results, targets = touch(tmp_path / "r", "a.png", "a.jpg"), touch(tmp_path / "t", "a.png")
     with pytest.raises(UsageError, match="both named 'a'"):
@@ -98,15 +115,16 @@ def test_load_and_crop(tmp_path):
 
 def test_comparison_is_paired_and_says_b_minus_a():
     up, down = registry.build(["psnr"])[0], registry.Metric("d", False, True, 4, lambda x, y: 0.0)
-    a, b = [10.0, 30.0, 20.0, 25.0], [10.5, 30.6, 20.4, 25.5]
+    a, b = [10.0, 30.0, 20.0, 25.0, 12.0, 28.0], [10.5, 30.6, 20.4, 25.5, 12.4, 28.6]
     found = pairing.compare(up, a, b)
     assert found.difference.mean == pytest.approx(0.5)
     assert 0.4 <= found.difference.low < 0.5 < found.difference.high <= 0.6  # far narrower than the spread of a
-    assert (found.wins_a, found.wins_b, found.verdict) == (0, 4, "B better")
+    assert (found.wins_a, found.wins_b, found.verdict) == (0, 6, "B better")
     turned = pairing.compare(down, a, b)
-    assert (turned.wins_a, turned.wins_b, turned.verdict) == (4, 0, "A better")
+    assert (turned.wins_a, turned.wins_b, turned.verdict) == (6, 0, "A better")
     assert pairing.compare(up, b, a).verdict == "A better"
-    assert pairing.compare(up, [1.0, 2.0], [2.0, 1.0]).verdict == "unclear"
+    assert pairing.compare(up, [1.0, 2.0] * 3, [2.0, 1.0] * 3).verdict == "unclear"
+    assert pairing.compare(up, b[:5], a[:5]).verdict == "too few pairs"
     with pytest.raises(ValueError):
         pairing.compare(up, [1.0], [1.0, 2.0])
 

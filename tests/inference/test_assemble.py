@@ -12,7 +12,7 @@ from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.assemble import RowStore
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.request import make_request
-from realsrt.inference.runner import WindowResult
+from realsrt.inference.runner import View, WindowResult
 from realsrt.io.picture import Picture
 
 
@@ -155,4 +155,4 @@ def test_windows_come_in_order_and_all_of_them(up, indices, problem):
         WindowResult(index, torch.zeros(3, 256, 256), torch.zeros(32, 32), torch.zeros(32, 32), 1) for index in indices
     )
     with pytest.raises(ValueError, match=problem):
-        assemble.assemble(job, job.inputs[0].colour, 1, results)
+        assemble.assemble(job, View(job.inputs[0].colour, None), 1, results)

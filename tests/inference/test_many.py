@@ -31,6 +31,8 @@ def same(one, other):
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_array_equal(one.confidence, other.confidence)
     np.testing.assert_array_equal(one.window_steps, other.window_steps)
+    assert one.restored == other.restored
+    assert len(one.restored) == (len(one.image) if isinstance(one.image, torch.Tensor) else 1)
 
 
 @pytest.mark.parametrize("options", [{}, {"steps": 1, "outscale": 2.5, "alpha": "model"}, {"confidence_exit": 0.5}])

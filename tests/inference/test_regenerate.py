@@ -112,8 +112,18 @@ def test_it_is_the_picture_that_these_tokens_make():
             image = up.model.decode(ids, up.model.guide(window.lq, window.ground))
             yield WindowResult(index, image[0], torch.from_numpy(out.ids[index]), torch.zeros(32, 32), 2)
 
-    expected = job.pack([assemble(job, source, 2, windows()).planes])
+    expected = job.pack([assemble(job, view, 2, windows()).planes])
     assert np.abs(expected.astype(int) - out.image).max() <= 1
+
+
+@pytest.mark.parametrize("outscale", [4.0, 3.3, 2.0])
+def test_the_likeliest_tokens_of_a_whole_image_are_those_of_upscaling(outscale):
+    """So are its pixels, at any scale, where the model's own go beyond white and black."""
+    up, before = made(), made().upscale((picture(40, 50, 3) > 127) * np.uint8(255), steps=2, outscale=outscale)
+    height, width = before.image.shape[:2]
+    out = up.regenerate(before, (0, 0, width, height), temperature=0, variety=0)
+    np.testing.assert_array_equal(out.ids, before.ids)
+    assert np.abs(out.image.astype(int) - before.image).max() <= 1
 
 
 def test_seeds():

@@ -3,9 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
+from realsrt import presets
 from realsrt.errors import ImageError
+from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
+from realsrt.models.trunk import CHOICES, Way, choose
 from support.fakes import make, noise
 
 
@@ -47,6 +50,21 @@ def test_what_cannot_be_saved_says_so(tmp_path):
     rows = make().upscale(noise(20, 20, 3), rows=lambda first, planes: None)
     assert "rows given away" in repr(rows)
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_result_tells_how_the_trunk_restored_it():
+    up, pixels = Upscaler(presets.build("tiny", 0), "cpu"), (noise(20, 30, 3) * 255).astype(np.uint8)
+    trunk = up.model.trunk
+    with torch.no_grad():
+        trunk.estimator.net[-1].bias.unflatten(0, CHOICES)[Way.REDUCED] -= 100
+    own = choose(trunk.costs(torch.from_numpy(pixels / np.float32(255)).permute(2, 0, 1)[None])[0])
+    out = up.upscale(pixels)
+    assert out.restored == (("reduced", own.denoise, pytest.approx(own.share, abs=1e-4)),)
+    assert up.upscale(pixels, steps=0, denoise=0.25).restored[0][:2] == ("reduced", 0.25)
+    others = [*up.stream(pixels), *up.upscale(pixels, keep_steps=True).steps, up.regenerate(out, (0, 0, 8, 8))]
+    others.append(up.upscale(pixels, rows=lambda first, planes: None))
+    assert {other.restored for other in others} == {out.restored}
+    assert make().upscale(pixels).restored == ()
 
 
 def test_large_images_are_shown_small():

@@ -44,9 +44,13 @@ def whole(image):
     return [torch.cat(parts, 1) for parts in zip(*strips, strict=True)]
 
 
+def assert_same(one, other, way):
+    """To the last bit; convolutions of the deep network may choose another order of sums for another size."""
+    torch.testing.assert_close(one, other, rtol=0, atol=1e-6 if way.deep else 0)
+
+
 @pytest.mark.parametrize("piece", [16, 33, 50])
-@pytest.mark.usefixtures("way")
-def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
+def test_pieces_of_any_size_give_the_same_bytes(up, way, piece, monkeypatch):
     source = picture(70, 83)
     monkeypatch.setattr("realsrt.inference.trunk_image.PIECE", 96)
     at_once = whole(image_of(up.model, source, piece=96))
@@ -54,9 +58,9 @@ def test_pieces_of_any_size_give_the_same_bytes(up, piece, monkeypatch):
     in_pieces = image_of(up.model, source, piece=piece)
     assert in_pieces.strips > 1
     for one, other in zip(at_once, whole(in_pieces), strict=True):
-        assert torch.equal(one, other)
+        assert_same(one, other, way)
     alone = image_of(up.model, source, piece=piece)  # without features, where the input is reduced
-    assert torch.equal(torch.cat(list(alone.base_strips()), 1), at_once[1])
+    assert_same(torch.cat(list(alone.base_strips()), 1), at_once[1], way)
 
 
 @pytest.mark.parametrize("size", [(40, 61), (1, 2), (16, 3)])
@@ -74,20 +78,48 @@ def test_a_reduced_input_is_restored_at_two_thirds_of_its_side(up):
     source = torch.nn.functional.interpolate(picture(10, 14)[None], scale_factor=4.0, mode="bilinear")[0]
     trunk = up.model.trunk
     with torch.inference_mode():
-        plain, other, deep, half = (
-            trunk.restore(source[None], *of)
-            for of in ((1.0, Way.WHOLE), (1.0, Way.REDUCED), (1.0, Way.DEEP), (0.5, Way.DEEP))
-        )
-        mean = (trunk.restore(source[None], 0.5, Way.WHOLE)[1] + deep[1]) / 2
+        plain, other, deep = (trunk.restore(source[None], 1.0, way) for way in list(Way)[:3])
         seen = resize(source[None], (27, 37), "bicubic", antialias=True).clamp(0, 1)
-        expected, deeper = (
-            resize(net(seen), (160, 224), "bicubic", antialias=True) for net in (trunk.strong, trunk.deep)
-        )
+        own, deeper = trunk.strong(seen), trunk.see(seen, 1.0, Way.DEEP)
+        expected, deeper = (resize(image, (160, 224), "bicubic", antialias=True) for image in (own, deeper))
     torch.testing.assert_close(other[1], expected, rtol=0, atol=1e-4)
     torch.testing.assert_close(deep[1], deeper, rtol=0, atol=1e-4)
-    torch.testing.assert_close(half[1], mean)  # of the deep network's image and that of the whole, by the strength
     assert torch.equal(other[0], plain[0])  # features are of the whole
     assert (other[1] - plain[1]).abs().mean() > 1e-3
+
+
+@pytest.mark.parametrize("deep", [Way.DEEP_REDUCED, Way.DEEP])
+def test_a_deep_image_is_mixed_with_that_of_the_whole_by_the_strength(up, deep):
+    source, trunk = picture(20, 14)[None], up.model.trunk
+    with torch.inference_mode():
+        mild, half, full = (trunk.restore(source, strength, deep)[1] for strength in (0.0, 0.5, 1.0))
+        assert torch.equal(mild, trunk.restore(source, 0.0, Way.WHOLE)[1])
+        torch.testing.assert_close(half, (trunk.restore(source, 0.5, Way.WHOLE)[1] + full) / 2)
+        if deep == Way.DEEP:
+            made = trunk.deep(source)
+            shift = full - made  # smooth
+            torch.testing.assert_close(shift, shift.mean((2, 3), keepdim=True).expand_as(made), rtol=0, atol=0.05)
+            assert not torch.allclose(full, made, atol=1e-3)
+            seen = torch.nn.functional.avg_pool2d(full, 4)
+            torch.testing.assert_close(seen.mean((2, 3)), source.mean((2, 3)), rtol=0, atol=0.02)  # its colours
+
+
+@pytest.mark.parametrize(("precision", "able", "deep"), [
+    ("auto", True, torch.bfloat16), ("auto", False, torch.float32), ("fp32", True, torch.float32),
+])  # fmt: skip
+def test_the_deep_network_alone_computes_in_bf16_where_the_cpu_multiplies_it(monkeypatch, precision, able, deep):
+    monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: able)
+    monkeypatch.setattr(
+        "realsrt.inference.trunk_image.choose", lambda *given, **more: choose(*given)._replace(way=Way.DEEP, denoise=1)
+    )
+    model = presets.build("tiny", 5)
+    kinds = {"deep": set(), "other": set()}
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Conv2d):
+            kind = kinds["deep" if ".deep.body" in name else "other"]
+            part.register_forward_hook(lambda _, __, made, kind=kind: kind.add(made.dtype))
+    Upscaler(model, "cpu", precision).upscale(picture(20, 24)[None], steps=1)
+    assert kinds == {"deep": {deep}, "other": {deep, torch.float32}}  # the deep network's first and last count there
 
 
 @pytest.mark.parametrize("size", [(70, 45), (5, 9), (1, 1)])
@@ -112,8 +144,7 @@ def test_windows_are_cut_from_the_whole_with_the_border_mirrored_in(up, size):
     assert ground.base.shape == (1, 3, 64, 64)
 
 
-@pytest.mark.usefixtures("way")
-def test_windows_in_some_columns_alone(up):
+def test_windows_in_some_columns_alone(up, way):
     """They are the same, and nothing is restored for the other columns."""
     source = picture(30, 90)
     tiles = tiling.plan(30, 90, 16, 12)
@@ -124,7 +155,7 @@ def test_windows_in_some_columns_alone(up):
     assert part.strip(0)[1].shape[2] == 4 * len(columns)
     for index in some:
         for one, other in zip(whole.window(tiles, index), part.window(tiles, index), strict=True):
-            assert torch.equal(one, other)
+            assert_same(one, other, way)
 
 
 def test_no_steps_give_the_base_picture(up):
@@ -202,7 +233,7 @@ def test_memory_that_runs_out_in_the_middle_loses_nothing(up, monkeypatch, size,
         assert torch.equal(one, other)
 
 
-def test_out_of_memory_halves_the_pieces_and_changes_nothing(up, monkeypatch):
+def test_out_of_memory_halves_the_pieces_and_changes_nothing(up, way, monkeypatch):
     source = picture(100, 100)
     expected = whole(image_of(up.model, source))
     network, calls = up.model.trunk.strong.__class__, []
@@ -216,7 +247,7 @@ def test_out_of_memory_halves_the_pieces_and_changes_nothing(up, monkeypatch):
 
     monkeypatch.setattr(network, "features", scarce)
     for one, other in zip(expected, whole(image_of(up.model, source)), strict=True):
-        assert torch.equal(one, other)
+        assert_same(one, other, way)
     assert max(calls) > 70 * 70
     monkeypatch.setattr(network, "features", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
     with pytest.raises(RealSRTError, match="out of memory"):

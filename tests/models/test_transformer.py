@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from realsrt.models.heads import CodeCritic, Critic, Generator
+from realsrt.models.heads import KNOTS, CodeCritic, Critic, Generator, straight
 from realsrt.models.transformer import TransformerConfig
 
 PAPER = TransformerConfig(codes=16, code_dim=8, width=32, heads=2, head_dim=16, depth=2, condition_depth=1, grid=4)
@@ -85,6 +85,7 @@ def test_confidence_is_the_negative_logit():
     logit = critic.to_logit(critic.backbone(ids, cond))[..., 0]
     torch.testing.assert_close(critic(ids, cond), -logit)
     assert "backbone.mask_token" not in critic.state_dict()
+    assert torch.equal(critic.confidence(logit), logit.sigmoid())
 
 
 def test_the_code_critic_scores_how_much_likelier_than_chance_a_token_is():
@@ -98,3 +99,34 @@ def test_the_code_critic_scores_how_much_likelier_than_chance_a_token_is():
     critic.gain.data.fill_(2.0)
     critic.shift.data.fill_(-1.0)
     torch.testing.assert_close(critic(ids, cond), 2 * (16 * p).log() - 1)
+
+
+def code_critic():
+    return CodeCritic(replace(OURS, masked_input=False))
+
+
+def test_a_new_critics_confidence_is_the_sigmoid_of_its_score_to_the_last_bit():
+    score = torch.randn(3, 1000) * 8
+    assert torch.equal(code_critic().confidence(score), score.sigmoid())
+
+
+def test_confidence_follows_the_knots_and_never_falls():
+    critic = code_critic()
+    at, to = straight()
+    at[1:-1] = torch.linspace(-2, 3, KNOTS - 2)
+    to[1:-1] = torch.linspace(-0.5, 4, KNOTS - 2) + 0.3 * torch.rand(KNOTS - 2).cumsum(0)
+    critic.knots.copy_(torch.stack([at, to]))
+    torch.testing.assert_close(critic.confidence(at), to.sigmoid())
+    middle = (at[1:] + at[:-1]) / 2
+    torch.testing.assert_close(critic.confidence(middle), ((to[1:] + to[:-1]) / 2).sigmoid())
+    score = torch.linspace(-6, 6, 2001)
+    assert (critic.confidence(score).diff() > 0).all()
+    torch.testing.assert_close(critic.confidence(torch.tensor([-40.0, 40.0])), torch.tensor([0.0, 1.0]))
+
+
+def test_weights_without_knots_load_as_the_straight_map():
+    critic = code_critic()
+    critic.knots[1] += 1
+    old = {key: value for key, value in code_critic().state_dict().items() if key != "knots"}
+    critic.load_state_dict(old)
+    assert torch.equal(critic.knots, straight())

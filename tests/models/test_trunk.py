@@ -19,6 +19,7 @@ from realsrt.models.trunk import (
     Variation,
     Way,
     choose,
+    mix,
     pieces,
     vary,
     weigh_shares,
@@ -83,12 +84,31 @@ def test_the_cheapest_strength_and_its_share():
     assert choose(costs((1.0, 0.5), (1.0, 1.0))).share == pytest.approx(0.75, abs=1e-3)  # two as good: their mean
 
 
-def test_the_deep_way_is_taken_where_it_costs_less_and_may_be():
-    made = costs((1.0, 0.5), way=Way.DEEP)
+@pytest.mark.parametrize("denoise", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("way", Way)
+def test_every_way_under_autocast(way, denoise):
+    """Images of single precision, and near to those without: bfloat16 has 128 levels from a half to one."""
+    trunk = presets.build("tiny", 5).trunk
+    ramp = torch.linspace(0.4, 0.6, 40).expand(1, 3, 24, 40)
+    with torch.inference_mode():
+        exact = mix(upscale_bicubic(ramp, 4), trunk.restore(ramp, denoise, way)[1], 0.5)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = mix(upscale_bicubic(ramp, 4), trunk.restore(ramp, denoise, way)[1], 0.5)
+            if way.deep and denoise == 1:
+                seen = trunk.see(ramp, denoise, way)
+                assert seen.dtype == torch.float32
+                assert seen[0, 0, 40].unique().numel() > 150
+    torch.testing.assert_close(found, exact, rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("way", [Way.DEEP_REDUCED, Way.DEEP])
+def test_a_deep_way_is_taken_where_it_costs_less_and_may_be(way):
+    made = costs((1.0, 0.5), way=way)
     made[STRENGTHS.index(0.5) * len(SHARES)] = 0.5
-    assert choose(made) == pytest.approx((1.0, 0.5, Way.DEEP), abs=1e-3)
+    assert choose(made) == pytest.approx((1.0, 0.5, way), abs=1e-3)
     assert choose(made, deep=False) == pytest.approx((0.5, 0.0, Way.WHOLE), abs=1e-3)
-    assert choose(made[: len(made) // 3 * 2]).way == Way.WHOLE  # a trunk without it
+    assert choose(made[: len(made) // 2]).way == Way.WHOLE  # a trunk without it
+    assert choose(costs((0.0, 0.5), way=way)) == pytest.approx((0.0, 0.5, Way.WHOLE), abs=1e-3)  # of no strength
 
 
 def test_an_input_is_reduced_where_that_costs_less():
@@ -164,7 +184,7 @@ def test_a_small_image_is_looked_at_whole_and_a_large_one_at_its_pieces(trunk):
 
 
 def test_sides_of_any_size(trunk):
-    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, Way.DEEP * len(STRENGTHS) * len(SHARES))
+    assert trunk.costs(torch.rand(1, 3, 17, 1)).shape == (1, Way.DEEP_REDUCED * len(STRENGTHS) * len(SHARES))
     assert bool(trunk.look(torch.zeros(1, 3, 1, 1)).isfinite().all())
     assert trunk(torch.rand(1, 3, 1, 17))[1].shape == (1, 3, 4, 68)
 

@@ -1,4 +1,4 @@
-"""recipes/confidence.py: the critic's gain and shift, fitted to ranks."""
+"""recipes/confidence.py: the map from the critic's scores to confidences, fitted to ranks."""
 
 import runpy
 from pathlib import Path
@@ -13,15 +13,42 @@ from realsrt.evaluation import pairing, registry
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 from realsrt.losses import load_squeeze_features
-from realsrt.models.features import squeeze_distance
+from realsrt.models.features import ranks, squeeze_distance
+from realsrt.models.heads import straight
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "recipes" / "confidence.py"))
 
 
-def test_a_fit_finds_what_the_ranks_were_made_with():
-    x = torch.linspace(-3, 3, 999)
-    factor, summand = RECIPE["fit"](x, (1.7 * x - 0.4).sigmoid())
-    np.testing.assert_allclose([factor, summand], [1.7, -0.4], atol=1e-6)
+def mapped(knots, score):
+    critic = presets.build("tiny", 1).critic
+    critic.knots.copy_(knots)
+    return critic.confidence(score)
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        lambda x: (1.7 * x - 0.4).sigmoid(),
+        lambda x: 0.3 + 0.3 * ((x > 1) * (x - 1)),  # flat, then steep, as no logistic curve is
+        lambda x: 0.5 + 0.4 * (x / 2).tanh() + 0.02 * (9 * x).sin(),  # not everywhere rising
+    ],
+)
+@pytest.mark.parametrize("spread", [0.0, 0.1])
+def test_a_fit_finds_the_curve_that_ranks_lie_around(curve, spread):
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(20_000, generator=rng).clamp(-3, 3)
+    y = curve(x)
+    knots = RECIPE["fit"](x, y + spread * torch.randn(len(x), generator=rng))
+    gaps = [abs(float(mapped(knots, x[part]).mean() - y[part].mean())) for part in x.argsort().chunk(10)]
+    assert max(gaps) < 0.02
+    assert (knots.half().diff() > 0).all()
+    assert (mapped(knots.half().float(), torch.linspace(-8, 8, 4001)).diff() > 0).all()
+
+
+@pytest.mark.parametrize("x", [torch.linspace(3, -3, 999), torch.zeros(999)])
+def test_where_ranks_do_not_rise_with_the_scores_nothing_is_fitted(x):
+    with pytest.raises(realsrt.UsageError, match="does not order"):
+        RECIPE["fit"](x, torch.linspace(0, 1, 999))
 
 
 def folders(path):
@@ -36,38 +63,52 @@ def folders(path):
 def test_what_is_measured_is_every_place_of_whole_windows(tmp_path):
     lq, hr = (pairing.load(folder / "a.png") for folder in folders(tmp_path))
     model = presets.build("tiny", 1)
-    logits, distances = RECIPE["measured"](model, [(lq, hr)], registry.checkout_features())
+    ((logits, distances),) = RECIPE["measured"](model, [(lq, hr)], registry.checkout_features())
     out = model.super_resolve(lq[:, :, :64, :64])
     torch.testing.assert_close(logits.sigmoid(), out.confidence.flatten())
     whole = squeeze_distance(
         load_squeeze_features(registry.checkout_features()), out.image.clamp(0, 1), hr[:, :, :256, :256]
     )
     assert float(distances.mean()) == pytest.approx(float(whole), rel=0.02)
-    ranks = RECIPE["closeness"](distances)
-    assert sorted(ranks.tolist()) == pytest.approx([number / 1023 for number in range(1024)])
-    assert ranks[distances.argmin()] == 1
+    assert len(distances) == 1024
 
 
-@pytest.mark.parametrize("sense", [1, -1])
-def test_gain_and_shift_follow_the_fit_unless_it_turns_the_order_round(tmp_path, monkeypatch, sense):
+def places(rng, level=0.0):
+    """Of a pair: ranks rise with the scores, but not as a logistic curve, and more or less far from the target."""
+    score = torch.randn(2000, generator=rng)
+    close = 0.3 * (score > 0.5) * score + 0.1 * torch.randn(2000, generator=rng) + level
+    return score, 5 - close
+
+
+def test_the_gap_is_of_pairs_that_were_held_out():
+    rng = torch.Generator().manual_seed(0)
+    critic = presets.build("tiny", 1).critic
+    alike = [places(rng) for _ in range(10)]
+    assert RECIPE["held_out_gap"](critic, alike) < 0.03
+    apart = [places(rng, 0.5 * (index % 5 == 0)) for index in range(10)]
+    assert RECIPE["held_out_gap"](critic, apart) > 0.1
+
+
+def test_the_map_is_of_the_scores_whatever_map_there_was(tmp_path, monkeypatch):
     model = presets.build("tiny", 1)
     model.critic.shift.data.fill_(2.0)
+    model.critic.knots[1, 1:-1] += 0.5
     realsrt.save_model(model, tmp_path / "before.safetensors", provenance={"by": "test"})
-    x = torch.linspace(-3, 3, 999)
-    far = 1 - (sense * 2 * x + 0.5).sigmoid()
-    monkeypatch.setitem(RECIPE["main"].__globals__, "measured", lambda *_: (x, far))
-    monkeypatch.setitem(RECIPE["main"].__globals__, "closeness", lambda distance: 1 - distance)
-    call = (str(tmp_path / "before.safetensors"), *folders(tmp_path), tmp_path / "after.safetensors")
-    if sense < 0:
-        with pytest.raises(realsrt.UsageError, match="does not order"):
-            RECIPE["main"](*call)
-        return
+    lq, hr = folders(tmp_path)
+    call = str(tmp_path / "before.safetensors"), lq, hr, tmp_path / "after.safetensors"
+    score = 2 * torch.randn(1024, generator=torch.Generator().manual_seed(0))
+    true = [(score, 5 - score.tanh())]  # an untrained critic orders nothing
+    seen = []
+    monkeypatch.setitem(
+        RECIPE["main"].__globals__, "measured", lambda model, *_: seen.append(model.critic.knots.clone()) or true
+    )
     RECIPE["main"](*call)
     after = realsrt.load_model(tmp_path / "after.safetensors")
-    assert float(after.critic.gain) == pytest.approx(2 * model.critic.gain.item(), rel=1e-3)
-    assert float(after.critic.shift) == pytest.approx(4.5, rel=1e-3)
+    assert torch.equal(seen[0], straight())
+    assert torch.equal(after.critic.knots, RECIPE["fit"](score, ranks(score)).half().float())
+    assert float(after.critic.shift) == 2
     assert after.info.provenance["by"] == "test"
     told = after.info.provenance["confidence"]
     assert told["pairs"] == 1
     assert told["distances"] == sorted(told["distances"])
-    assert told["distances"][0] == pytest.approx(float(far.min()), abs=1e-3)
+    assert told["distances"][0] == pytest.approx(float((5 - score.tanh()).min()), abs=1e-3)

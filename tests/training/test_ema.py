@@ -64,3 +64,13 @@ def test_going_on_from_a_saved_shadow_is_exact():
     assert torch.equal(first.shadow["learns"], before)  # what was handed in is not moved
     for key, value in whole.shadow.items():
         assert torch.equal(second.shadow[key], value)
+
+
+def test_a_shadow_from_before_a_buffer_was_there_goes_on_with_the_models():
+    old = EMA(Net(), 0.5).shadow
+    del old["table"]
+    net = Net()
+    net.table.fill_(3.0)
+    shadow = EMA(net, 0.5, old).shadow
+    assert shadow["table"].tolist() == [3, 3]
+    assert torch.equal(shadow["learns"], old["learns"])

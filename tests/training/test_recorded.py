@@ -230,6 +230,7 @@ def test_weights_are_read_from_the_name(tmp_path):
 def test_sources_are_mixed_by_weight(tmp_path, photos):
     a, b = (write(tmp_path / name, members(number)) for name, number in (("a", 1), ("b", 2)))
     make = maker(data=(photos,), data_weight=0.5, pairs=(f"{a}=1", f"{b}=2.5"))
+    assert not make.passed
     counts = np.bincount([make.source(number) for number in range(4000)])
     assert counts / 4000 == pytest.approx(np.array([0.125, 0.25, 0.625]), abs=0.03)
     assert [line.split(",")[-1].strip() for line in make.summary()] == [
@@ -237,6 +238,10 @@ def test_sources_are_mixed_by_weight(tmp_path, photos):
     ]
     numbers = [n for n in range(40) if make.source(n)]
     assert make(numbers).lq[:, 2, 0, 0].tolist() == [make.source(n) for n in numbers]
+    (a / "raw.cr2").touch()
+    said = []
+    build_pool(config(pairs=(str(a),)), scale=4, device=CPU, say=said.append).close()
+    assert said[0] == "passed over: 1 raw (develop them first, as 16-bit TIFF or JPEG)"
     only = maker(pairs=(str(a),))
     assert {only.source(number) for number in range(50)} == {1}
 

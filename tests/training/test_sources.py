@@ -1,4 +1,5 @@
 import io
+import re
 import tarfile
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 pytest.importorskip("accelerate")
 
 from realsrt.errors import UsageError
+from realsrt.io.suffixes import PassedOver
 from realsrt.training.sources import entries, expand
 
 
@@ -56,7 +58,12 @@ def test_a_folder_passes_over_other_files(tmp_path):
     for name, content in MEMBERS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(content)
+    for name in ("raw.CR2", "._raw.cr2", "clip.mp4", "phone.heic", "old.bmp"):
+        (tmp_path / name).touch()
     assert values([tmp_path]) == pytest.approx([10, 20, 30, 40, 50], abs=2)
+    passed = PassedOver()
+    list(entries([tmp_path, write_tar(tmp_path / "more.tar", {"b.dng": b""})], passed))
+    assert re.sub(r" \([^)]*\)", "", str(passed)) == "passed over: 2 raw, 1 video, 2 of other formats"
 
 
 def test_patterns_name_shards(tmp_path):

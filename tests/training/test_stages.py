@@ -12,6 +12,7 @@ from realsrt.errors import UsageError
 from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
 from realsrt.model import CheckpointInfo
 from realsrt.models.features import SqueezeFeatures
+from realsrt.models.heads import straight
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages import BUILDERS
@@ -313,6 +314,16 @@ def test_the_critic_starts_from_the_generator_unless_it_has_learned(model):
     assert equal()
     generator, critic = backbones()
     assert all(generator[k].data_ptr() != critic[k].data_ptr() for k in critic)  # a copy, not the same
+
+
+def test_the_critic_learns_without_the_map_fitted_to_an_older_one(model):
+    model.critic.gain.data.fill_(2.0)
+    model.critic.knots[1] += 1
+    model.info = CheckpointInfo(provenance={"stages": [{"stage": "critic"}], "confidence": {"pairs": 9}})
+    build_stage(model, "critic")
+    assert torch.equal(model.critic.knots, straight())
+    assert float(model.critic.gain) == 2
+    assert "confidence" not in model.info.provenance
 
 
 @pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])

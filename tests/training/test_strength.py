@@ -99,7 +99,7 @@ def test_costs_are_those_of_the_images(stage):
         for place, other in enumerate(STRENGTHS):
             torch.testing.assert_close(found[:, :, place, 0], torch.full((2, len(Way)), -LEAN * other))
         bare = found + LEAN * torch.tensor(STRENGTHS)[:, None]
-        number = 0 if strength == 0 and way == Way.DEEP else number  # of no strength, that is the whole way
+        number = 0 if strength == 0 and way.deep else number  # of no strength, that is the whole way
         assert (bare.flatten(1).argmin(1) == number * len(SHARES) + len(SHARES) - 1).all()
 
 

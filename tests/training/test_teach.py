@@ -68,13 +68,16 @@ def test_quality_trades_size_for_closeness(record):
             assert errors[0] > errors[1] > 0
 
 
-def test_more_pairs_are_added_to_those_that_are_there(record):
+def test_more_pairs_are_added_to_those_that_are_there(record, photos):
     few = record(count=2).read_bytes()
     said = []
+    (photos / "raw.cr2").touch()
     path = record(count=5, say=said.append)
+    (photos / "raw.cr2").unlink()
     assert path.read_bytes().startswith(few[:-1024])
     assert path.read_bytes() == record("whole.tar").read_bytes()
-    assert "2 of 5 pairs are there" in said[0]
+    assert "passed over: 1 raw" in said[0]
+    assert "2 of 5 pairs are there" in said[1]
     before = path.read_bytes()
     record(count=3)
     assert path.read_bytes() == before

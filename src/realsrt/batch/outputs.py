@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from realsrt.inference.result import Upscaled
-    from realsrt.io.metadata.provenance import Provenance
+    from realsrt.io.metadata.provenance import Provenance, Restored
 
 CONFIDENCE = "_confidence.png"
 TRUST = "_trust.png"
@@ -57,6 +57,7 @@ class Finished:
     image: Any
     confidence: "np.ndarray | None"
     window_steps: "np.ndarray | None"
+    restored: "tuple[Restored, ...]" = ()
     steps: tuple[Any, ...] = ()
 
 
@@ -94,6 +95,7 @@ def _save(
         imageio.write(path, confidence_image(out.confidence, image.width, image.height))
         paths.append(path)
     target = job.beside(mark + job.target.suffix)
+    made = made.of(out.restored[0]) if made and out.restored else made
     notices = imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
     paths.append(target)
     return notices

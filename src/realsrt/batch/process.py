@@ -12,7 +12,7 @@ from realsrt.batch.outputs import CONFIDENCE, Files, Finished, file_names, save,
 from realsrt.batch.plan import FileJob
 from realsrt.batch.report import Record, mean_confidence, mean_steps
 from realsrt.inference.options import UpscaleOptions
-from realsrt.io.files import check_name, check_place
+from realsrt.io.files import check_name, check_room, check_writable
 from realsrt.io.metadata.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def read_image(
     if local:
         for path in file_names(FileJob(source, Path(target)), files):
             check_name(path)
-        check_place(Path(target), width * height * picture.pixels.shape[2], picture.depth)
+            check_writable(path)
+        check_room(Path(target), width * height * picture.pixels.shape[2], picture.depth)
         Path(target).parent.mkdir(parents=True, exist_ok=True)
     return picture
 
@@ -84,6 +85,7 @@ def save_image(
         confidence=mean_confidence(out.confidence),
         trusted=None if mask_hw is None else round(float(mask_hw.mean()), 4),
         steps=mean_steps(out.window_steps),
+        **(out.restored[0]._asdict() if out.restored else {}),
         notices=notices,
         **more,
     )

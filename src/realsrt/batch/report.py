@@ -5,9 +5,11 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 from realsrt.errors import ImageError, RealSRTError, one_line
+from realsrt.io.files import check_writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,8 +23,8 @@ class Record:
     """What became of one picture.
 
     `status` is done, failed or skipped; sizes in px; `confidence` the mean, in [0,1]; `trusted` the share of cells in
-    the mask of trust. `reason`: why it failed, was skipped or was done again. `model`: its name, for the hub with the
-    commit; `model_sha256` of its file.
+    the mask of trust. `way`, `denoise`, `share`: as `Restored` has them. `reason`: why it failed, was skipped or was
+    done again. `model`: its name, for the hub with the commit; `model_sha256` of its file.
     """
 
     source: str
@@ -37,6 +39,9 @@ class Record:
     confidence: float | None = None
     trusted: float | None = None
     steps: float | int | None = None
+    way: str | None = None
+    denoise: float | None = None
+    share: float | None = None
     model: str | None = None
     model_sha256: str | None = None
     notices: tuple[str, ...] = ()
@@ -61,14 +66,15 @@ class Report:
     def __init__(
         self, path: str | os.PathLike[str] | None = None, *, append: bool = False, streams: Sequence[IO[str]] = ()
     ) -> None:
-        """Raises ImageError if the file cannot be opened, or is no report."""
+        """Makes the file's folder if need be. Raises ImageError if it cannot be opened, or is no report."""
         self.records: list[Record] = []
         self.mute = ""  # why a stream takes no more lines; the rest goes on
         self._streams = list(streams)
         self._path, self._file = path, None
         if path is not None:
-            require_ours(path, _START)
+            check_report(path)
             try:
+                Path(path).absolute().parent.mkdir(parents=True, exist_ok=True)
                 self._file = open(path, "a" if append else "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
                 end_torn_line(path, _START)
             except OSError as error:
@@ -107,6 +113,15 @@ def abandon(stream: IO[str]) -> None:
     """Let nothing that is written to a stream from now on, at the end of Python too, be an error."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def check_report(path: str | os.PathLike[str]) -> None:
+    """Raise ImageError unless a report may and can be written there, before any work."""
+    require_ours(path, _START)
+    if not os.path.exists(path):
+        check_writable(Path(path))
+    elif not os.access(path, os.W_OK):
+        raise ImageError(f"{path}: the report cannot be written: no permission")
 
 
 def require_ours(path: str | os.PathLike[str], start: bytes = b"") -> None:

@@ -38,8 +38,9 @@ def write_results(store: OutputStore, outcomes: Iterable[BulkRecord]) -> str:
         [
             ("key", text), ("source", text), ("target", text), ("status", text), ("reason", text), ("width", count),
             ("height", count), ("out_width", count), ("out_height", count), ("seconds", real), ("confidence", real),
-            ("steps", real), ("tries", count), ("input_sha256", text), ("output_sha256", text), ("model", text),
-            ("model_sha256", text), ("notices", pa.list_(text)),
+            ("steps", real), ("way", text), ("denoise", real), ("share", real), ("tries", count),
+            ("input_sha256", text), ("output_sha256", text), ("model", text), ("model_sha256", text),
+            ("notices", pa.list_(text)),
         ]
     )  # fmt: skip
     rows = [asdict(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.key)]

@@ -147,7 +147,7 @@ class Compute:
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
                 continue
-            made = Finished(None, out.confidence, out.window_steps)
+            made = Finished(None, out.confidence, out.window_steps, out.restored)
             payload = pack(out.image, made, (image.width, image.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
 

@@ -73,7 +73,7 @@ class _GeneratorPart(_OnnxPart):
 class _CriticPart(_OnnxPart):
     def forward(self, ids: Tensor, lq: Tensor, *rest: Tensor) -> Tensor:
         head = self.model.critic
-        return head(ids, self.model.condition(head.backbone, self._guide(lq, rest))).sigmoid()
+        return head.confidence(head(ids, self.model.condition(head.backbone, self._guide(lq, rest))))
 
 
 class _DecoderPart(_OnnxPart):
@@ -108,12 +108,12 @@ class _WholePart(_OnnxPart):
         mask = torch.ones_like(ids, dtype=torch.bool)
         for step in range(1, self.steps + 1):
             ids = torch.where(mask, model.generator(ids, seen, mask).argmax(-1), ids)
-            confidence = model.critic(ids, judged)
-            place = confidence.argsort(1).argsort(1)  # of each among the least confident, from 0
+            score = model.critic(ids, judged)
+            place = score.argsort(1).argsort(1)  # of each among the least confident, from 0
             # floor(N * share) of them, as `masked_count` says, without asking how many there are
             count = torch.ones_like(place).sum(1, keepdim=True) * schedule(step / self.steps) + 1e-9
             mask = place + 1 <= count
-        return model.decode(ids, guide), model.grid(confidence.sigmoid(), guide)
+        return model.decode(ids, guide), model.grid(model.critic.confidence(score), guide)
 
     def _find(self, lq: Tensor) -> Guide:
         """The guide, of images of any size: `Trunk.costs` would choose its pieces by the size."""

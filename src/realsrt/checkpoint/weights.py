@@ -25,6 +25,8 @@ from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
 
 FORMAT_VERSION = 1
+OPTIONAL = ("critic.knots",)
+"""Tensors that a file may lack: the model has values of its own."""
 _SIDES = ("window", "stride")
 _LARGEST_SIDE = 256  # of a window: attention's memory grows with its fourth power
 _MOST_PARAMETERS = 20_000  # tensors; the largest preset has about a thousand
@@ -107,7 +109,8 @@ def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: Checkpoin
             model = RealSRT(config, info)
     except Exception as error:  # whatever a nonsensical size leads to
         raise CheckpointError(f"{where} describes a model that can't be built: {first_line(error)}") from None
-    check_state(state, {k: tuple(v.shape) for k, v in model.state_dict().items()}, where)
+    shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if k in state or k not in OPTIONAL}
+    check_state(state, shapes, where)
     model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
     return model.eval()
 

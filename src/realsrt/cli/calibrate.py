@@ -5,8 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, option
-from realsrt.cli.show import Screen, table
+from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, make_folders, option
+from realsrt.cli.show import Screen, note, table
 from realsrt.errors import ImageError, UsageError
 
 LEVELS = (0.8, 0.9, 0.95)
@@ -35,7 +35,7 @@ def calibrate(
     from realsrt.io import image as imageio
 
     check_outputs(output)
-    matched = pairing.match({"input": input, "target": target})
+    matched = pairing.match({"input": input, "target": target}, tell=note)
     if alone := [path for paths in matched.alone.values() for path in paths]:
         raise UsageError(f"{alone[0]} has no partner ({len(alone)} such files): every pair must count")
     up = model.load()
@@ -63,6 +63,7 @@ def calibrate(
         scores={bound: sorted(own) for bound, own in zip(BOUNDS, zip(*found, strict=True), strict=True)},
         about=made_of,
     )
+    make_folders(output)
     calibration.save(output)
     levels = [level for level in LEVELS if level <= len(found) / (len(found) + 1)]
     rows = [

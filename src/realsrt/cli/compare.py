@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, option
+from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, make_folders, option
 from realsrt.cli.show import Screen, note, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import Alpha
@@ -92,6 +92,7 @@ def compare(
             megapixels += 16 * lq.shape[2] * lq.shape[3] / 1e6
             screen.advance()
     where = f"{model.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
+    make_folders(output)
     contact_sheet.save(
         output, contact_sheet.choose(crops, rows),
         about=f"Where the results differ most. Seconds of the whole image, upscaling alone; {where}.",

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.report import Record, Report, about
+from realsrt.cli.options import check_targets
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 
@@ -38,6 +39,7 @@ def degrade(
     if scale < 1:
         raise UsageError(f"--scale must be at least 1, got {scale}")
     jobs = plan_batch([hr_dir], lq_dir, ext="png", recursive=recursive, tell=note)
+    check_targets(jobs, Path(lq_dir))
     root = Path(hr_dir) if Path(hr_dir).is_dir() else None
     with Report(streams=[] if sys.stdout.isatty() else [sys.stdout]) as report, Screen(len(jobs)) as screen:
         for job in jobs:

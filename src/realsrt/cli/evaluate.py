@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.report import about
 from realsrt.cli import scores
-from realsrt.cli.options import check_outputs, option
+from realsrt.cli.options import check_outputs, make_folders, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 
@@ -84,8 +84,9 @@ def evaluate(
     if sheet and len(roles) < 2:
         raise UsageError("--sheet shows differences: give --target, --input or --compare as well")
     matched = pairing.match(
-        roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else []
-    )
+        roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else [],
+        tell=note,
+    )  # fmt: skip
     _say_alone(matched)
     wanted = registry.build(names, features=features, niqe_model=model, device=pick_device(device))
     table = scores.Scores(wanted, tuple(judged), roles)
@@ -96,6 +97,12 @@ def evaluate(
             table.add(row, streams)
             found += cuts
     scores.show(table)
+    if compare and 0 < len(table.done) < pairing.LEAST_PAIRS:
+        note(
+            f"{len(table.done)} pair(s) are too few for a verdict, which takes {pairing.LEAST_PAIRS}: with fewer, "
+            "chance alone favours one side in every pair more than once in twenty times"
+        )
+    make_folders(csv, json_, sheet)
     if csv:
         scores.write_csv(table, csv)
     if json_:
@@ -130,7 +137,7 @@ def _rows(
         except UsageError:
             raise
         except Exception as problem:
-            reason = about(files[judged[0]], problem)
+            reason = about(next((path for path in files.values() if str(path) in str(problem)), name), problem)
             error(reason)
             yield scores.ScoreRow(name, files, {}, reason), []
         screen.advance()

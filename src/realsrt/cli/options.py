@@ -1,6 +1,6 @@
 """Options that several commands share."""
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from realsrt.batch.outputs import Files
-from realsrt.errors import UsageError
+from realsrt.batch.plan import FileJob
+from realsrt.batch.resume import NAME
+from realsrt.errors import ImageError, UsageError
 from realsrt.inference.options import UpscaleOptions
+from realsrt.io.files import check_writable
 
 if TYPE_CHECKING:
     from realsrt.inference.upscaler import Upscaler
@@ -29,11 +32,25 @@ def _size(_: Any, tokens: Any) -> tuple[int, int]:
 
 
 def check_outputs(*paths: Path | None) -> None:
-    """Raises UsageError for a file that could not be written at the end."""
+    """Raises UsageError for a file that could not be written at the end; `make_folders` makes what is missing."""
     for path in paths:
-        folder = path and path.absolute().parent
-        if path and folder and (path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):
-            raise UsageError(f"{path}: cannot be written: it is a folder, or its folder does not exist or is read-only")
+        try:
+            if path is not None:
+                check_writable(path)
+        except ImageError as problem:
+            raise UsageError(str(problem)) from problem
+
+
+def check_targets(jobs: Sequence[FileJob], output: Path) -> None:
+    """Raises UsageError where `output`, the one file or the folder of all, could not be written."""
+    check_outputs(output if [job.target for job in jobs] == [output] else output / NAME)
+
+
+def make_folders(*paths: Path | None) -> None:
+    """Make the folders of files that are about to be written."""
+    for path in paths:
+        if path is not None:
+            path.absolute().parent.mkdir(parents=True, exist_ok=True)
 
 
 def parse_box(text: str, option: str = "--box") -> tuple[int, int, int, int]:
@@ -99,7 +116,7 @@ class ModelArgs:
     device: Annotated[str, option("--device", "-g")] = "auto"
     """auto, cpu, cuda:0, mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 on GPUs that have it."""
+    """auto: bf16 on GPUs that have it; a deep network in bf16 on CPUs, too, that multiply it."""
     fp32: bool = False
     """The same as --precision fp32."""
     threads: int | None = None

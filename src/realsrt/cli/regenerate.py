@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from realsrt.batch.outputs import CONFIDENCE, save
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.process import provenance_of, read_image
-from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, option, parse_box
+from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_outputs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.inference.options import Sampling
@@ -67,6 +67,7 @@ def regenerate(
         check_limit(below)
     endings = [f"_{number}" for number in range(2, sampling.candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
+    check_outputs(*(job.beside(ending + job.target.suffix) for ending in endings))
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
     for region in regions if box else ():
@@ -142,7 +143,8 @@ def _tell(job: FileJob, files: list[Path], out: "Upscaled") -> None:
     if not sys.stdout.isatty():
         told = {"outputs": [str(file) for file in files], "scores": scores, "temperatures": drawn}
         changes = [one.change and [round(by, 3) for by in one.change] for one in made]
-        print(json.dumps({"input": str(job.source)} | told | {"changes": changes}))
+        how = out.restored[0]._asdict() if out.restored else {}
+        print(json.dumps({"input": str(job.source)} | told | {"changes": changes} | how))
         return
     for file, score, temperature, one in zip(files, scores, drawn, made, strict=True):
         change = f", denoising {one.change.denoise:+.2f}, crispness {one.change.share:+.2f}" if one.change else ""

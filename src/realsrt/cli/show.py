@@ -105,6 +105,7 @@ def summary(record: Record) -> str:
     parts += [f"({record.out_width}x{record.out_height})"] if record.out_width else []
     parts += [f"in {record.seconds:.1f} s"] if record.seconds is not None else []
     parts += [f"confidence {record.confidence:.2f}"] if record.confidence is not None else []
+    parts += [f"restored {record.way}, denoised {record.denoise:g}"] if record.way else []
     return one_line(" ".join(parts))
 
 

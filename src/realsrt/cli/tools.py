@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from realsrt.cli.options import check_outputs, make_folders
 from realsrt.cli.show import table
 from realsrt.errors import UsageError
-from realsrt.io.files import check_writable
 
 _EXTRAS = {
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
@@ -38,7 +38,8 @@ def convert(
     """Convert the authors' checkpoint (.pth) to our .safetensors, or back. No code in the file is run."""
     from realsrt.checkpoint.convert import convert_file
 
-    check_writable(target)
+    check_outputs(target)
+    make_folders(target)
     print(convert_file(source, target))
     return 0
 
@@ -74,10 +75,12 @@ def export(
     kind = format or _FORMATS.get(out.suffix.lower(), "parts")
     if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
         out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
-    check_writable(out / "guide.onnx" if kind == "parts" else out)
+    outs = [out / "guide.onnx"] if kind == "parts" else [out, out.with_suffix(".bin")] if kind == "ncnn" else [out]
+    check_outputs(*outs)
     model = load_model(model_path or model_name)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
+    make_folders(*outs)
     if kind == "onnx":
         written = onnx.export_whole(model, out, denoise=denoise, steps=steps)
     else:

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from realsrt.batch.outputs import CONFIDENCE, TRUST, settings_of
 from realsrt.batch.plan import FileJob, plan_batch, take_shard
-from realsrt.batch.report import Report
+from realsrt.batch.report import Report, check_report
 from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
 from realsrt.batch.signals import stop_signals
-from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, option
+from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, check_targets, option
 from realsrt.cli.pipes import Pipes
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
@@ -102,6 +102,9 @@ def upscale(
             tell=note,
         )  # fmt: skip
         _check_formats(jobs)
+        check_targets(jobs, Path(output))
+        if report:
+            check_report(report)
         jobs = jobs if shard is None else take_shard(jobs, output, shard)
         options = replace(options, confidence=files.confidence or report is not None or masked)
         if (files.confidence or files.save_steps or masked) and options.steps == 0:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, SteppedArgs, option, parse_box
+from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, make_folders, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
-from realsrt.io.files import MAX_PIXELS, check_writable
+from realsrt.io.files import MAX_PIXELS
 
 
 def visualize(
@@ -45,7 +45,7 @@ def visualize(
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
-    check_writable(output)
+    check_outputs(output)
     render.check()
     up, strips = model.load(), []
     with Screen(len(sources)) as screen:
@@ -57,7 +57,7 @@ def visualize(
             steps = up.stream(picture, options, on_progress=screen.windows)
             strips.append(render.strip(source.name, picture, steps, zooms[number] if zooms else None))
             screen.advance()
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(output)
     render.write(output, strips, quality=quality)
     print(output, file=sys.stdout)
     return 0

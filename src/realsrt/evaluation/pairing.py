@@ -5,8 +5,9 @@ Shape suffixes: B batch, C channels, H W pixels.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -16,10 +17,12 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.evaluation.metrics import bootstrap_interval
 from realsrt.evaluation.registry import Metric
 from realsrt.io import image as imageio
-from realsrt.io.suffixes import IMAGES
+from realsrt.io.suffixes import PassedOver, is_image
 
 SEED = 0
 """Of the bootstrap intervals: the same values have the same interval."""
+LEAST_PAIRS = 6
+"""Of a verdict: the differences of five pairs have one sign by chance more than once in twenty."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,14 @@ class Matched:
 
 def match(
     roles: Mapping[str, Path], *, suffixes: Mapping[str, str] | None = None, recursive: bool = False,
-    optional: Sequence[str] = (),
+    optional: Sequence[str] = (), tell: Callable[[str], None] | None = None,
 ) -> Matched:  # fmt: skip
     """Put the images of several folders together by name, whatever their order and extension.
 
     A name is the path below the role's folder without extension, and without the role's suffix ("_x4"); files of that
     role without the suffix have no partner. Roles may also all be single files, which then belong together. `optional`
-    roles need not be there. Raises UsageError for two files of one name, and when nothing fits.
+    roles need not be there. `tell` is told, in one line, how many files are passed over as images or videos of kinds
+    that are not read. Raises UsageError for two files of one name, and when nothing fits.
     """
     for role, path in roles.items():
         if not path.exists():
@@ -47,29 +51,42 @@ def match(
         return Matched({next(iter(roles.values())).stem: dict(roles)}, {})
     if files := [path for path in roles.values() if not path.is_dir()]:
         raise UsageError(f"{files[0]} is a file, but others are folders: give folders only, or files only")
-    named, alone = {}, {}
+    named, alone, passed = {}, {}, PassedOver()
     for role, folder in roles.items():
-        named[role], alone[role] = _by_name(folder, (suffixes or {}).get(role, ""), recursive)
+        named[role], alone[role] = _by_name(folder, (suffixes or {}).get(role, ""), recursive, passed)
     needed = [role for role in roles if role not in optional]
     common = set.intersection(*(set(named[role]) for role in needed))
     if not common:
-        first, second = (roles[role] for role in (needed * 2)[:2])
-        raise UsageError(
-            f"no image in {first} has the name of one in {second}: if results are named a_x4.png for a.png, "
-            "give --suffix _x4; folders inside are read with --recursive"
-            if len(needed) > 1 else f"{first}: no images in this folder"
-        )  # fmt: skip
+        raise UsageError(_why_none(roles, {role: named[role].keys() for role in needed}, alone, passed))
+    if tell and passed:
+        tell(str(passed))
     groups = {name: {role: named[role][name] for role in roles if name in named[role]} for name in sorted(common)}
     for role in needed:
         alone[role] += [path for name, path in sorted(named[role].items()) if name not in common]
     return Matched(groups, {role: tuple(alone[role]) for role in needed if alone[role]})
 
 
-def _by_name(folder: Path, suffix: str, recursive: bool) -> tuple[dict[str, Path], list[Path]]:
+def _why_none(
+    roles: Mapping[str, Path], names: Mapping[str, Set[str]], odd: Mapping[str, Sequence[Path]], passed: PassedOver
+) -> str:
+    """Why no name is in all of the folders."""
+    more = f"; {passed}" if passed else ""
+    if empty := [role for role, own in names.items() if not own and not (odd[role] and len(names) > 1)]:
+        return f"{roles[empty[0]]}: no images in this folder{more}"
+    for first, second in combinations(names, 2):
+        if not names[first] & names[second]:
+            return (
+                f"no image in {roles[first]} has the name of one in {roles[second]}: if results are named a_x4.png for "
+                f"a.png, give --suffix _x4; folders inside are read with --recursive{more}"
+            )
+    return f"no name is that of an image in each of {', '.join(str(roles[role]) for role in names)}{more}"
+
+
+def _by_name(folder: Path, suffix: str, recursive: bool, passed: PassedOver) -> tuple[dict[str, Path], list[Path]]:
     """Images by name, and those whose name lacks the suffix. Names starting with a dot are left alone."""
     named: dict[str, Path] = {}
     odd = []
-    for path in sorted(_images(folder, recursive)):
+    for path in sorted(_images(folder, recursive, passed)):
         if suffix and not path.stem.endswith(suffix):
             odd.append(path)
             continue
@@ -81,13 +98,14 @@ def _by_name(folder: Path, suffix: str, recursive: bool) -> tuple[dict[str, Path
     return named, odd
 
 
-def _images(folder: Path, recursive: bool) -> list[Path]:
-    found = []
+def _images(folder: Path, recursive: bool, passed: PassedOver) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")] if recursive else []
-        known = [name for name in files if not name.startswith(".") and name.rpartition(".")[2].lower() in IMAGES]
-        found += [Path(parent) / name for name in known]
-    return found
+        for path in (Path(parent, name) for name in files if not name.startswith(".")):
+            if is_image(path):
+                yield path
+            else:
+                passed.see(path)
 
 
 def load(path: Path) -> Tensor:
@@ -155,7 +173,10 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """ "A better" or "B better" when the difference's interval leaves out zero, else "unclear"."""
+        """ "A better" or "B better" when the difference's interval leaves out zero, else "unclear"; "too few pairs" of
+        fewer than LEAST_PAIRS."""
+        if self.difference.count < LEAST_PAIRS:
+            return "too few pairs"
         if self.difference.low > 0:
             return "B better" if self.up else "A better"
         if self.difference.high < 0:

@@ -8,6 +8,7 @@ from realsrt.imaging.luma import BT601
 
 ADAIN_EPS = 1e-5  # added to the variances (the authors' value)
 WAVELET_LEVELS = 5
+COARSE_REACH = 2**WAVELET_LEVELS - 1  # pixels that far away count
 
 
 def adain(image: Tensor, reference: Tensor) -> Tensor:

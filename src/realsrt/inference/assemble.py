@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from realsrt.imaging import tiling
-from realsrt.imaging.color import WAVELET_LEVELS, wavelet
+from realsrt.imaging.color import COARSE_REACH, wavelet
 from realsrt.imaging.resize import Lanczos, Taps, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
@@ -24,10 +24,10 @@ from realsrt.inference.regions import CELL
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.runner import View, WindowResult
 from realsrt.io.atomic import BINARY, temporary_beside
+from realsrt.io.metadata.provenance import Restored
 from realsrt.io.picture import Picture
 
 Rows = Callable[[int, Planes], None]
-_REACH = 2**WAVELET_LEVELS - 1  # rows that the wavelet colour fix looks up and down
 _STRIP_PIXELS = 2**20  # about so many are finished at a time, at least 64 rows
 _BORDER = 4  # low-quality pixels around a part, more than bicubic enlarging looks at
 IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that goes to a scratch file
@@ -36,19 +36,20 @@ IN_MEMORY = 2**27  # bytes of a result that are kept in memory; more than that g
 @dataclass(frozen=True)
 class Assembled:
     """One image after one step: planes, confidence (h,w) or None, ids (windows,h,w), steps that each window has
-    taken. Planes and ids are None where the rows went elsewhere."""
+    taken, how a trunk restored it. Planes and ids are None where the rows went elsewhere."""
 
     planes: Planes | None
     confidence: np.ndarray | None
     ids: np.ndarray | None
     step: int
     window_steps: np.ndarray
+    restored: Restored | None
 
 
 def assemble(
-    job: UpscaleRequest, source: Planes | Pixels, step: int, results: Iterable[WindowResult], rows: Rows | None = None
+    job: UpscaleRequest, view: View, step: int, results: Iterable[WindowResult], rows: Rows | None = None
 ) -> Assembled:
-    """An image from its decoded windows, which are drawn in the plan's order; `source` is the input.
+    """An image from its decoded windows, which are drawn in the plan's order; `view` is the input.
 
     Finished rows are kept, or given to `rows(first, planes)`, which takes a job that `streams`. Raises ValueError if
     windows are missing.
@@ -70,8 +71,10 @@ def assemble(
             yield result.image
 
     blended = tiling.blend(images(), job.tiles, job.tiles.window * job.scale, taper=job.taper)
-    planes = _finished(job, source, blended, rows)
-    return Assembled(planes, _confidence_map(job, confidence), np.stack(ids) if ids else None, step, np.array(steps))
+    planes = _finished(job, view.source, blended, rows)
+    taken = np.array(steps)
+    kept = np.stack(ids) if ids else None
+    return Assembled(planes, _confidence_map(job, confidence), kept, step, taken, view.restored)
 
 
 def assemble_base(
@@ -89,7 +92,7 @@ def assemble_base(
                 count(lines * (number + 1) // strips - lines * number // strips)
 
     planes = _finished(job, view.source, counted(view.trunk.base_strips()), rows)
-    return Assembled(planes, None, None, 0, np.zeros(len(job.tiles), dtype=int))
+    return Assembled(planes, None, None, 0, np.zeros(len(job.tiles), dtype=int), view.restored)
 
 
 def with_alpha(colour: Assembled, alpha: Assembled | None = None) -> Assembled:
@@ -130,7 +133,7 @@ def fix_colors(blended: Iterable[Tensor], source: Planes | Pixels, scale: int, *
     Where strips begin and end depends on the image's size and the plan only, so the numbers do too.
     """
     height, width = (side * scale for side in source.hw)
-    reach, high_strip = _REACH if match else 0, max(64, _STRIP_PIXELS // width)
+    reach, high_strip = COARSE_REACH if match else 0, max(64, _STRIP_PIXELS // width)
     held, first, done = torch.empty(3, 0, width), 0, 0  # `first`: the row that `held` begins with
     for rows in blended:
         held = torch.cat([held, rows], 1)

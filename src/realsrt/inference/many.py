@@ -15,9 +15,10 @@ Finish = Callable[[UpscaleRequest, list[Assembled]], Any]
 
 @dataclass(eq=False)
 class _UnderWay:
-    """A job some of whose windows are in a batch."""
+    """A job some of whose windows are in a batch, and the views of its inputs' sources."""
 
     job: UpscaleRequest
+    views: list[View]
     failed: bool = False
 
 
@@ -36,20 +37,21 @@ def run_many(
     """What `pack` makes of each job, or the error it came as or ran into, in order. Jobs are drawn as they are needed:
     those that wait are the ones with windows in the batch that is being filled. All must have the same settings."""
     computed = _computed(jobs, runner, max_minibatch)
-    for job in computed:
-        assert not isinstance(job, WindowResult)
-        if isinstance(job, RealSRTError):
-            yield job
+    for owner in computed:
+        assert not isinstance(owner, WindowResult)
+        if isinstance(owner, RealSRTError):
+            yield owner
             continue
         try:
-            done = pack(job, _assembled(job, computed, runner))
+            done = pack(owner.job, _assembled(owner, computed))
         except RealSRTError as error:
             done = error
         yield done
 
 
-def _assembled(job: UpscaleRequest, computed: Iterator[Any], runner: Runner) -> list[Assembled]:
+def _assembled(owner: _UnderWay, computed: Iterator[Any]) -> list[Assembled]:
     """The images of a job whose windows are next in `computed`. Raises the error that comes in place of one."""
+    job, views = owner.job, iter(owner.views)
 
     def windows() -> Iterator[WindowResult]:
         for result in islice(computed, len(job.tiles)):
@@ -61,25 +63,25 @@ def _assembled(job: UpscaleRequest, computed: Iterator[Any], runner: Runner) -> 
     images = []
     for own in job.inputs:
         parts = [
-            assemble(job, source, steps, windows()) if steps
-            else assemble_base(job, runner.view(source, job.tiles, job.settings))
-            for source in own.sources
-        ]  # fmt: skip
+            assemble(job, view, steps, windows()) if steps else assemble_base(job, view)
+            for view in islice(views, len(own.sources))
+        ]
         images.append(with_alpha(*parts))
     return images
 
 
 def _computed(
     jobs: Iterable[UpscaleRequest | RealSRTError], runner: Runner, max_minibatch: int | None
-) -> Iterator[UpscaleRequest | WindowResult | RealSRTError]:
+) -> Iterator[_UnderWay | WindowResult | RealSRTError]:
     """Each job, and after it the results of its windows, up to the first that is an error."""
-    batch: list[UpscaleRequest | RealSRTError | _Slot] = []
+    batch: list[_UnderWay | RealSRTError | _Slot] = []
     slots = 0
     for job in jobs:
-        batch.append(job)
-        for slot in [] if isinstance(job, RealSRTError) else _slots(job, runner):
+        owner = _under_way(job, runner)
+        batch.append(owner)
+        for slot in [] if isinstance(owner, RealSRTError) else _slots(owner):
             batch.append(slot)
-            slots += isinstance(slot, _Slot)
+            slots += 1
             if slots >= runner.batch_size(max_minibatch):
                 yield from _run(batch, runner)
                 batch, slots = [], 0
@@ -89,25 +91,25 @@ def _computed(
     yield from _run(batch, runner)
 
 
-def _slots(job: UpscaleRequest, runner: Runner) -> Iterator[_Slot | RealSRTError]:
-    owner = _UnderWay(job)
-    if not job.settings.num_steps:
-        return
-    for own in job.inputs:
-        for source in own.sources:
-            try:
-                view = runner.view(source, job.tiles, job.settings)
-            except RealSRTError as error:
-                owner.failed = True
-                yield error
-                return
-            for index in range(len(job.tiles)):
-                yield _Slot(owner, view, index)
+def _under_way(job: UpscaleRequest | RealSRTError, runner: Runner) -> _UnderWay | RealSRTError:
+    if isinstance(job, RealSRTError):
+        return job
+    try:
+        sources = [source for own in job.inputs for source in own.sources]
+        return _UnderWay(job, [runner.view(source, job.tiles, job.settings) for source in sources])
+    except RealSRTError as error:
+        return error
+
+
+def _slots(owner: _UnderWay) -> Iterator[_Slot]:
+    for view in owner.views if owner.job.settings.num_steps else ():
+        for index in range(len(owner.job.tiles)):
+            yield _Slot(owner, view, index)
 
 
 def _run(
-    batch: list[UpscaleRequest | RealSRTError | _Slot], runner: Runner
-) -> Iterator[UpscaleRequest | WindowResult | RealSRTError]:
+    batch: list[_UnderWay | RealSRTError | _Slot], runner: Runner
+) -> Iterator[_UnderWay | WindowResult | RealSRTError]:
     """The batch with results in place of slots; of a job that fails, its first error only."""
     slots = [item for item in batch if isinstance(item, _Slot) and not item.owner.failed]
     found = dict(zip(slots, _advance(slots, runner), strict=True))

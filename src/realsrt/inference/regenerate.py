@@ -19,7 +19,7 @@ from realsrt.imaging import tiling
 from realsrt.imaging.color import wavelet
 from realsrt.imaging.resize import resize
 from realsrt.inference import adapters, regions
-from realsrt.inference.assemble import enlarged
+from realsrt.inference.assemble import enlarged, fit
 from realsrt.inference.options import Sampling
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.result import Change, Upscaled
@@ -191,7 +191,8 @@ class RegionTask:
             mean = torch.where(there, mean, below)
             mean = wavelet(mean, below) if job.wavelet else mean
         if job.out_hw != (height, width):
-            return resize(mean[None], job.out_hw, "bicubic", antialias=True)[0], (0, 0)
+            strips = fit([mean.clamp(0, 1)], (height, width), job.out_hw, None)
+            return torch.cat([strip.rgb for strip in strips], 1), (0, 0)
         return mean, (top, left)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from realsrt.config import ModelConfig
 from realsrt.inference.adapters import to_picture
 from realsrt.inference.request import UpscaleRequest
+from realsrt.io.metadata.provenance import Restored
 
 _SCREEN = 1600  # pixels a side, at most, of what a notebook shows
 
@@ -41,9 +42,10 @@ class Upscaled:
     8-px cells, (ceil(H/8), ceil(W/8)); None if not asked for. ids: the tokens, (windows, h, w) int32 in the
     order of the tile plan. Both have a leading batch axis if a tensor went in, and are None after 0 steps. step: of
     num_steps, from 1. steps: the image after every step, the last included, if they were kept. window_steps: how many
-    steps each window has taken, (windows,); fewer than `step` where it left early. origin: what `regenerate` needs to
-    go on, None where rows were streamed. Of `regenerate` only: score, the mean confidence in the region; temperature,
-    as drawn; change, what is not the image's own in the region; candidates, all of them, best first.
+    steps each window has taken, (windows,); fewer than `step` where it left early. restored: how the trunk restored
+    each image; empty without a trunk. origin: what `regenerate` needs to go on, None where rows were streamed. Of
+    `regenerate` only: score, the mean confidence in the region; temperature, as drawn; change, what is not the image's
+    own in the region; candidates, all of them, best first.
     """
 
     image: Any
@@ -53,6 +55,7 @@ class Upscaled:
     num_steps: int
     steps: tuple[Upscaled, ...] = ()
     window_steps: np.ndarray | None = None
+    restored: tuple[Restored, ...] = ()
     origin: Origin | None = field(default=None, repr=False, compare=False)
     score: float | None = None
     temperature: float | None = None

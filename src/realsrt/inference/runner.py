@@ -11,6 +11,7 @@ import gc
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ from realsrt.imaging.color import adain
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.resume_state import ResumeState
 from realsrt.inference.trunk_image import TrunkImage
+from realsrt.io.metadata.provenance import Restored
 from realsrt.model import RealSRT
 from realsrt.models.guide import Ground
 from realsrt.models.trunk import Variation
-from realsrt.nn.device import MemoryGauge, to_device
+from realsrt.nn.device import MemoryGauge, cpu_multiplies_bf16, to_device
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BATCH_BY_DEVICE = {"cpu": 1, "mps": 4}  # windows a batch where nothing is said; on the CPU always 1
@@ -80,6 +82,14 @@ class View:
         lq = self.source.pick(*tiling.window_at(tiles, index))[None]
         return Windows(lq, None if self.trunk is None else self.trunk.window(tiles, index))
 
+    @property
+    def restored(self) -> Restored | None:
+        """How the trunk restores it."""
+        if self.trunk is None:
+            return None
+        made = self.trunk.amounts
+        return Restored(made.way.name.lower(), made.denoise, round(made.share, 4))
+
 
 @dataclass(frozen=True)
 class WindowResult:
@@ -120,11 +130,21 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
+def pick_deep_precision(name: str, device: torch.device) -> torch.dtype:
+    """Of a trunk's deep network: as `pick_precision`, but "auto" → bf16 on a CPU, too, that multiplies it."""
+    if name == "auto" and device.type == "cpu" and cpu_multiplies_bf16():
+        return torch.bfloat16
+    return pick_precision(name, device)
+
+
 class Runner:
     """A model on a device at a precision, and the largest batch that has fitted so far."""
 
-    def __init__(self, model: RealSRT, device: torch.device, dtype: torch.dtype) -> None:
-        self.model, self.device, self.dtype = model, device, dtype
+    def __init__(
+        self, model: RealSRT, device: torch.device, dtype: torch.dtype, deep: torch.dtype | None = None
+    ) -> None:
+        """`deep`: precision of a trunk's deep network, if another."""
+        self.model, self.device, self.dtype, self._deep = model, device, dtype, deep or dtype
         self._fits: int | None = None  # a larger batch ran out of memory
         self._room: int | None = None  # what the free memory of the GPU would take
         self._gauge = MemoryGauge(device) if device.type == "cuda" else None
@@ -162,13 +182,15 @@ class Runner:
             columns=None if indices is None else tiling.columns_of(tiles, indices),
             window=tiles.window,
             precision=self.autocast,
+            deep_precision=partial(self.autocast, deep=True),
             is_out_of_memory=is_out_of_memory,
         )
         return View(source, image)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Computing at the precision of this runner."""
-        return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
+    def autocast(self, *, deep: bool = False) -> AbstractContextManager[Any]:
+        """Computing at the precision of this runner; `deep`: of a deep network."""
+        dtype = self._deep if deep else self.dtype
+        return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype)
 
     def start(
         self, indices: list[int], windows: Windows, settings: WindowSettings, resume: ResumeState | None = None

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
 from realsrt.errors import RealSRTError
+from realsrt.imaging.color import COARSE_REACH
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.imaging.tiling import TilePlan, window_at
 from realsrt.inference.adapters import Pixels, Planes
@@ -22,11 +23,11 @@ from realsrt.models.guide import Ground
 from realsrt.models.trunk import Amounts, Reduction, Trunk, Variation, Way, choose, mix, pieces, vary
 from realsrt.nn.device import to_device
 
-PIECE = 512  # side of a piece without its halo; halved where memory does not take it
+PIECE = 512  # side of a piece without its halo, twice that of the deep ways; halved where memory does not take it
 LEAST_PIECE = 32
 STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
 _BICUBIC = 2  # how far bicubic enlarging looks
-_DEEP_REACH = 96  # of the deep network, in reduced pixels: what lies further away changes no pixel by a level
+_DEEP_REACH = 80  # of the deep network, in pixels that it sees: what lies further away changes no pixel by a level
 _ROWS = 16  # a strip's rows are a multiple of
 Make = Callable[[int, int, int, int], tuple[Tensor, ...]]  # of rows top to bottom, columns left to right
 _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
@@ -48,6 +49,7 @@ class TrunkImage:
         piece: int = PIECE,
         window: int = 64,
         precision: Callable[[], AbstractContextManager[object]],
+        deep_precision: Callable[[], AbstractContextManager[object]] | None = None,
         is_out_of_memory: Callable[[BaseException], bool],
     ) -> None:
         """``denoise``: None = as the trunk finds right. ``variation``: with other amounts than these. ``deep``: may
@@ -55,13 +57,16 @@ class TrunkImage:
         higher."""
         self._trunk, self._source, self._device = trunk, source, device
         self._piece, self._precision, self._is_out_of_memory = piece, precision, is_out_of_memory
+        self._deep_precision = deep_precision or precision
         self.scale = trunk.config.network.scale
         height, width = source.hw
         self._columns = columns or range(width)
-        self._rows = max(window, min(PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
-        self.strips = -(-height // self._rows)
         self._found: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
         self.own, self.amounts = self._estimate(denoise, variation, deep)
+        larger = 2 if self.amounts.way.deep else 1  # its halo is much work
+        self._piece *= larger
+        self._rows = max(window, min(larger * PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
+        self.strips = -(-height // self._rows)
         self._reduced = tuple(Reduction(side, self.scale) for side in source.hw)
 
     @torch.inference_mode()
@@ -123,13 +128,14 @@ class TrunkImage:
         features = network.features(lq)
         inside = slice(top - first, bottom - first), slice(left - west, right - west)
         found = features[0][:, *inside].float().cpu()
-        way, share = self.amounts.way, self.amounts.share
+        denoise, share, way = self.amounts
         if way == Way.REDUCED:
             return found, *self._base_of_reduced(top, bottom, left, right)
         fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
         image = network.image(features, lq)[0][:, *fine].float().cpu()
-        if way == Way.DEEP and self.amounts.denoise > 0:
-            image = torch.lerp(image, self._restored_reduced(top, bottom, left, right), self.amounts.denoise)
+        if way.deep and denoise > 0:
+            deep = self._restored_reduced if way.reduced else self._restored_deep
+            image = torch.lerp(image, deep(top, bottom, left, right), denoise)
         return found, mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image, share)
 
     def _base_of_reduced(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor]:
@@ -137,10 +143,27 @@ class TrunkImage:
         restored = self._restored_reduced(top, bottom, left, right)
         return (mix(self._plain(top, bottom, left, right), restored, self.amounts.share),)
 
+    def _reach(self) -> int:
+        """How far around a part the way's network is shown, in pixels that it sees."""
+        reach = self._trunk.seeing(self.amounts.denoise, self.amounts.way).config.reach
+        return min(reach + COARSE_REACH, _DEEP_REACH) if self.amounts.way.deep else reach
+
+    def _see(self, seen: Tensor) -> Tensor:
+        """The image (1,3,sH,sW) that the way's network makes, on the CPU."""
+        with self._deep_precision() if self.amounts.way.deep else nullcontext():
+            return self._trunk.see(seen, self.amounts.denoise, self.amounts.way).float().cpu()
+
+    def _restored_deep(self, top: int, bottom: int, left: int, right: int) -> Tensor:
+        """What the deep network makes (3,sh,sw) of a part."""
+        reach, s, (height, width) = self._reach(), self.scale, self._source.hw
+        first, west = max(0, top - reach), max(0, left - reach)
+        image = self._see(self._pick(first, min(height, bottom + reach), west, min(width, right + reach)))
+        rows, columns = slice((top - first) * s, (bottom - first) * s), slice((left - west) * s, (right - west) * s)
+        return image[0][:, rows, columns]
+
     def _restored_reduced(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """What is made (3,sh,sw) of a part by the network that sees the image reduced."""
-        network, s = self._trunk.seeing_reduced(self.amounts.denoise, self.amounts.way), self.scale
-        reach = min(network.config.reach, _DEEP_REACH) if self.amounts.way == Way.DEEP else network.config.reach
+        reach, s = self._reach(), self.scale
         spans = ((top * s, bottom * s), (left * s, right * s))
         seen, read = [], []
         for axis, (start, stop) in zip(self._reduced, spans, strict=True):
@@ -151,7 +174,7 @@ class TrunkImage:
         for number, (axis, (start, stop), (first, _)) in enumerate(zip(self._reduced, seen, read, strict=True), 2):
             lq = axis.down.along(lq, number, start, stop, offset=first)
         small = to_device(lq.clamp(0, 1), self._device).contiguous(memory_format=torch.channels_last)
-        image = network(small).float().cpu()
+        image = self._see(small)
         for number, (axis, span, (first, _)) in enumerate(zip(self._reduced, spans, seen, strict=True), 2):
             image = axis.up.along(image, number, *span, offset=first * s)
         return image[0]

@@ -23,8 +23,18 @@ from realsrt.inference.options import Sampling, UpscaleOptions
 from realsrt.inference.regenerate import regenerate
 from realsrt.inference.request import UpscaleRequest, make_request
 from realsrt.inference.result import Origin, Upscaled
-from realsrt.inference.runner import Runner, View, WindowBatch, WindowResult, Windows, pick_device, pick_precision
+from realsrt.inference.runner import (
+    Runner,
+    View,
+    WindowBatch,
+    WindowResult,
+    Windows,
+    pick_deep_precision,
+    pick_device,
+    pick_precision,
+)
 from realsrt.inference.strength import Weakening
+from realsrt.io.metadata.provenance import Restored
 from realsrt.model import RealSRT
 from realsrt.models.compiled import compile_for_inference
 
@@ -42,7 +52,8 @@ class Upscaler:
         Args:
             model: Any model, as `load_model` gives it.
             device: auto, cpu, cuda:0, mps.
-            precision: auto (bf16 on CUDA, else fp32), fp32, bf16, fp16.
+            precision: auto (bf16 on CUDA, else fp32; a trunk's deep network in bf16 also on a CPU that multiplies it),
+                fp32, bf16, fp16.
             compile: By torch.compile, which needs a C++ compiler; the first windows then take a minute, the others
                 less, and last bits differ.
 
@@ -59,7 +70,7 @@ class Upscaler:
         self.model = model.to(self.device).eval()
         if compile:
             compile_for_inference(self.model)
-        self._runner = Runner(self.model, self.device, self.precision)
+        self._runner = Runner(self.model, self.device, self.precision, pick_deep_precision(precision, self.device))
 
     @classmethod
     def from_pretrained(
@@ -113,7 +124,8 @@ class Upscaler:
                 whole. With ``alpha="model"`` all rows come at the end.
 
         Returns:
-            The result, its image of the kind that came in. On the CPU the same input and options give the same bytes.
+            The result, its image of the kind that came in. On one CPU the same input and options give the same bytes;
+            CPUs that multiply bfloat16 give others than those that do not, unless the precision is fp32.
 
         Raises:
             UsageError, ImageError, RealSRTError: One line on what is wrong and what to do.
@@ -137,7 +149,8 @@ class Upscaler:
             done = images[0][-1]
             if done.planes is not None:
                 rows(0, done.planes)
-            return Upscaled(None, done.confidence, None, done.step, done.step, window_steps=done.window_steps)
+            taken, how = done.window_steps, _restored([done])
+            return Upscaled(None, done.confidence, None, done.step, done.step, window_steps=taken, restored=how)
         origin = Origin(job, self.model.config)
         per_step = tuple(_pack(job, origin, list(step)) for step in zip(*images, strict=True))
         return replace(per_step[-1], steps=per_step) if keep_steps else per_step[-1]
@@ -273,12 +286,12 @@ class Upscaler:
         if not total:
             return [assemble_base(job, view, count.more, rows)]
         if not every_step:
-            return [assemble(job, source, total, self._last_step(job, view, count), rows)]
+            return [assemble(job, view, total, self._last_step(job, view, count), rows)]
         found: dict[int, list[WindowResult]] = {step: [] for step in range(1, total + 1)}
         for batch in self._batches(job, view):
             for results in found.values():
                 results += count(batch.advance())
-        return [assemble(job, source, step, results) for step, results in found.items()]
+        return [assemble(job, view, step, results) for step, results in found.items()]
 
     def _last_step(self, job: UpscaleRequest, view: View, count: _Counter) -> Iterator[WindowResult]:
         for batch in self._batches(job, view):
@@ -296,14 +309,14 @@ class Upscaler:
             yield _pack(job, origin, bases)
         if not total:
             return
-        batches = [[(view.source, list(self._batches(job, view))) for view in own] for own in views]
+        batches = [[(view, list(self._batches(job, view))) for view in own] for own in views]
 
         def advance(some: list[WindowBatch]) -> Iterator[WindowResult]:
             for batch in some:
                 yield from count(batch.advance())
 
         for step in range(1, total + 1):
-            parts = ([assemble(job, source, step, advance(some)) for source, some in own] for own in batches)
+            parts = ([assemble(job, view, step, advance(some)) for view, some in own] for own in batches)
             yield _pack(job, origin, [with_alpha(*own) for own in parts])
 
     def _batches(self, job: UpscaleRequest, view: View) -> Iterator[WindowBatch]:
@@ -328,8 +341,13 @@ def _pack(job: UpscaleRequest, origin: Origin, images: list[Assembled]) -> Upsca
         step=images[0].step,
         num_steps=job.settings.num_steps,
         window_steps=stacked([image.window_steps for image in images]),
+        restored=_restored(images),
         origin=origin,
     )
+
+
+def _restored(images: list[Assembled]) -> tuple[Restored, ...]:
+    return tuple(image.restored for image in images if image.restored is not None)
 
 
 def _weakened(job: UpscaleRequest, rows: Rows) -> Rows:

@@ -50,10 +50,8 @@ def check_writable(target: Path) -> None:
         raise ImageError(f"{target}: no permission to write into {folder}; choose another folder")
 
 
-def check_place(target: Path, samples: int, depth: int) -> None:
-    """As `check_writable`; and raise NoRoomError if there is surely no room for a picture of so many samples of `depth`
-    bits."""
-    check_writable(target)
+def check_room(target: Path, samples: int, depth: int) -> None:
+    """Raise NoRoomError if there is surely no room for a picture of so many samples of `depth` bits."""
     folder = next(folder for folder in target.absolute().parents if folder.exists())
     need = int(samples * depth / 8 * _LEAST.get(target.suffix.lower(), _LEAST_LOSSY))
     free = shutil.disk_usage(folder).free

@@ -7,11 +7,12 @@ from pathlib import PurePath
 WRITABLE = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "avif", "jxl")
 IMAGES = (*WRITABLE, "jpe", "jfif", "mpo", "apng", "gif", "heic", "heif", "hif", "bmp")
 
-_UNREAD = {  # what of a folder is passed over, and what to do
+_UNREAD = {  # what of a folder is passed over, and what to do; training passes over some of IMAGES too
     "raw (develop them first, as 16-bit TIFF or JPEG)": "3fr arw cr2 cr3 crw dcr dng erf fff iiq kdc mef mos mrw nef "
     "nrw orf pef raf rw2 rwl sr2 srf srw x3f",
     "video (take pictures out of them first)": "3gp avi m2ts m4v mkv mov mp4 mpeg mpg mts webm wmv",
-    "of other formats (save them as PNG or TIFF first)": "dds exr fits hdr ico j2k jp2 pcx pgm pnm ppm psb psd svg "
+    "of other formats (save them as PNG or TIFF first)": " ".join(IMAGES)
+    + " dds exr fits hdr ico j2k jp2 pcx pgm pnm ppm psb psd svg "
     "tga xcf",
 }
 _KINDS = {suffix: kind for kind, suffixes in _UNREAD.items() for suffix in suffixes.split()}

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_BAND = 64  # rows that are enlarged at once where nothing is learned
+_BAND = 64  # rows that are computed at once where nothing is learned: what lies between stays small, and in the cache
+_BLOCK_REACH = 5  # how far a dense block looks
 _IMAGE_REACH = 2  # how far, in input pixels, the enlarging part looks
 
 
@@ -45,11 +46,32 @@ class DenseBlock(nn.Module):
         self.conv5 = nn.Conv2d(channels + 4 * growth, channels, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape out."""
-        seen = [x_BCHW]
+        """Same shape out. The sum keeps the precision of ``x_BCHW`` where convolutions compute at half of it."""
+        rows = x_BCHW.shape[2]
+        if torch.is_grad_enabled() or rows <= _BAND + 2 * _BLOCK_REACH:
+            return self._dense(x_BCHW)
+        out = torch.empty_like(x_BCHW)
+        for top in range(0, rows, _BAND):
+            first, bottom = max(0, top - _BLOCK_REACH), min(rows, top + _BAND)
+            band = self._dense(x_BCHW[:, :, first : bottom + _BLOCK_REACH])
+            out[:, :, top:bottom] = band[:, :, top - first : bottom - first]
+        return out
+
+    def _dense(self, x_BCHW: Tensor) -> Tensor:
+        seen = [lowered(x_BCHW)]
         for number in range(1, 5):
             seen.append(F.leaky_relu(getattr(self, f"conv{number}")(torch.cat(seen, 1)), 0.2))
         return x_BCHW + 0.2 * self.conv5(torch.cat(seen, 1))
+
+
+def _under_autocast(kind: str) -> bool:
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
+def lowered(x: Tensor) -> Tensor:
+    """As a convolution would see it under autocast: once, in place of once for each that reads it."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if _under_autocast(kind) else x
 
 
 class RRDB(nn.Module):
@@ -84,7 +106,7 @@ class RRDBNet(nn.Module):
 
     def forward(self, lq_BCHW: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] → (B,3,4H,4W), not clamped."""
-        hidden = self.conv_first(lq_BCHW)
+        hidden = self.conv_first(lq_BCHW).to(lq_BCHW.dtype)
         hidden = hidden + self.conv_body(self.body(hidden))
         if torch.is_grad_enabled():
             return self.image(hidden)
@@ -98,8 +120,13 @@ class RRDBNet(nn.Module):
         return image[:, :, (top - first) * 4 : (bottom - first) * 4]
 
     def image(self, hidden_BCHW: Tensor) -> Tensor:
-        """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped."""
-        hidden = hidden_BCHW
+        """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped; under autocast, too, in single precision: half of
+        it has fewer levels than an image."""
+        hidden, kind = hidden_BCHW, hidden_BCHW.device.type
         for conv in (self.conv_up1, self.conv_up2):
             hidden = F.leaky_relu(conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest")), 0.2)
-        return self.conv_last(F.leaky_relu(self.conv_hr(hidden), 0.2))
+        hidden = F.leaky_relu(self.conv_hr(hidden), 0.2)
+        if not _under_autocast(kind):
+            return self.conv_last(hidden)
+        with torch.autocast(kind, enabled=False):
+            return self.conv_last(hidden.float())

@@ -3,9 +3,10 @@
 Two SRVGGNetCompact networks of one shape, a mild and a strong denoiser; interpolating their tensors gives every
 strength between (as the Real-ESRGAN project's slider does). An estimator looks at pieces of the input, through the
 first half of the strong network, and tells which strength suits the image, how much of the trunk's image over the
-bicubic enlargement (a clean input keeps more of its plain enlargement), and which way it is restored: whole; reduced,
-where the networks see the input at two thirds of its side, because a badly degraded one holds no more, and what is left
-of its faults is then small enough for them to mend; or deep, where a network several times larger sees it so reduced.
+bicubic enlargement (a clean input keeps more of its plain enlargement), and which way it is restored: whole, or
+reduced, where the networks see the input at two thirds of its side, because a badly degraded one holds no more, and
+what is left of its faults is then small enough for them to mend; and either by the network of the strength or by a deep
+one, several times larger.
 
 Shapes: B batch, H W pixels of ``lq``, F features, s scale, S statistics or shares, M strengths, W ways, K choices (ways
 x strengths x shares, the share fastest).
@@ -18,8 +19,10 @@ from enum import IntEnum
 from typing import NamedTuple, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.imaging.color import coarse
 from realsrt.imaging.resize import Taps, upscale_bicubic
 from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
@@ -29,7 +32,7 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 REDUCED = 2 / 3
 """Side of what the networks see of a reduced input."""
 CHOICES = (-1, len(STRENGTHS), len(SHARES))
-"""Of the estimator's costs, ways first: two, or three where the trunk has a deep network."""
+"""Of the estimator's costs, ways first: two, or four where the trunk has a deep network."""
 SHARPNESS = 0.05
 """Costs this far apart are clearly different where shares are weighed against each other."""
 PIECE = 64
@@ -47,7 +50,7 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class TrunkConfig:
-    """Both ends have the shape of ``network``. ``deep``: the network of the deep way; None leaves that way out."""
+    """Both ends have the shape of ``network``. ``deep``: the network of the deep ways; None leaves them out."""
 
     network: SRVGGConfig = SRVGGConfig()
     estimator: EstimatorConfig = EstimatorConfig()
@@ -63,12 +66,23 @@ class TrunkConfig:
 
 
 class Way(IntEnum):
-    """How an image is restored: by what the networks see, and which."""
+    """How an image is restored: by what the networks see, and which. The deep ways are the less deep, the less
+    strength: at none they are WHOLE."""
 
     WHOLE = 0
     REDUCED = 1
-    DEEP = 2
-    """Reduced, by the deep network; the less so, the less strength: at none it is WHOLE."""
+    DEEP_REDUCED = 2
+    DEEP = 3
+
+    @property
+    def deep(self) -> bool:
+        """By the deep network."""
+        return self >= Way.DEEP_REDUCED
+
+    @property
+    def reduced(self) -> bool:
+        """What is seen is smaller than the input."""
+        return self in (Way.REDUCED, Way.DEEP_REDUCED)
 
 
 class Amounts(NamedTuple):
@@ -118,15 +132,16 @@ def pieces(height: int, width: int) -> list[tuple[slice, slice]]:
 
 
 def choose(costs_K: Tensor, denoise: float | None = None, *, deep: bool = True) -> Amounts:
-    """The amounts that an image's costs speak for; of strength ``denoise``, if given. ``deep``: the deep way may be
-    among them, if the costs tell of it."""
-    costs_WMS = costs_K.detach().float().unflatten(0, CHOICES)[: len(Way) if deep else Way.DEEP]
+    """The amounts that an image's costs speak for; of strength ``denoise``, if given. ``deep``: the deep ways may be
+    among them, if the costs tell of them."""
+    costs_WMS = costs_K.detach().float().unflatten(0, CHOICES)[: len(Way) if deep else Way.DEEP_REDUCED]
     if denoise is None:
         way, strength = divmod(int(costs_WMS.amin(2).argmin()), len(STRENGTHS))
         denoise = STRENGTHS[strength]
     else:
         way = int(_at_strength(costs_WMS, denoise).amin(1).argmin())
-    return Amounts(denoise, float(weigh_shares(costs_WMS[way, None], denoise)), Way(way))
+    share = float(weigh_shares(costs_WMS[way, None], denoise))
+    return Amounts(denoise, share, Way.WHOLE if denoise == 0 and Way(way).deep else Way(way))
 
 
 def _at_strength(costs_BMS: Tensor, denoise: float) -> Tensor:
@@ -139,15 +154,16 @@ def _at_strength(costs_BMS: Tensor, denoise: float) -> Tensor:
 def vary(costs_K: Tensor, own: Amounts, variation: Variation, *, deep: bool = True) -> Amounts:
     """Amounts beside an image's own; ``deep`` as for :func:`choose`. Near an end of the strengths, half of the ellipse
     is left. Shares above 1 go beyond the trunk's image: crisper than it. The middle is a little crisper than the
-    estimator's own share, because squeeze distance forgives that more than softness."""
-    reach = variation.size
+    estimator's own share, because squeeze distance forgives that more than softness. Where the deep network restores an
+    image, half of the way to the mild end differs as much."""
+    reach = variation.size / 2 if own.way.deep else variation.size
     turn = 2 * variation.turn
     if own.denoise > 1 - reach / 2:
         turn = 0.5 + variation.turn
     elif own.denoise < reach / 2:
         turn = 1.5 + variation.turn
     denoise = min(1.0, max(0.0, own.denoise + reach * math.cos(math.pi * turn)))
-    change = variation.size * (0.2 + 0.6 * math.sin(math.pi * turn))
+    change = reach * (0.2 + 0.6 * math.sin(math.pi * turn))
     there = choose(costs_K, denoise, deep=deep)
     return there._replace(share=max(0.0, there.share + change))
 
@@ -176,7 +192,7 @@ class Trunk(nn.Module):
         self.mild = config.network.build()
         self.strong = config.network.build()
         self.deep = config.deep.build() if config.deep else None
-        ways = len(Way) if self.deep else Way.DEEP
+        ways = len(Way) if self.deep else Way.DEEP_REDUCED
         self.estimator = StrengthEstimator(2 * config.features, config.estimator.width, ways)
         self._between: dict[float, SRVGGNetCompact] = {}
 
@@ -242,10 +258,10 @@ class Trunk(nn.Module):
         """Features (B,F,H,W), always of the whole input, and the image (B,3,sH,sW) of one way."""
         network = self.network(denoise)
         features = network.features(lq_BCHW)
-        if way == Way.WHOLE or (way == Way.DEEP and denoise == 0):
+        if way == Way.WHOLE or (way.deep and denoise == 0):
             return features, network.image(features, lq_BCHW)
-        image = self.restore_reduced(lq_BCHW, denoise, way)
-        if way == Way.DEEP and denoise < 1:
+        image = self.restore_reduced(lq_BCHW, denoise, way) if way.reduced else self.see(lq_BCHW, denoise, way)
+        if way.deep and denoise < 1:
             image = torch.lerp(network.image(features, lq_BCHW), image, denoise)
         return features, image
 
@@ -253,15 +269,26 @@ class Trunk(nn.Module):
         """The image (B,3,sH,sW) that the network makes which sees the input reduced."""
         rows, columns = (Reduction(side, self.config.network.scale) for side in lq_BCHW.shape[-2:])
         small = columns.down.along(rows.down.along(lq_BCHW, 2), 3).clamp(0, 1)
-        image = self.seeing_reduced(denoise, way)(small.contiguous(memory_format=torch.channels_last))
+        image = self.see(small.contiguous(memory_format=torch.channels_last), denoise, way)
         return columns.up.along(rows.up.along(image.to(lq_BCHW.dtype), 2), 3)
 
-    def seeing_reduced(self, denoise: float, way: Way) -> SRVGGNetCompact | RRDBNet:
-        """The network that sees the reduced input."""
-        if way != Way.DEEP:
+    def seeing(self, denoise: float, way: Way) -> SRVGGNetCompact | RRDBNet:
+        """The network of a way."""
+        if not way.deep:
             return self.network(denoise)
         assert self.deep is not None
         return self.deep
+
+    def see(self, seen_BCHW: Tensor, denoise: float, way: Way) -> Tensor:
+        """The image (B,3,sH,sW) that a way's network makes of what it is shown (B,3,H,W). The deep one darkens by four
+        levels of 255 on average: its coarse colours are put back to those that it was shown."""
+        image = self.seeing(denoise, way)(seen_BCHW)
+        if not way.deep:
+            return image
+        image, scale = image.float(), self.config.network.scale
+        lost = seen_BCHW.float() - F.avg_pool2d(image, scale)
+        shift = torch.stack([coarse(plane) for plane in lost.flatten(0, 1)]).view_as(lost)
+        return (image + upscale_bicubic(shift, scale)).to(seen_BCHW.dtype)
 
     def at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`forward`, of one strength, by costs that were estimated before; always the whole way."""

@@ -15,6 +15,12 @@ def to_device(x: Tensor, device: torch.device | str) -> Tensor:
     return x.to(device)
 
 
+def cpu_multiplies_bf16() -> bool:
+    """This CPU multiplies bfloat16 matrices by itself, twice as fast as float32, as far as PyTorch can tell."""
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 class MemoryGauge:
     """How much memory of a CUDA device a batch takes, from what was allocated before and at most since."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from realsrt.errors import UsageError
+from realsrt.io.suffixes import PassedOver
 from realsrt.training.sources import entries
 
 _BLOCK = 16
@@ -51,23 +52,28 @@ class ImageSet:
         device: torch.device | str = "cpu",
         lanes: int = 1,
         own: Sequence[int] | None = None,
+        passed: PassedOver | None = None,
     ) -> None:
         """Read folders, tars and single files (:func:`entries`), in name order; smaller images are left out.
 
         ``own``: the lanes that crops will be asked for; by default all. Headers are read of all files, pixels only
-        where needed. Raises UsageError if a source is missing or nothing usable is found.
+        where needed; ``passed`` as for :func:`entries`. Raises UsageError if a source is missing or nothing usable is
+        found.
         """
         sources = [Path(source) for source in sources]
         if not sources:
             raise UsageError("no training data: name folders, tars or images with --data")
         self.seed, self.lanes = seed, lanes
         usable = []
-        for entry in entries(sources):
+        passed = PassedOver() if passed is None else passed
+        for entry in entries(sources, passed):
             header = entry.open()
             if min(header.width, header.height) >= min_side:
                 usable.append((entry, header.width * header.height))
         if not usable:
-            raise UsageError(f"no photograph with sides of at least {min_side} px in {', '.join(map(str, sources))}")
+            more = f"; {passed}" if passed else ""
+            where = ", ".join(map(str, sources))
+            raise UsageError(f"no photograph with sides of at least {min_side} px in {where}{more}")
         self.count = len(usable)
         self.megapixels = sum(area for _, area in usable) / 1e6
         self.hands = min(lanes, self.count)

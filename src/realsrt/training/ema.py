@@ -17,7 +17,8 @@ class EMA:
         self.learning = {name for name, p in model.named_parameters() if p.requires_grad}
         own = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.buffers = own.keys() - {name for name, _ in model.named_parameters()}
-        self.shadow = own if shadow is None else {k: laid_out(shadow[k], v) for k, v in own.items()}
+        known = shadow or {}  # of a buffer that came later it knows nothing
+        self.shadow = {k: laid_out(known[k], v) if k in known else v for k, v in own.items()}
         self.shadow.setdefault("_updates", torch.zeros(()))
         if shadow is not None:
             self.shadow["_updates"] = shadow["_updates"].clone()

@@ -1,12 +1,14 @@
 """The training pairs of a run, photographs degraded on the fly and recorded pairs, and the pool that they fill."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from realsrt.degradations import degrade_seeded, protocol
+from realsrt.io.suffixes import PassedOver
 from realsrt.training.config import TrainConfig, pair_source
 from realsrt.training.data import ImageSet, seeded
 from realsrt.training.pair_pool import PairPool, Pairs
@@ -43,6 +45,8 @@ def build_pool(
         device=device,
         teacher=maker.teaches,
     )
+    if maker.passed:
+        say(str(maker.passed))
     for line in maker.summary():
         say(f"{line}, on {device}")
     if pool.size != config.pool:
@@ -60,14 +64,11 @@ class PairMaker:
         protocol(config.degradation)  # raises UsageError for an unknown one
         self.config, self.scale = config, scale
         named = [pair_source(text) for text in config.pairs]
-        self.images = None
+        self.images, self.passed = None, PassedOver()
+        mine: Any = {"device": device, "lanes": lanes, "own": own, "passed": self.passed}
         if config.data or not named:
-            self.images = ImageSet(
-                config.data, min_side=config.tile, seed=config.seed, device=device, lanes=lanes, own=own
-            )
-        self.recorded = [
-            RecordedPairs(path, scale=scale, tile=config.tile, device=device, lanes=lanes, own=own) for path, _ in named
-        ]
+            self.images = ImageSet(config.data, min_side=config.tile, seed=config.seed, **mine)
+        self.recorded = [RecordedPairs(path, scale=scale, tile=config.tile, **mine) for path, _ in named]
         weights = [config.data_weight if self.images else 0.0, *(weight for _, weight in named)]
         self._cumulative = np.cumsum(weights) / sum(weights)
         self._names = [path for path, _ in named]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from realsrt.errors import UsageError
+from realsrt.io.suffixes import PassedOver
 from realsrt.training.data import LEAST_DETAIL, detail, detail_map
 from realsrt.training.sources import Entry, entries
 
@@ -40,14 +41,15 @@ class RecordedPair:
         }
 
 
-def find_pairs(source: Path, *, scale: int, tile: int) -> list[RecordedPair]:
+def find_pairs(source: Path, *, scale: int, tile: int, passed: PassedOver | None = None) -> list[RecordedPair]:
     """The pairs of a folder, a tar or a pattern of them, in the order of their names; headers only are read.
+    ``passed`` as for :func:`~realsrt.training.sources.entries`.
 
     Raises UsageError, which names the pair: a half is missing or there twice, an image can't be opened, sizes don't
     fit, or the target is smaller than a tile.
     """
     found: dict[str, dict[str, Entry]] = {}
-    for entry in entries([source]):
+    for entry in entries([source], passed):
         if (known := _name_and_role(entry.name)) is None:
             continue
         name, role = known
@@ -109,9 +111,10 @@ class RecordedPairs:
         device: torch.device | str = "cpu",
         lanes: int = 1,
         own: Sequence[int] | None = None,
+        passed: PassedOver | None = None,
     ) -> None:
         """Raises UsageError for pairs that are of no use (see :func:`find_pairs`) or can't be decoded."""
-        found = find_pairs(source, scale=scale, tile=tile)
+        found = find_pairs(source, scale=scale, tile=tile, passed=passed)
         self.scale, self.tile, self.lanes = scale, tile, lanes
         self.count, self.hands = len(found), min(lanes, len(found))
         self.taught = sum("teacher" in pair.files for pair in found)

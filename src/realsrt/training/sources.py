@@ -10,6 +10,7 @@ import numpy as np
 import pyvips
 
 from realsrt.errors import UsageError, first_line
+from realsrt.io.suffixes import PassedOver
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 TARS = (".tar", ".tar.gz", ".tgz")
@@ -57,9 +58,10 @@ class Entry:
         return UsageError(f"{self.name} can't be decoded ({first_line(error)}); remove it from the training data")
 
 
-def entries(sources: Iterable[Path]) -> Iterator[Entry]:
+def entries(sources: Iterable[Path], passed: PassedOver | None = None) -> Iterator[Entry]:
     """Every image file of the sources, those of a source in name order. ``a-{00..04}.tar`` and ``{a,b}.tar`` stand
-    for several. Other members of a tar (.json, .txt, .cls …) and AppleDouble files (``._*``) are passed over.
+    for several. Other members of a tar (.json, .txt, .cls …) and AppleDouble files (``._*``) are passed over;
+    ``passed`` counts those that are images of other kinds.
 
     Raises UsageError for what is missing or can't be read.
     """
@@ -67,7 +69,7 @@ def entries(sources: Iterable[Path]) -> Iterator[Entry]:
         if not source.exists():
             raise UsageError(f"no such training data: {source}")
         try:
-            yield from _entries(source)
+            yield from _entries(source, PassedOver() if passed is None else passed)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise UsageError(f"training data {source} can't be read ({first_line(error)})") from None
 
@@ -86,21 +88,21 @@ def expand(pattern: Path) -> list[Path]:
     return [path for value in values for path in expand(Path(before + value + after))]
 
 
-def _entries(source: Path) -> Iterator[Entry]:
+def _entries(source: Path, passed: PassedOver) -> Iterator[Entry]:
     if source.is_dir():
-        for path in sorted(p for p in source.rglob("*") if _wanted(p) and p.is_file()):
+        for path in sorted(p for p in source.rglob("*") if p.is_file() and _wanted(p, passed)):
             yield Entry(str(path), path)
     elif source.name.lower().endswith(TARS):
-        yield from sorted(_members(source), key=lambda entry: entry.name)
+        yield from sorted(_members(source, passed), key=lambda entry: entry.name)
     else:
         yield Entry(str(source), source)
 
 
-def _members(source: Path) -> Iterator[Entry]:
+def _members(source: Path, passed: PassedOver) -> Iterator[Entry]:
     plain = source.name.lower().endswith(".tar")
     with tarfile.open(source) as tar:
         for member in tar:
-            if not member.isfile() or not _wanted(Path(member.name)):
+            if not member.isfile() or not _wanted(Path(member.name), passed):
                 continue
             name = f"{source}:{member.name}"
             if plain and not member.issparse():
@@ -109,5 +111,10 @@ def _members(source: Path) -> Iterator[Entry]:
                 yield Entry(name, source, content=file.read())
 
 
-def _wanted(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
+def _wanted(path: Path, passed: PassedOver) -> bool:
+    if path.name.startswith("._"):
+        return False
+    if path.suffix.lower() in SUFFIXES:
+        return True
+    passed.see(path)
+    return False

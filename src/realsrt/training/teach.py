@@ -17,8 +17,9 @@ from torch import Tensor
 from realsrt.batch.signals import stop_signals
 from realsrt.degradations import protocol
 from realsrt.errors import UsageError
-from realsrt.io.files import file_sha256
+from realsrt.io.files import check_writable, file_sha256
 from realsrt.io.formats import vips_image
+from realsrt.io.suffixes import PassedOver
 from realsrt.training.data import ImageSet
 from realsrt.training.pair_tar import PairTar
 from realsrt.training.pairs import degraded_tiles
@@ -68,10 +69,13 @@ def teach(config: TeachConfig, *, device: torch.device, say: Callable[[str], obj
     """
     _check(config)
     teacher = Teacher(config.teacher, scale=_SCALE, device=device)
-    images = ImageSet(config.data, min_side=config.tile, seed=config.seed, device=device)
+    passed = PassedOver()
+    images = ImageSet(config.data, min_side=config.tile, seed=config.seed, device=device, passed=passed)
     file, numbers = config.file(), config.numbers()
     with PairTar(file, _settings(config, images)) as tar, stop_signals() as stopped:
         done = _done(tar, numbers)
+        if passed:
+            say(str(passed))
         say(f"{file}: {done} of {len(numbers)} pairs are there; {images.count} photographs, on {device}")
         batch = _GPU_BATCH if device.type == "cuda" else 1
         began, shown, first = time.monotonic(), time.monotonic(), done
@@ -95,6 +99,7 @@ def _check(config: TeachConfig) -> None:
     protocol(config.degradation)
     if config.out.suffix != ".tar":
         raise UsageError(f"pairs are written into a .tar file, not {config.out}")
+    check_writable(config.file())
     if config.tile % _SCALE or config.tile < 32:
         raise UsageError(f"--tile must be a multiple of {_SCALE} and at least 32, not {config.tile}")
     if config.count < 1:

@@ -17,7 +17,7 @@ from realsrt.errors import ImageError
 from realsrt.io import image as imageio
 from realsrt.io.metadata import exif as tiffexif
 from realsrt.io.metadata import xmp
-from realsrt.io.metadata.provenance import Provenance, provenance
+from realsrt.io.metadata.provenance import Provenance, Restored, provenance
 from realsrt.io.picture import Picture
 
 SUFFIXES = ("jpg", "png", "webp", "tif", "avif")
@@ -284,13 +284,17 @@ def test_nothing_to_say():
 
 
 def test_provenance_tells_settings_but_no_folders():
-    entry = provenance("/home/someone/weights/mine.safetensors", "ab" * 32, {"steps": None, "fidelity": 0.5, "seed": 3})
+    settings = {"steps": None, "fidelity": 0.5, "seed": 0, "strip": False, "denoise": "auto"}
+    entry = provenance("/home/someone/weights/mine.safetensors", "ab" * 32, settings)
     assert json.loads(entry.parameters) == {
         "model": "mine.safetensors",
         "sha256": "ab" * 32,
         "fidelity": 0.5,
-        "seed": 3,
+        "seed": 0,
+        "denoise": "auto",
     }
+    made = json.loads(entry.of(Restored("whole", 0.0, 0.25)).parameters)
+    assert made == json.loads(entry.parameters) | {"way": "whole", "denoise": 0.0, "share": 0.25}
     assert re.fullmatch(r"RealSRT \d.*", entry.software)
     assert "hf:a/b@c" in provenance("hf:a/b@c", "", {}).parameters
 

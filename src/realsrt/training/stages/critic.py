@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from realsrt.model import RealSRT
 from realsrt.models.features import SqueezeFeatures, cell_means, ranks, squeeze_maps
 from realsrt.models.guide import Guide
+from realsrt.models.heads import CodeCritic, straight
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch
 from realsrt.training.stages.common import (
@@ -91,8 +92,12 @@ def start_from_generator(model: RealSRT) -> None:
 
 
 def critic_stage(model: RealSRT, config: TrainConfig) -> Stage:
-    """Learns the critic, which starts from the generator unless it has learned since that did."""
+    """Learns the critic, which starts from the generator unless it has learned since that did. A map from its scores
+    to confidences that was fitted before (`recipes/confidence.py`) is of another critic, and goes."""
     known = model.info.provenance
+    if isinstance(model.critic, CodeCritic):
+        model.critic.knots.copy_(straight())
+        known.pop("confidence", None)
     history = [stage.get("stage") for stage in known.get("stages", [])]
     since = history[::-1].index("generator") if "generator" in history else len(history)
     learned = "converted_from" in known or "critic" in history[len(history) - since :]
