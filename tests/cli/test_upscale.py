@@ -50,7 +50,8 @@ class FakeUpscaler:
         if rows:
             planes = [torch.full((bands, height, width), 0.5) for bands in (3, 1)]
             rows(0, Planes(planes[0], None if alpha is None else planes[1]))
-        step = SimpleNamespace(image=result, confidence=np.full((-(-height // 8), -(-width // 8)), 0.25, np.float32))
+        confidence = np.full((-(-height // 8), -(-width // 8)), 0.25, np.float32)
+        step = SimpleNamespace(image=result, confidence=confidence, restored=())
         return Upscaled(
             ids=None,
             step=1,

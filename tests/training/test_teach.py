@@ -243,7 +243,7 @@ def test_the_command_records_and_says_how_much(photos, network_file, tmp_path, c
         ("{photos} p.tar --teacher {net} --count 1 --degradation rain", "rain"),
         ("{photos} p.tar --teacher {net} --count 1 --shard 2/2", "--shard"),
         ("nowhere p.tar --teacher {net} --count 1", "nowhere"),
-        ("{photos} {photos}/0.png/p.tar --teacher {net} --count 1", "can't write"),
+        ("{photos} {photos}/0.png/p.tar --teacher {net} --count 1", "choose another place"),
     ],
 )
 def test_usage(photos, network_file, tmp_path, monkeypatch, capsys, argv, words):

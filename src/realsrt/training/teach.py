@@ -16,7 +16,7 @@ from torch import Tensor
 
 from realsrt.batch.signals import stop_signals
 from realsrt.degradations import protocol
-from realsrt.errors import UsageError
+from realsrt.errors import ImageError, UsageError
 from realsrt.io.files import check_writable, file_sha256
 from realsrt.io.formats import vips_image
 from realsrt.io.suffixes import PassedOver
@@ -99,7 +99,10 @@ def _check(config: TeachConfig) -> None:
     protocol(config.degradation)
     if config.out.suffix != ".tar":
         raise UsageError(f"pairs are written into a .tar file, not {config.out}")
-    check_writable(config.file())
+    try:
+        check_writable(config.file())
+    except ImageError as problem:
+        raise UsageError(str(problem)) from None
     if config.tile % _SCALE or config.tile < 32:
         raise UsageError(f"--tile must be a multiple of {_SCALE} and at least 32, not {config.tile}")
     if config.count < 1:
