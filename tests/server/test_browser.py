@@ -491,7 +491,7 @@ def test_unsure_places_are_a_tenth_at_first_and_what_is_marked_is_said(page, cro
     page.click("#unsure")
     share = page.inner_text("#tool-hint")
     assert share.endswith("of the picture is marked.")
-    assert 3 <= int(share.split()[0]) <= 80  # of an untrained model: many have the same confidence
+    assert 3 <= int(share.split()[0]) < 100  # of an untrained model: many have the same confidence
     assert 0 < float(page.inner_text("#below-value")) < 1
     assert estimate(page, "#regenerate-go") > 0
     page.fill("#below", "0.01")
