@@ -119,7 +119,7 @@ def test_signs_that_a_pipe_cannot_hold_are_written_otherwise(monkeypatch, tmp_pa
         (2, "visualize -i in.png -o out.gif"),
         (2, "compare in.png -n small -o out.html"),
         (2, "degrade in.png out"),
-        (1, "teach . out.tar --teacher net.pth --count 1"),
+        (2, "teach . out.tar --teacher net.pth --count 1"),
         (2, "calibrate . . -o out.json"),
         (2, "evaluate in.png --target in.png --csv out.csv"),
         (2, "evaluate in.png --target in.png --json out.json"),
