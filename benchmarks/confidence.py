@@ -24,7 +24,7 @@ from realsrt.checkpoint import load_model
 from realsrt.errors import UsageError
 from realsrt.evaluation import registry
 from realsrt.evaluation.lite import lite_maps, load_lite
-from realsrt.evaluation.metrics import bootstrap_interval
+from realsrt.evaluation.metrics import bootstrap_interval, largest_gap
 from realsrt.losses import load_squeeze_features
 from realsrt.models.features import SqueezeFeatures, cell_means, ranks, squeeze_maps
 
@@ -42,12 +42,6 @@ def closeness_ranks(distance_N: Tensor, among: list[float] | None = None) -> Ten
     if among:
         return 1 - torch.from_numpy(np.interp(distance_N.numpy(), among, np.linspace(0, 1, len(among)))).float()
     return ranks(-distance_N)
-
-
-def largest_gap(confidence_N: Tensor, rank_N: Tensor) -> float:
-    """Of mean confidence and mean rank in ten equally filled bins."""
-    bins = confidence_N.argsort(stable=True).tensor_split(10)
-    return max(abs(float(confidence_N[part].mean() - rank_N[part].mean())) for part in bins)
 
 
 def drawn_gaps(confidence: list[Tensor], rank: list[Tensor], names: list[str], draws: int = 200) -> list[float]:

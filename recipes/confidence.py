@@ -19,6 +19,7 @@ from torch import Tensor
 
 import realsrt
 from realsrt.evaluation import pairing, registry
+from realsrt.evaluation.metrics import largest_gap
 from realsrt.losses import load_squeeze_features
 from realsrt.models.features import cell_means, ranks, squeeze_maps
 from realsrt.models.heads import KNOTS, CodeCritic, straight
@@ -98,9 +99,7 @@ def held_out_gap(critic: CodeCritic, places: list[tuple[Tensor, Tensor]]) -> flo
         for score, distance in places[fold::FOLDS]:
             told.append(critic.confidence(score))
             true.append(1 - torch.searchsorted(among, distance) / len(among))
-    confidence_N, rank_N = torch.cat(told), torch.cat(true)
-    bins = confidence_N.argsort(stable=True).tensor_split(10)
-    return max(abs(float(confidence_N[part].mean() - rank_N[part].mean())) for part in bins)
+    return largest_gap(torch.cat(told), torch.cat(true))
 
 
 def main(weights: str, lq: Path, hr: Path, out: Path) -> None:

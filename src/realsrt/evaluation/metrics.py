@@ -84,6 +84,13 @@ def bootstrap_interval(
     return low, high
 
 
+def largest_gap(confidence_N: Tensor, rank_N: Tensor) -> float:
+    """Of a reliability curve: the largest difference of mean confidence and mean rank, both (N,) in [0,1], in ten
+    equally filled bins of confidence."""
+    bins = confidence_N.argsort(stable=True).tensor_split(10)
+    return max(abs(float(confidence_N[part].mean() - rank_N[part].mean())) for part in bins)
+
+
 def _clamped(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     if x_BCHW.shape != y_BCHW.shape:
         raise ValueError(f"shapes differ: {tuple(x_BCHW.shape)} and {tuple(y_BCHW.shape)}")

@@ -29,6 +29,7 @@ STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE ro
 _BICUBIC = 2  # how far bicubic enlarging looks
 _DEEP_REACH = 80  # of the deep network, in pixels that it sees: what lies further away changes no pixel by a level
 _ROWS = 16  # a strip's rows are a multiple of
+_Cut = tuple[slice, slice]  # rows, columns
 Make = Callable[[int, int, int, int], tuple[Tensor, ...]]  # of rows top to bottom, columns left to right
 _KEPT = 2  # strips; a window lies in no more, as strips are no lower than windows
 
@@ -116,27 +117,26 @@ class TrunkImage:
     def _both(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
         """Features (F,h,w) and base (3,sh,sw) of a part."""
         network = self._trunk.network(self.amounts.denoise)
-        halo, s = max(network.config.reach, _BICUBIC), self.scale
-        height, width = self._source.hw
-        first, stop, west, east = (
-            max(0, top - halo),
-            min(height, bottom + halo),
-            max(0, left - halo),
-            min(width, right + halo),
-        )
-        lq = self._pick(first, stop, west, east)
+        lq, inside, fine = self._around(max(network.config.reach, _BICUBIC), top, bottom, left, right)
         features = network.features(lq)
-        inside = slice(top - first, bottom - first), slice(left - west, right - west)
         found = features[0][:, *inside].float().cpu()
         denoise, share, way = self.amounts
         if way == Way.REDUCED:
             return found, *self._base_of_reduced(top, bottom, left, right)
-        fine = tuple(slice(cut.start * s, cut.stop * s) for cut in inside)
         image = network.image(features, lq)[0][:, *fine].float().cpu()
-        if way.deep and denoise > 0:
+        if way.deep:
             deep = self._restored_reduced if way.reduced else self._restored_deep
             image = torch.lerp(image, deep(top, bottom, left, right), denoise)
-        return found, mix(upscale_bicubic(lq, s)[0][:, *fine].cpu(), image, share)
+        return found, mix(upscale_bicubic(lq, self.scale)[0][:, *fine].cpu(), image, share)
+
+    def _around(self, reach: int, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, _Cut, _Cut]:
+        """A part with `reach` pixels around it, where there are so many; where the part lies in that, and in its
+        enlargement."""
+        (height, width), s = self._source.hw, self.scale
+        first, west = max(0, top - reach), max(0, left - reach)
+        lq = self._pick(first, min(height, bottom + reach), west, min(width, right + reach))
+        rows, columns = inside = slice(top - first, bottom - first), slice(left - west, right - west)
+        return lq, inside, (slice(rows.start * s, rows.stop * s), slice(columns.start * s, columns.stop * s))
 
     def _base_of_reduced(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor]:
         """The base (3,sh,sw) of a part, of the reduced way."""
@@ -155,11 +155,8 @@ class TrunkImage:
 
     def _restored_deep(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """What the deep network makes (3,sh,sw) of a part."""
-        reach, s, (height, width) = self._reach(), self.scale, self._source.hw
-        first, west = max(0, top - reach), max(0, left - reach)
-        image = self._see(self._pick(first, min(height, bottom + reach), west, min(width, right + reach)))
-        rows, columns = slice((top - first) * s, (bottom - first) * s), slice((left - west) * s, (right - west) * s)
-        return image[0][:, rows, columns]
+        lq, _, fine = self._around(self._reach(), top, bottom, left, right)
+        return self._see(lq)[0][:, *fine]
 
     def _restored_reduced(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """What is made (3,sh,sw) of a part by the network that sees the image reduced."""
@@ -181,11 +178,8 @@ class TrunkImage:
 
     def _plain(self, top: int, bottom: int, left: int, right: int) -> Tensor:
         """The bicubic enlargement (3,sh,sw) of a part."""
-        (height, width), s = self._source.hw, self.scale
-        first, west = max(0, top - _BICUBIC), max(0, left - _BICUBIC)
-        lq = self._pick(first, min(height, bottom + _BICUBIC), west, min(width, right + _BICUBIC))
-        rows, columns = slice((top - first) * s, (bottom - first) * s), slice((left - west) * s, (right - west) * s)
-        return upscale_bicubic(lq, s)[0][:, rows, columns].float().cpu()
+        lq, _, fine = self._around(_BICUBIC, top, bottom, left, right)
+        return upscale_bicubic(lq, self.scale)[0][:, *fine].float().cpu()
 
     @torch.inference_mode()
     def strip(self, number: int) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 Shapes: B batch, H W pixels of ``lq``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,19 @@ class RRDBConfig:
         return RRDBNet(self)
 
 
+def _in_bands(make: Callable[[Tensor], Tensor], x_BCHW: Tensor, reach: int, scale: int) -> Tensor:
+    """What ``make`` gives (B,C,sH,sW), of some rows at a time with ``reach`` more above and below."""
+    rows, out = x_BCHW.shape[2], torch.empty(0)
+    for top in range(0, rows, _BAND):
+        first, bottom = max(0, top - reach), min(rows, top + _BAND)
+        band = make(x_BCHW[:, :, first : bottom + reach])
+        if not top:  # one place for all bands: to join them in the end would take them twice
+            shape = (*band.shape[:2], rows * scale, band.shape[3])
+            out = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=torch.channels_last)
+        out[:, :, top * scale : bottom * scale] = band[:, :, (top - first) * scale : (bottom - first) * scale]
+    return out
+
+
 class DenseBlock(nn.Module):
     """Five 3x3 convolutions, each reading all before it; a fifth of the last is added to the input."""
 
@@ -47,15 +61,9 @@ class DenseBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Same shape out. The sum keeps the precision of ``x_BCHW`` where convolutions compute at half of it."""
-        rows = x_BCHW.shape[2]
-        if torch.is_grad_enabled() or rows <= _BAND + 2 * _BLOCK_REACH:
+        if torch.is_grad_enabled() or x_BCHW.shape[2] <= _BAND + 2 * _BLOCK_REACH:
             return self._dense(x_BCHW)
-        out = torch.empty_like(x_BCHW)
-        for top in range(0, rows, _BAND):
-            first, bottom = max(0, top - _BLOCK_REACH), min(rows, top + _BAND)
-            band = self._dense(x_BCHW[:, :, first : bottom + _BLOCK_REACH])
-            out[:, :, top:bottom] = band[:, :, top - first : bottom - first]
-        return out
+        return _in_bands(self._dense, x_BCHW, _BLOCK_REACH, 1)
 
     def _dense(self, x_BCHW: Tensor) -> Tensor:
         seen = [lowered(x_BCHW)]
@@ -110,14 +118,7 @@ class RRDBNet(nn.Module):
         hidden = hidden + self.conv_body(self.body(hidden))
         if torch.is_grad_enabled():
             return self.image(hidden)
-        rows = range(0, hidden.shape[2], _BAND)
-        return torch.cat([self._band(hidden, top, min(top + _BAND, hidden.shape[2])) for top in rows], 2)
-
-    def _band(self, hidden_BCHW: Tensor, top: int, bottom: int) -> Tensor:
-        """Some rows of the image: enlarged, they take much memory."""
-        first = max(0, top - _IMAGE_REACH)
-        image = self.image(hidden_BCHW[:, :, first : bottom + _IMAGE_REACH])
-        return image[:, :, (top - first) * 4 : (bottom - first) * 4]
+        return _in_bands(self.image, hidden, _IMAGE_REACH, self.config.scale)
 
     def image(self, hidden_BCHW: Tensor) -> Tensor:
         """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped; under autocast, too, in single precision: half of

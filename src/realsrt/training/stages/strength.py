@@ -84,7 +84,7 @@ def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_
     plain = upscale_bicubic(lq_BCHW, scale)
     far_B, error_B = _distance_and_error(features, plain, gt_BCHW)
     costs = []
-    for way, strength in itertools.product(list(Way)[: None if trunk.deep else Way.DEEP_REDUCED], STRENGTHS):
+    for way, strength in itertools.product([way for way in Way if trunk.deep or not way.deep], STRENGTHS):
         restored, worth = trunk.restore(lq_BCHW, strength, way)[1], LEAN * strength
         for share in SHARES:
             if share == 0:
