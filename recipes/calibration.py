@@ -1,16 +1,24 @@
 """Crops to calibrate the embedded model on: photographs like those that it is evaluated on.
 
-    python recipes/calibration.py photos.tar more.tar hr --only clic --half --count 18
-    python recipes/calibration.py photos.tar more.tar hr --only cid --count 32
-    python recipes/calibration.py photos.tar more.tar hr --only elem pop --count 4
+The numbers of its confidence were fitted on 100 crops,
+
+    python recipes/calibration.py photos.tar more.tar hr --only cid clic --count 100
     realsrt degrade hr lq --protocol mixed
     python recipes/confidence.py runs/small/small.safetensors lq hr src/realsrt/weights/small.safetensors
-    realsrt calibrate lq hr --output src/realsrt/weights/small.calibration.json
+
+and its mask of trust on 52:
+
+    python recipes/calibration.py photos.tar more.tar trust/hr --only clic --half --count 18
+    python recipes/calibration.py photos.tar more.tar trust/hr --only cid --count 32
+    python recipes/calibration.py photos.tar more.tar trust/hr --only elem pop --count 4
+    realsrt degrade trust/hr trust/lq --protocol mixed
+    realsrt calibrate trust/lq trust/hr --output src/realsrt/weights/small.calibration.json
 
 One crop of 512x512 px a photograph, as pairs must be independent, at a place drawn from the file's name; photographs
 are taken evenly from all that are large enough. The embedded model's are training photographs, which it has seen in
-tiles and otherwise degraded, in the proportions of the collections that the evaluation images come from, and at their
-scale: those of one collection were halved. (Of a fourth there are none; a second stands in for it.)
+tiles and otherwise degraded; some are in both sets. The 52 are in the proportions of the collections that the
+evaluation images come from, and at their scale: those of one collection were halved. (Of a fourth there are none; a
+second stands in for it.)
 """
 
 import argparse
