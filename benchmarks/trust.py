@@ -1,8 +1,9 @@
 """Does the mask of trust keep its promise? `python benchmarks/trust.py HR_DIR [--calibration FILE] [--protocols …]`
 
 On degraded images that took no part in the calibration: in how many the mean error within the mask is at most the
-bound, at each level; the counts that the level itself would give in 95 of 100 trials (binomial); and the mean share of
-an image that the mask takes. The promise is for images like those calibrated on; this shows how far others are from it.
+bound, at each level; the counts that the level itself would give in 95 of 100 trials (binomial), and how many counts
+are so, those below being bold; and the mean share of an image that the mask takes. The promise is for images like those
+calibrated on, within each group of mean confidence; this shows how far others are from it.
 """
 
 import argparse
@@ -36,19 +37,24 @@ def kept(calibration: Calibration, images: Sequence[tuple], level: float, bound:
     """Of images as (confidence, errors, pixels) of cells: how many keep the bound, and the mean share of the mask."""
     count, share = 0, 0.0
     for confidence, error, pixels in images:
-        mask = trust_mask(confidence, calibration.threshold(level, bound))
+        mask = trust_mask(confidence, calibration.threshold(level, bound, confidence))
         count += not mask.any() or error[mask].sum() <= bound * pixels[mask].sum()
         share += mask.mean() / len(images)
     return count, share
 
 
 def table(calibration: Calibration, images: Sequence[tuple], levels: Sequence[float], bounds: Sequence[float]) -> str:
-    rows = []
+    rows, within, above = [], 0, 0
     for level in levels:
         low, high = binomial_range(len(images), level)
         cells = [kept(calibration, images, level, bound) for bound in bounds]
-        rows.append([f"{level:g}", f"{low}–{high}", *(f"{count} ({share:.0%})" for count, share in cells)])
-    return "\n".join(markdown(["trust", "expected", *(f"error ≤ {bound:g}" for bound in bounds)], rows))
+        within += sum(bool(low <= count <= high) for count, _ in cells)
+        above += sum(bool(count > high) for count, _ in cells)
+        shown = (f"{f'**{count}**' if count < low else count} ({share:.0%})" for count, share in cells)
+        rows.append([f"{level:g}", f"{low}–{high}", *shown])
+    lines = markdown(["trust", "expected", *(f"error ≤ {bound:g}" for bound in bounds)], rows)
+    summary = f"{within} of {len(levels) * len(bounds)} counts are as expected" + f", {above} above" * (above > 0)
+    return "\n".join([*lines, "", summary])
 
 
 def main() -> None:

@@ -159,7 +159,7 @@ class OutputArgs(Files):
 
     provenance: Annotated[bool, Parameter(negative="--no-provenance")] = True
     save_steps: Annotated[bool, Parameter(parse=False)] = False
-    trusted_above: Annotated[float | None, Parameter(parse=False)] = None
+    trusted_above: Annotated[tuple[tuple[float, float], ...] | None, Parameter(parse=False)] = None
 
 
 @Parameter(name="*", negative=())
