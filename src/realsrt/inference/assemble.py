@@ -19,7 +19,7 @@ from torch import Tensor
 from realsrt.config import ColorFix
 from realsrt.imaging import tiling
 from realsrt.imaging.color import COARSE_REACH, coarse, luma, wavelet
-from realsrt.imaging.resize import Lanczos, Taps, resize
+from realsrt.imaging.resize import Lanczos, Taps, enlarge_linear, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
 from realsrt.inference.regions import CELL
@@ -181,7 +181,7 @@ def keep_coarse(blended: Iterable[Tensor], source: Planes | Pixels, scale: int) 
             continue
         low, high = max(first, done - 1), min(known, stop + 1)  # what enlarging looks at
         shift = torch.stack([coarse(plane) for plane in lost])[:, low - first : high - first]
-        shift = F.interpolate(shift[None], scale_factor=scale, mode="bilinear")[0]
+        shift = enlarge_linear(shift, scale)
         yield held[:, : (stop - done) * scale] + shift[:, (done - low) * scale : (stop - low) * scale]
         held = held[:, (stop - done) * scale :].clone()
         keep = max(0, stop - reach - first)
