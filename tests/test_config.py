@@ -55,7 +55,6 @@ def test_headers_of_former_versions_mean_the_same(name):
     data = to_dict(presets.get(name))
     for table in (data["tokenizer"]["quantizer"], data["generator"], data["critic"]):
         table["groups"] = 1
-    data["color_fix"] = "none" if data["trunk"] else data["color_fix"]
     data["tokenizer"] |= {"tokens": "residual", "token_fold": 2}
     assert from_dict(json.loads(json.dumps(data))) == presets.get(name)
     data["tokenizer"]["tokens"] = "texture"

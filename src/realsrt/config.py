@@ -92,9 +92,7 @@ def _plain(value: Any) -> Any:
 
 def from_dict(data: dict[str, Any]) -> ModelConfig:
     """The config of :func:`to_dict`. Raises CheckpointError naming an unknown, missing or ill-typed entry."""
-    config = _build(ModelConfig, data, "config")
-    # files from before there was the coarse fix say none
-    return dataclasses.replace(config, color_fix="coarse") if config.trunk and config.color_fix == "none" else config
+    return _build(ModelConfig, data, "config")
 
 
 def _build(cls: Any, data: Any, where: str) -> Any:
