@@ -239,6 +239,8 @@ def test_an_option_that_is_the_models_own_may_be_given():
         lambda one: one["groups"][1].update(scores={}),
         lambda one: one["groups"][1].update(scores={"8": [float("nan")]}),
         lambda one: one["groups"][1].update(scores={"8": "x"}),
+        lambda one: one["groups"][0].update(scores={"8": [10**400]}),  # beyond floating point
+        lambda one: one["groups"][0].update(up_to=10**400),
         lambda one: one["groups"][1].update(scores=[1]),
         lambda one: one.update(options=3),
     ],
@@ -259,7 +261,7 @@ def test_files_of_another_kind_or_none(tmp_path):
         with pytest.raises(UsageError, match="is no calibration"):
             load_calibration(tmp_path / "c.json")
     (tmp_path / "c.json").write_text('{"format": 3}')
-    with pytest.raises(UsageError, match="has format 3, this version reads 2"):
+    with pytest.raises(UsageError, match="has format 3, this version reads up to 2"):
         load_calibration(tmp_path / "c.json")
     with pytest.raises(UsageError, match="can't read"):
         load_calibration(tmp_path / "none.json")

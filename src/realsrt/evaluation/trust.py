@@ -211,7 +211,7 @@ def load_calibration(path: Path) -> Calibration:
         document = json.loads(path.read_bytes())
         if document["format"] not in (1, FORMAT):
             raise UsageError(
-                f"{path} has format {document['format']!s:.20}, this version reads {FORMAT}; update realsrt"
+                f"{path} has format {document['format']!s:.20}, this version reads up to {FORMAT}; update realsrt"
             )
         groups = document["groups"] if document["format"] == FORMAT else [{"up_to": 1, "scores": document["scores"]}]
         found = Calibration(
@@ -226,7 +226,7 @@ def load_calibration(path: Path) -> Calibration:
             raise ValueError("other bounds")
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UsageError(f"{path} is no calibration; make one with realsrt calibrate") from None
     return found
 
