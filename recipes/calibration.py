@@ -6,13 +6,20 @@ The numbers of its confidence were fitted on 100 crops,
     realsrt degrade hr lq --protocol mixed
     python recipes/confidence.py runs/small/small.safetensors lq hr src/realsrt/weights/small.safetensors
 
-and its mask of trust on 52:
+and its mask of trust on 52, each under every degradation:
 
     python recipes/calibration.py photos.tar more.tar trust/hr --only clic --half --count 18
     python recipes/calibration.py photos.tar more.tar trust/hr --only cid --count 32
     python recipes/calibration.py photos.tar more.tar trust/hr --only elem pop --count 4
-    realsrt degrade trust/hr trust/lq --protocol mixed
-    realsrt calibrate trust/lq trust/hr --output src/realsrt/weights/small.calibration.json
+    mkdir lq hr
+    for kind in bicubic light realesrgan; do
+        realsrt degrade trust/hr trust/$kind --protocol $kind
+        for name in $(ls trust/hr); do
+            cp trust/hr/$name hr/${name%.png}.$kind.png
+            cp trust/$kind/$name lq/${name%.png}.$kind.png
+        done
+    done
+    realsrt calibrate lq hr --output src/realsrt/weights/small.calibration.json
 
 One crop of 512x512 px a photograph, as pairs must be independent, at a place drawn from the file's name; photographs
 are taken evenly from all that are large enough. The embedded model's are training photographs, which it has seen in

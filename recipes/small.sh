@@ -66,7 +66,11 @@ stage strength
 stage tokenizer --crop 96 --batch 12 --perceptual 0.05
 stage generator --crop 128 --batch 12
 stage critic --crop 128 --batch 8 --critic-labels far --critic-temperatures 0 1 --mask-sampling full
-stage control --crop 96 --batch 8 --lr 3e-4 --perceptual 0.06 --clean-pixel 6 --sampler-steps 1 2 2 4 --gan 0
+# What is left to learn is in clean inputs: of these as many photographs as there are, of the others recorded pairs.
+clean=()
+[ -z "${PAIRS:-}" ] || [ ${#data[@]} = 0 ] || clean=(--degradation bicubic)
+stage control --crop 128 --batch 6 --lr 3e-4 --tune-decoder --perceptual 0.06 --perceptual-views --clean-pixel 2 \
+  --sampler-steps 2 --gan 0 "${clean[@]}"
 
 [ "${start[0]}" = --init ] || { echo "no stage had a budget" >&2; exit 2; }
 python - "${start[1]}" "$out/small.safetensors" <<'PYTHON'

@@ -17,7 +17,7 @@ from realsrt.sampling import SAMPLERS, SCHEDULES
 
 TokenizerConfig = VQGANConfig | ResidualTokenizerConfig
 ControlConfig = EncoderControlConfig | FeatureControlConfig
-ColorFix = Literal["adain", "wavelet", "none"]
+ColorFix = Literal["adain", "wavelet", "coarse", "none"]
 Blend = Literal["gaussian", "taper"]
 Refine = Literal["dense", "sparse"]
 
@@ -29,9 +29,10 @@ class ModelConfig:
     ``trunk``: restores the input first; without one decoding starts from the bicubic enlargement, and there is no
     image after 0 steps. ``critic_head``: "linear" is the paper's. ``window``: side of a window in low-quality pixels.
     ``stride``: of windows, same unit. ``sampler`` and ``schedule``: names of ``sampling.SAMPLERS`` and
-    ``sampling.SCHEDULES``. ``blend``: the weight of a window towards its border, the paper's Gaussian or one that falls
-    to nothing. ``refine``: whether later steps compute all positions or masked ones only. ``confidence_exit``: mean
-    confidence from which on a window takes no further step; 1 = it takes all.
+    ``sampling.SCHEDULES``. ``color_fix``: how the colours of the input are kept. ``blend``: the weight of a window
+    towards its border, the paper's Gaussian or one that falls to nothing. ``refine``: whether later steps compute all
+    positions or masked ones only. ``confidence_exit``: mean confidence from which on a window takes no further step; 1
+    = it takes all.
     """
 
     preset: str

@@ -62,7 +62,7 @@ def small() -> ModelConfig:
         critic_head="code",
         num_steps=2,
         stride=56,
-        color_fix="none",
+        color_fix="coarse",
         blend="taper",
         refine="sparse",
     )

@@ -7,6 +7,7 @@ import pytest
 
 from realsrt import Upscaler, checkpoint, presets
 from realsrt.cli import main
+from realsrt.evaluation import trust
 from realsrt.evaluation.trust import load_calibration, trust_map
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
@@ -55,7 +56,11 @@ def test_the_mask_is_where_trust_is_above_the_threshold(folder, tmp_path, capsys
     confidence = Upscaler(model, "cpu").upscale(str(folder / "lq" / "0.png")).confidence
     middle = float(np.median(trust_map(confidence)))
     document = json.loads((folder / "c.json").read_text())
-    document["scores"]["12"] = [middle] * PAIRS
+    mean, (group,) = float(confidence.mean(dtype=float)), document["groups"]
+    document["groups"] = [  # others of which all or nothing would be in the mask
+        group | {"up_to": up_to, "scores": {"12": [threshold] * PAIRS}}
+        for up_to, threshold in ((mean - 1e-4, -1), (mean + 1e-4, middle), (1, 2))
+    ]
     (tmp_path / "middle.json").write_text(json.dumps(document))
     argv = upscaling(folder, tmp_path / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "middle.json"))
     assert main(argv) == 0
@@ -118,5 +123,18 @@ def test_every_pair_must_count(folder, tmp_path, capsys):
 def test_the_table_tells_how_much_of_an_image_each_mask_takes(folder, capsys):
     assert main(calibrating(folder, "--about", "noise")) == 0
     head, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
-    assert head == ["mean error ≤", "trust 0.8", "trust 0.9"]  # ten pairs cannot promise 0.95
-    assert [row[0] for row in rows][:3] == ["4", "6", "8"]
+    assert head[:5] == ["confidence", "pairs", "trust", "error ≤ 4", "error ≤ 6"]
+    assert [row[:3] for row in rows] == [["any", "10", "0.8"], ["any", "10", "0.9"]]  # ten pairs cannot promise 0.95
+
+
+def test_many_pairs_are_grouped_by_mean_confidence(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trust, "LEAST_PAIRS", 4)
+    assert main(calibrating(folder, output=tmp_path / "c.json")) == 0
+    low, high = load_calibration(tmp_path / "c.json").groups
+    assert (low.pairs, high.pairs) == (5, 5)
+    up = Upscaler(checkpoint.load_model(folder / "tiny.safetensors"), "cpu")
+    means = [up.upscale(str(path)).confidence.mean(dtype=float) for path in (folder / "lq").iterdir()]
+    assert low.up_to == pytest.approx(np.median(means))
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    end = f"{low.up_to:.3f}"
+    assert [row[:3] for row in rows] == [[f"up to {end}", "5", "0.8"], [f"above {end}", "5", "0.8"]]

@@ -28,7 +28,7 @@ def picture(folder):
         (["--quality=90.0"], "--quality takes a whole number, not '90.0'"),
         (["--steps", "x"], "--steps takes a whole number, not 'x'"),
         (["--denoise", "foo"], "--denoise takes a number or auto, not 'foo'"),
-        (["--color-fix", "foo"], "--color-fix takes adain or wavelet or none, not 'foo'"),
+        (["--color-fix", "foo"], "--color-fix takes adain or wavelet or coarse or none, not 'foo'"),
         (["--steps", "0", "--fidelity", "0.5"], "--fidelity would have no effect"),
         (["--steps", "0", "--color-fix", "adain"], "--color-fix would have no effect"),
         (["--steps", "0", "--refine", "dense", "--tile", "64"], "--tile, --refine would have no effect"),

@@ -11,7 +11,7 @@ from realsrt.batch.outputs import Files
 from realsrt.batch.plan import FileJob
 from realsrt.batch.process import save_image, upscale_rows
 from realsrt.cli.upscale import TrustArgs
-from realsrt.evaluation.trust import BOUNDS, calibrated_options, embedded_calibration
+from realsrt.evaluation.trust import BOUNDS, LEAST_PAIRS, calibrated_options, embedded_calibration
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
@@ -36,18 +36,18 @@ def test_it_holds_for_the_weights_and_options_that_people_get(model, calibration
     calibration.check(
         model.info.sha256, calibrated_options(UpscaleOptions(steps=2).pixel_options(), "torch.float32", model.config)
     )
-    assert tuple(calibration.scores) == BOUNDS
-    assert calibration.pairs >= 40
-    assert calibration.threshold(0.95, TrustArgs.trust_error) <= 1
+    assert all(tuple(group.scores) == BOUNDS for group in calibration.groups)
+    assert min(group.pairs for group in calibration.groups) >= LEAST_PAIRS
+    assert all(threshold <= 1 for _, threshold in calibration.thresholds(0.95, TrustArgs.trust_error))
 
 
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])
 def test_of_its_real_pairs_one_half_keeps_what_the_other_promises(calibration, level):
     rng = np.random.default_rng(0)
-    half = calibration.pairs // 2
-    rank = math.ceil((half + 1) * level - 1e-9)
-    for bound in (8.0, 12.0, 16.0):
-        scores, kept = np.array(calibration.scores[bound]), []
+    for group, bound in ((group, bound) for group in calibration.groups for bound in (8.0, 12.0, 16.0)):
+        half = group.pairs // 2
+        rank = math.ceil((half + 1) * level - 1e-9)
+        scores, kept = np.array(group.scores[bound]), []
         for _ in range(1000):
             drawn = rng.permutation(scores)
             kept.append((drawn[half:] <= np.sort(drawn[:half])[rank - 1]).mean())
@@ -63,7 +63,7 @@ def test_a_photograph_gets_a_mask(model, calibration, tmp_path):
     up = realsrt.Upscaler(model, "cpu")
     job, files = (
         FileJob(tmp_path / "lq.png", tmp_path / "out.png"),
-        Files(trusted_above=calibration.threshold(0.8, 20.0)),
+        Files(trusted_above=calibration.thresholds(0.8, 20.0)),
     )
     out, store = upscale_rows(up, imageio.read(job.source), UpscaleOptions(), job.target)
     record, _ = save_image(job, out, files, None, size=(64, 64), seconds=0.0)

@@ -1,6 +1,7 @@
 """The guarantee of the mask, by simulation: it must hold whatever the confidence is worth."""
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ from realsrt import presets
 from realsrt.errors import UsageError
 from realsrt.evaluation.trust import (
     Calibration,
+    Group,
     calibrated_options,
     cell_errors,
+    grouped,
     load_calibration,
     scores,
     trust_map,
@@ -37,7 +40,14 @@ def mask_error(threshold, confidence, error, pixels):
 
 
 def calibration(values, **more):
-    return Calibration(model_sha256="a" * 64, options={"steps": 2}, scores={BOUND: sorted(values)}, **more)
+    """Of one group; or of several, where values are lists by `up_to`."""
+    groups = values if isinstance(values, dict) else {1.0: values}
+    made = [Group(up_to=up_to, scores={BOUND: sorted(own)}) for up_to, own in groups.items()]
+    return Calibration(model_sha256="a" * 64, options={"steps": 2}, groups=made, **more)
+
+
+def flat(mean):
+    return np.full((2, 3), mean)
 
 
 @pytest.mark.parametrize("kind", ["telling", "worthless", "misleading"])
@@ -48,7 +58,7 @@ def test_the_mask_keeps_its_promise_over_many_draws(kind):
     for _ in range(draws):
         drawn = [image(rng, kind) for _ in range(pairs + 1)]
         *values, own = (scores(*one, [BOUND])[0] for one in drawn)
-        thresholds = [calibration(values).threshold(level, BOUND) for level in levels]
+        thresholds = [calibration(values).threshold(level, BOUND, drawn[-1][0]) for level in levels]
         kept += [mask_error(threshold, *drawn[-1]) <= BOUND for threshold in thresholds]
         covered += [own <= threshold for threshold in thresholds]
     for level, in_bound, below in zip(levels, kept / draws, covered / draws, strict=True):
@@ -62,7 +72,8 @@ def test_masks_grow_with_the_bound_and_shrink_with_the_level():
     found = np.array([scores(*image(rng, "telling"), [4.0, 8.0, 12.0]) for _ in range(60)])
     assert (np.diff(found, axis=1) <= 0).all()
     one = calibration(found[:, 1])
-    assert one.threshold(0.8, BOUND) <= one.threshold(0.9, BOUND) <= one.threshold(0.95, BOUND)
+    low, middle, high = (one.threshold(level, BOUND, flat(0.5)) for level in (0.8, 0.9, 0.95))
+    assert low <= middle <= high
 
 
 def test_every_mask_above_a_score_is_within_the_bound_and_the_next_is_not():
@@ -79,16 +90,75 @@ def test_every_mask_above_a_score_is_within_the_bound_and_the_next_is_not():
 
 def test_the_rank_is_that_of_the_theorem():
     one = calibration([i / 100 for i in range(19)])
-    assert one.threshold(0.95, BOUND) == 0.18
-    assert one.threshold(0.9, BOUND) == 0.17
-    assert one.threshold(0.5, BOUND) == 0.09
+    assert one.threshold(0.95, BOUND, flat(0.5)) == 0.18
+    assert one.threshold(0.9, BOUND, flat(0.5)) == 0.17
+    assert one.threshold(0.5, BOUND, flat(0.5)) == 0.09
     with pytest.raises(UsageError, match=r"19 pairs promise nothing at a trust of 0.96, but up to 0.95"):
-        one.threshold(0.96, BOUND)
+        one.thresholds(0.96, BOUND)
     for level in (0, 1, -1, float("nan")):
         with pytest.raises(UsageError, match="above 0 and below 1"):
-            one.threshold(level, BOUND)
+            one.thresholds(level, BOUND)
     with pytest.raises(UsageError, match="it has 8"):
-        one.threshold(0.9, 7.0)
+        one.thresholds(0.9, 7.0)
+
+
+def test_an_image_has_the_threshold_of_the_group_of_its_mean_confidence():
+    one = calibration({0.3: [0.1] * 9, 0.5: [0.2] * 19, 1.0: [0.3] * 9})
+    assert one.pairs == 37
+    found = [one.threshold(0.9, BOUND, flat(mean)) for mean in (0, 0.3, 0.31, 0.5, 0.51, 1)]
+    assert found == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
+    uneven = np.array([[0.0, 0.0, 0.0, 1.0, 0.6]])  # its mean counts, not its extremes or its middle
+    assert one.threshold(0.9, BOUND, uneven) == 0.2
+    with pytest.raises(UsageError, match=r"9 pairs of a group promise nothing at a trust of 0.95, but up to 0.9;"):
+        one.threshold(0.95, BOUND, flat(0.4))  # of this image's own 19 are enough, but it must be known beforehand
+
+
+@pytest.mark.parametrize("pairs, wanted", [(1, [1]), (79, [79]), (80, [40, 40]), (119, [60, 59]), (156, [52] * 3)])
+def test_there_are_as_many_groups_as_have_enough_pairs_at_most_three(pairs, wanted):
+    means = np.random.default_rng(4).permutation(np.linspace(0.2, 0.8, pairs))
+    groups = grouped(list(means), [[mean] for mean in means], [BOUND])
+    assert [one.pairs for one in groups] == wanted
+    assert groups[-1].up_to == 1
+    low = -1.0
+    for one in groups:
+        assert all(low < mean <= one.up_to for mean in one.scores[BOUND])  # whose scores here are their means
+        low = one.up_to
+    for before, after in pairwise(groups):
+        assert before.up_to == pytest.approx((before.scores[BOUND][-1] + after.scores[BOUND][0]) / 2)
+
+
+def test_equal_means_stay_together():
+    for means, wanted in (([0.5] * 150, [150]), ([0.3] * 60 + list(np.linspace(0.4, 0.9, 60)), [60, 60])):
+        assert [one.pairs for one in grouped(means, [[0.1]] * len(means), [BOUND])] == wanted
+
+
+def test_groups_keep_the_promise_each_where_one_list_for_all_breaks_it():
+    """Scores depend on the mean confidence: images that look hard need a far higher threshold."""
+    rng = np.random.default_rng(5)
+    level, draws = 0.9, 400
+
+    def drawn(count):
+        means = rng.random(count)
+        return means, rng.random(count) + np.where(means < 1 / 3, 0.5, 0)
+
+    covered = {"groups": [], "one": []}
+    for _ in range(draws):
+        means, own = drawn(120)
+        rows = [[value] for value in own]
+        several = Calibration(model_sha256="", options={}, groups=grouped(list(means), rows, [BOUND]))
+        for mean, value in zip(*drawn(12), strict=True):
+            number = sum(mean > group.up_to for group in several.groups)
+            for kind, one in (("groups", several), ("one", calibration(own))):
+                covered[kind].append((number, value <= one.threshold(level, BOUND, flat(mean))))
+    deviation = (level * (1 - level) / (draws * 12 / 3)) ** 0.5
+    for kind, kept in covered.items():
+        numbers, within = np.array(kept).T
+        shares = [within[numbers == number].mean() for number in range(3)]
+        if kind == "groups":
+            assert all(abs(share - level) < 4 * deviation for share in shares), shares
+        else:
+            assert shares[0] < level - 10 * deviation
+            assert within.mean() > level - 4 * deviation  # over all together it holds
 
 
 def test_the_mask_follows_the_confidence_around_a_cell_and_is_not_a_few_cells():
@@ -113,11 +183,23 @@ def test_errors_of_cells_are_levels_weighed_by_their_pixels():
 
 
 def test_a_calibration_goes_through_its_file(tmp_path):
-    one = calibration([0.25, -1.0, float(np.float32(0.1))], about="3 pairs: noise")
+    one = calibration({0.1 + 0.2: [0.25, -1.0, float(np.float32(0.1))], 1.0: [0.3]}, about="4 pairs: noise")
     one.save(tmp_path / "c.json")
     found = load_calibration(tmp_path / "c.json")
     assert found == one
     assert found.where == str(tmp_path / "c.json")
+
+
+def test_a_file_of_the_first_format_has_one_group(tmp_path):
+    document = {
+        "format": 1,
+        "model_sha256": "a" * 64,
+        "about": "",
+        "options": {"steps": 2},
+        "scores": {"8": [0.3, 0.2]},
+    }
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    assert load_calibration(tmp_path / "c.json") == calibration([0.2, 0.3])
 
 
 def test_other_weights_and_other_options_are_refused():
@@ -142,22 +224,34 @@ def test_an_option_that_is_the_models_own_may_be_given():
 @pytest.mark.parametrize(
     "change",
     [
-        lambda one: one.pop("scores"),
-        lambda one: one.update(scores={"8": [0.1], "9": []}),
-        lambda one: one.update(scores={"8": []}),
-        lambda one: one.update(scores={}),
-        lambda one: one.update(scores={"8": [float("nan")]}),
-        lambda one: one.update(scores={"8": "x"}),
-        lambda one: one.update(scores=[1]),
+        lambda one: one.pop("groups"),
+        lambda one: one.update(groups=[]),
+        lambda one: one.update(groups=3),
+        lambda one: one["groups"].reverse(),  # out of order
+        lambda one: one["groups"].pop(),  # none for sure images
+        lambda one: one["groups"][0].update(up_to=1),
+        lambda one: one["groups"][0].update(up_to=float("nan")),
+        lambda one: one["groups"][1].update(up_to=None),
+        lambda one: one["groups"][0].pop("up_to"),
+        lambda one: one["groups"][0].update(scores={"9": [0.1]}),  # other bounds than the other
+        lambda one: one["groups"][1].update(scores={"8": []}),  # empty
+        lambda one: one["groups"][1].update(scores={"8": [0.1], "9": []}),
+        lambda one: one["groups"][1].update(scores={}),
+        lambda one: one["groups"][1].update(scores={"8": [float("nan")]}),
+        lambda one: one["groups"][1].update(scores={"8": "x"}),
+        lambda one: one["groups"][0].update(scores={"8": [10**400]}),  # beyond floating point
+        lambda one: one["groups"][0].update(up_to=10**400),
+        lambda one: one["groups"][1].update(scores=[1]),
         lambda one: one.update(options=3),
     ],
 )
 def test_files_that_are_no_calibration(tmp_path, change):
-    calibration([0.1]).save(tmp_path / "c.json")
+    calibration({0.4: [0.1], 1.0: [0.2]}).save(tmp_path / "c.json")
+    load_calibration(tmp_path / "c.json")
     document = json.loads((tmp_path / "c.json").read_text())
     change(document)
     (tmp_path / "c.json").write_text(json.dumps(document))
-    with pytest.raises(UsageError, match="is no calibration; make one"):
+    with pytest.raises(UsageError, match=r"c\.json is no calibration; make one"):
         load_calibration(tmp_path / "c.json")
 
 
@@ -166,8 +260,8 @@ def test_files_of_another_kind_or_none(tmp_path):
         (tmp_path / "c.json").write_bytes(content)
         with pytest.raises(UsageError, match="is no calibration"):
             load_calibration(tmp_path / "c.json")
-    (tmp_path / "c.json").write_text('{"format": 2}')
-    with pytest.raises(UsageError, match="has format 2"):
+    (tmp_path / "c.json").write_text('{"format": 3}')
+    with pytest.raises(UsageError, match="has format 3, this version reads up to 2"):
         load_calibration(tmp_path / "c.json")
     with pytest.raises(UsageError, match="can't read"):
         load_calibration(tmp_path / "none.json")

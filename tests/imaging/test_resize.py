@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from realsrt.imaging import resize as resize_module
-from realsrt.imaging.resize import resize, resize_each, upscale_bicubic
+from realsrt.imaging.resize import enlarge_linear, resize, resize_each, upscale_bicubic
 
 MODES = ("area", "bilinear", "bicubic")
 
@@ -65,3 +65,14 @@ def test_each_is_one_by_one_and_equal_ones_go_together(monkeypatch):
     for image, alone in zip(resize_each(images, sizes, modes, antialias), expected, strict=True):
         torch.testing.assert_close(image, alone)
     assert sorted(calls) == [1, 1, 2]
+
+
+@pytest.mark.parametrize("hw", [(7, 9), (1, 5), (150, 90)])
+def test_the_linear_enlargement_is_torchs_and_the_same_bytes_in_parts(hw):
+    planes = torch.rand(3, *hw)
+    whole = enlarge_linear(planes, 4)
+    torch.testing.assert_close(whole, torch.nn.functional.interpolate(planes[None], scale_factor=4, mode="bilinear")[0])
+    if hw[0] > 9:
+        for start in range(1, 140, 7):
+            part = enlarge_linear(planes[:, start - 1 : start + 8], 4)[:, 4:-4]
+            assert torch.equal(part, whole[:, 4 * start : 4 * start + 28])

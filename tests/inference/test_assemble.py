@@ -5,8 +5,8 @@ import torch
 import realsrt
 from realsrt.batch.plan import FileJob
 from realsrt.batch.resume import remove_leftovers
-from realsrt.imaging.color import wavelet
-from realsrt.imaging.resize import Lanczos, resize
+from realsrt.imaging.color import coarse, wavelet
+from realsrt.imaging.resize import Lanczos, enlarge_linear, resize
 from realsrt.inference import assemble
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.assemble import RowStore
@@ -21,17 +21,32 @@ def samples(height, width, bands=3, dtype=np.uint8):
 
 
 @pytest.mark.parametrize(("height", "width", "pieces"), [(70, 9, (3, 100, 177)), (5, 31, (20,)), (40, 20, (1, 159))])
-@pytest.mark.parametrize("match_color", [True, False])
-def test_strips_are_what_the_whole_picture_would_be(monkeypatch, height, width, pieces, match_color):
+@pytest.mark.parametrize("color_fix", ["wavelet", "none"])
+def test_strips_are_what_the_whole_picture_would_be(monkeypatch, height, width, pieces, color_fix):
     monkeypatch.setattr(assemble, "_STRIP_PIXELS", 1)  # strips of 64 rows
     source = Pixels(samples(height, width))
     image = torch.rand(3, 4 * height, 4 * width, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
-    out = list(assemble.fix_colors(image.split(list(pieces), 1), source, 4, match=match_color))
+    out = list(assemble.fix_colors(image.split(list(pieces), 1), source, 4, color_fix))
     assert [rows.shape[1] for rows in out] == [min(64, 4 * height - y) for y in range(0, 4 * height, 64)]
     rgb = source.pick(torch.arange(height), torch.arange(width))
     enlarged = resize(rgb[None], (4 * height, 4 * width), "bicubic", antialias=True)[0]
-    whole = wavelet(image, enlarged) if match_color else image
+    whole = wavelet(image, enlarged) if color_fix == "wavelet" else image
     torch.testing.assert_close(torch.cat(out, 1), whole.clamp(0, 1), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("height", "width", "strip"), [(150, 9, 1), (150, 9, 2**20), (5, 31, 1), (1, 1, 1)])
+def test_coarse_colours_are_the_same_bytes_however_the_rows_come(monkeypatch, height, width, strip):
+    monkeypatch.setattr(assemble, "_STRIP_PIXELS", strip)
+    source = Pixels(samples(height, width))
+    image = torch.rand(3, 4 * height, 4 * width, generator=torch.Generator().manual_seed(0)) * 1.4 - 0.2
+    rgb = source.pick(torch.arange(height), torch.arange(width))
+    lost = rgb - torch.nn.functional.avg_pool2d(image.clamp(0, 1), 4)
+    shift = torch.stack([coarse(plane) for plane in lost])
+    whole = image + enlarge_linear(shift, 4)
+    for piece in (4, 64, 4 * height):
+        parts = list(assemble.keep_coarse(image.split(piece, 1), source, 4))
+        assert torch.equal(torch.cat(parts, 1), whole)
+        assert (len(parts) > 3) == (height == 150 and strip == 1 and piece < 600)
 
 
 @pytest.mark.parametrize("bands", [1, 3])
@@ -42,6 +57,17 @@ def test_pixels_show_what_planes_hold(bands, dtype):
     chw = torch.from_numpy(Picture.from_array(hwc).rgb_float()).permute(2, 0, 1)
     assert torch.equal(Pixels(hwc).pick(rows, columns), Planes(chw).pick(rows, columns))
     assert Pixels(hwc).hw == Planes(chw).hw == (7, 9)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_gray_is_what_is_gray_to_the_last_pixel_and_bit(channel):
+    hwc = np.repeat(samples(150, 5, 1, np.uint16), 3, 2)
+    assert Pixels(hwc).gray
+    assert Pixels(hwc[:, :, :1]).gray
+    assert Planes(torch.from_numpy(Picture.from_array(hwc).rgb_float()).permute(2, 0, 1)).gray
+    hwc[-1, -1, channel] ^= 1
+    assert not Pixels(hwc).gray
+    assert not Planes(torch.from_numpy(Picture.from_array(hwc).rgb_float()).permute(2, 0, 1)).gray
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4])

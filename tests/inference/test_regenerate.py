@@ -44,7 +44,7 @@ def around(box, margin, hw):
     return mask
 
 
-@pytest.mark.parametrize("color_fix", ["adain", "wavelet", "none"])
+@pytest.mark.parametrize("color_fix", ["adain", "wavelet", "coarse", "none"])
 @pytest.mark.parametrize("outscale", [4.0, 2.5])
 def test_nothing_changes_outside_the_region_and_its_margin(color_fix, outscale):
     before = result(color_fix=color_fix, outscale=outscale)

@@ -104,22 +104,34 @@ def test_a_deep_image_is_mixed_with_that_of_the_whole_by_the_strength(up, deep):
             torch.testing.assert_close(seen.mean((2, 3)), source.mean((2, 3)), rtol=0, atol=0.02)  # its colours
 
 
-@pytest.mark.parametrize(("precision", "able", "deep"), [
+@pytest.mark.parametrize(("precision", "able", "dtype"), [
     ("auto", True, torch.bfloat16), ("auto", False, torch.float32), ("fp32", True, torch.float32),
 ])  # fmt: skip
-def test_the_deep_network_alone_computes_in_bf16_where_the_cpu_multiplies_it(monkeypatch, precision, able, deep):
+def test_all_but_zero_steps_computes_in_bf16_where_the_cpu_multiplies_it(monkeypatch, precision, able, dtype):
     monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: able)
     monkeypatch.setattr(
         "realsrt.inference.trunk_image.choose", lambda *given, **more: choose(*given)._replace(way=Way.DEEP, denoise=1)
     )
     model = presets.build("tiny", 5)
-    kinds = {"deep": set(), "other": set()}
+    kinds = {"deep": set(), "windows": set(), "compact": set()}
     for name, part in model.named_modules():
-        if isinstance(part, torch.nn.Conv2d):
-            kind = kinds["deep" if ".deep.body" in name else "other"]
-            part.register_forward_hook(lambda _, __, made, kind=kind: kind.add(made.dtype))
-    Upscaler(model, "cpu", precision).upscale(picture(20, 24)[None], steps=1)
-    assert kinds == {"deep": {deep}, "other": {deep, torch.float32}}  # the deep network's first and last count there
+        if isinstance(part, torch.nn.Conv2d | torch.nn.Linear):
+            deep, compact = ".deep." in name, "trunk." in name
+            kind = kinds["deep" if deep else "compact" if compact else "windows"]
+            if not name.endswith("conv_last"):  # the last of the deep network makes the image: in single precision
+                part.register_forward_hook(lambda _, __, made, kind=kind: kind.add(made.dtype))
+    up = Upscaler(model, "cpu", precision)
+    up.upscale(picture(20, 24)[None], steps=1)
+    assert kinds == {"deep": {dtype}, "windows": {dtype}, "compact": {torch.float32}}
+    assert up.precision == torch.float32
+
+
+def test_a_model_without_a_trunk_keeps_to_single_precision_on_a_cpu(monkeypatch):
+    monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: True)
+    model, kinds = presets.build("tiny_paper", 5), set()
+    model.generator.register_forward_hook(lambda _, __, made: kinds.add(made.dtype))
+    Upscaler(model, "cpu").upscale(picture(20, 24)[None], steps=1)
+    assert kinds <= {torch.float32}
 
 
 @pytest.mark.parametrize("size", [(70, 45), (5, 9), (1, 1)])
@@ -160,7 +172,7 @@ def test_windows_in_some_columns_alone(up, way):
 
 def test_no_steps_give_the_base_picture(up):
     source = picture(37, 50)
-    out = up.upscale(source[None], steps=0, denoise=1.0)
+    out = up.upscale(source[None], steps=0, denoise=1.0, color_fix="none")
     with torch.inference_mode():
         _, base = up.model.trunk(source[None], 1.0, deep=False)
     torch.testing.assert_close(out.image, base.clamp(0, 1))

@@ -12,6 +12,7 @@ from realsrt.errors import ImageError, RealSRTError, UsageError
 from realsrt.inference import upscaler
 from realsrt.inference.runner import Runner, is_out_of_memory
 from realsrt.inference.upscaler import Upscaler
+from realsrt.io.picture import Picture
 from support.fakes import Fake, make, noise, on_gpu
 
 
@@ -45,7 +46,7 @@ def test_flips_commute_where_the_border_is_even(flip):
     np.testing.assert_allclose(np.flip(out.confidence, flip), flipped.confidence, atol=1e-5)
 
 
-@pytest.mark.parametrize("color_fix", ["none", "adain", "wavelet"])
+@pytest.mark.parametrize("color_fix", ["none", "adain", "wavelet", "coarse"])
 def test_a_constant_picture_stays_constant(color_fix):
     picture = np.full((37, 50, 3), (10, 128, 250), np.uint8)
     out = make().upscale(picture, steps=1, color_fix=color_fix).image
@@ -59,13 +60,14 @@ def test_colour_fixes_take_a_cast_away():
 
     picture = noise(30, 30, 3) * 0.5 + 0.25
     means = {}
-    for color_fix in ("none", "adain", "wavelet"):
+    for color_fix in ("none", "adain", "wavelet", "coarse"):
         means[color_fix] = Upscaler(Cast()).upscale(picture, color_fix=color_fix).image.mean((0, 1)) - picture.mean(
             (0, 1)
         )
     assert np.abs(means["none"]).max() > 0.05
     assert np.abs(means["adain"]).max() < 0.01
     assert np.abs(means["wavelet"]).max() < 0.01
+    assert np.abs(means["coarse"]).max() < 0.01
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float16, np.float32, np.float64, ">u2"])
@@ -140,7 +142,35 @@ def test_gray_stays_gray():
     gray = (noise(20, 20) * 255).astype(np.uint8)
     out = make().upscale(gray).image
     colour = make().upscale(np.dstack([gray] * 3)).image
-    assert np.array_equal(out, colour[:, :, 1])
+    assert np.array_equal(np.dstack([out] * 3), colour)
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_what_is_gray_in_colour_comes_out_gray(kind, steps):
+    """As the gray image does; one pixel of colour, and it is a coloured image."""
+    up = Upscaler(realsrt.presets.build("tiny", 5))
+    peak = 1 if kind is np.float32 else np.iinfo(kind).max
+    gray = (noise(70, 30, 1) * peak).astype(kind)
+    alpha = (noise(70, 30, 1, seed=1) * peak).astype(kind)
+    colour = np.dstack([gray] * 3)
+    out = up.upscale(colour, steps=steps).image
+    assert np.array_equal(out, np.dstack([up.upscale(gray, steps=steps).image] * 3))
+    clear = up.upscale(np.dstack([colour, alpha]), steps=steps).image
+    assert np.ptp(clear[:, :, :3], axis=2).max() == 0
+    picture, rows = Picture.from_array(colour), []
+    up.upscale(picture, steps=steps, rows=lambda _, planes: rows.append(planes.rgb))
+    assert float(torch.cat(rows, 1).std(0).max()) == 0
+    colour[40, 15] = 0, peak, 0
+    assert np.ptp(up.upscale(colour, steps=steps).image.astype(float), axis=2).max() > peak / 10
+
+
+def test_a_gray_result_stays_gray_where_it_is_regenerated():
+    up = Upscaler(realsrt.presets.build("tiny", 5))
+    before = up.upscale(np.dstack([(noise(30, 30, 1) * 255).astype(np.uint8)] * 3))
+    after = up.regenerate(before, (20, 20, 70, 60), seed=1).image
+    assert (after != before.image).any()
+    assert np.ptp(after, axis=2).max() == 0
 
 
 def test_alpha_is_kept_and_invisible_colour_does_not_bleed():
@@ -236,7 +266,7 @@ def test_without_confidence():
     assert all(step.confidence is None for step in (out, *out.steps))
 
 
-@pytest.mark.parametrize("color_fix", ["none", "adain", "wavelet"])
+@pytest.mark.parametrize("color_fix", ["none", "adain", "wavelet", "coarse"])
 def test_the_last_of_a_stream_is_the_result(color_fix):
     picture = (noise(30, 41, 4) * 255).astype(np.uint8)
     options = {"color_fix": color_fix, "seed": 3, "outscale": 3}

@@ -1,9 +1,12 @@
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from realsrt.nn.attention import LOGIT_SCALE, Attention, FeedForward, LayerNorm
 from realsrt.nn.position import rope_2d
+
+SDPA = F.scaled_dot_product_attention
 
 
 def randomised(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
@@ -47,6 +50,28 @@ def test_the_null_pair_takes_part():
     layer.null_kv.data[1] += 1.0
     assert (layer(x) - before).abs().max() > 1e-3
     assert LOGIT_SCALE == 8.0
+
+
+@pytest.mark.parametrize("gain", [1.0, 4.0])
+def test_attention_in_bfloat16_is_the_same_to_its_accuracy(monkeypatch, gain):
+    """Also where the gains let logits grow past what an exponential bears (4·4·8)."""
+    monkeypatch.setattr("realsrt.nn.attention.cpu_multiplies_bf16", lambda: True)
+    usual = []
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *given, scale: usual.append(1) or SDPA(*given, scale=scale)
+    )
+    layer = randomised(Attention(32, heads=2, head_dim=16)).float()
+    layer.q_scale.data.fill_(gain)
+    layer.k_scale.data.fill_(gain)
+    x = torch.randn(2, 50, 32)
+    with torch.inference_mode():
+        exact = layer(x)
+        assert len(usual) == 1
+        with torch.autocast("cpu", torch.bfloat16):
+            made = layer(x)
+    assert len(usual) == (1 if gain == 1 else 2)
+    assert made.isfinite().all()
+    assert (made.float() - exact).abs().mean() < 0.02 * exact.abs().mean()
 
 
 def test_rotated_attention_sees_only_relative_positions():

@@ -34,11 +34,19 @@ def calibration(weights, up, tmp_path_factory):
     quarters at a trust of 0.8, a half at 0.9 and nothing at 0.95."""
 
     def make(pixels):
-        low, middle = np.quantile(trust_map(up.upscale(pixels).confidence), (0.25, 0.5))
+        confidence = up.upscale(pixels).confidence
+        low, middle = np.quantile(trust_map(confidence), (0.25, 0.5))
+        mean = float(confidence.mean(dtype=float))
+        groups = [  # of less sure images all would be in the mask, of surer ones nothing
+            {"up_to": up_to, "scores": {"12": scores}}
+            for up_to, scores in (
+                (mean - 1e-4, [-1.0] * 19), (mean + 1e-4, [low] * 16 + [middle] * 2 + [2.0]), (1, [2.0] * 19)
+            )
+        ]  # fmt: skip
         document = {
-            "format": 1, "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "about": "19 pairs",
+            "format": 2, "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "about": "19 pairs",
             "options": calibrated_options(UpscaleOptions().pixel_options(), up.precision, up.model.config),
-            "scores": {"12": [low] * 16 + [middle] * 2 + [2.0]},
+            "groups": groups,
         }  # fmt: skip
         path = tmp_path_factory.mktemp("calibration") / "c.json"
         path.write_text(json.dumps(document))

@@ -695,7 +695,8 @@ def test_a_result_of_100_megapixels_zooms_fluidly(browser, weights, tmp_path, ca
         with traced(browser, page) as opening:
             page.goto(server.url)
             page.wait_for_selector("body[data-begun]")
-            page.wait_for_timeout(500)
+            page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+            page.wait_for_timeout(500)  # until the trace has it too
         drop(page, tmp_path / "large.jpg")
         page.click("summary")
         page.select_option("#steps-count", "0")

@@ -477,6 +477,26 @@ def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model,
     assert len(shapes) > 25  # rows and columns are drawn apart
 
 
+def test_the_perceptual_loss_can_see_both_images_otherwise_in_every_step(model, monkeypatch):
+    stage = build_stage(model, "control", gan=0.0, perceptual_file=FEATURES, perceptual_views=True, perceptual_shift=0)
+    net, seen, gt = stage.main.image_loss.perceptual, [], make_batch().gt
+    monkeypatch.setattr(net, "forward", lambda x, y: seen.append((x, y)) or x.mean((1, 2, 3)))
+    for step in (*range(40), 0):
+        stage.main.image_loss(gt, gt, make_batch().lq, model.control.zero_out.weight, step)
+    assert all(torch.equal(x, y) for x, y in seen)  # one change for both
+    assert torch.equal(seen[0][0], seen[-1][0])  # by the step alone
+    sizes = {x.shape[-1] for x, _ in seen}
+    assert min(sizes) >= round(0.6 * 64)
+    assert max(sizes) <= 96
+    assert len(sizes) > 8
+    means = {tuple(x[0].mean((1, 2)).tolist()) for x, _ in seen}
+    assert len(means) == 40  # other colours each time
+    image = gt.clone().requires_grad_()
+    stage.main.image_loss(image, gt, make_batch().lq, model.control.zero_out.weight, 3).loss.backward()
+    assert image.grad is not None
+    assert image.grad.abs().sum() > 0
+
+
 def test_balanced_classes_weigh_the_same(model, monkeypatch):
     batch = make_batch()
     with torch.no_grad():

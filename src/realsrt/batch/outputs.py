@@ -36,8 +36,9 @@ class Files:
     """Save how sure the model is as NAME_confidence.png, of the output's size; brighter = surer."""
     save_steps: bool = False
     """Save the image after each step as NAME_step1.EXT and so on, with --confidence its map too."""
-    trusted_above: float | None = None
-    """Save the mask of trust at this threshold as NAME_trust.png, of the output's size, white on black."""
+    trusted_above: tuple[tuple[float, float], ...] | None = None
+    """Save the mask of trust as NAME_trust.png, of the output's size, white on black: up to which mean
+    confidence at which threshold (`Calibration.thresholds`)."""
 
     def __post_init__(self) -> None:
         if self.quality is not None and not 1 <= self.quality <= 100:
@@ -105,9 +106,9 @@ def trusted(confidence_hw: "np.ndarray | None", files: Files) -> "np.ndarray | N
     """Which cells are in the mask of trust, bool; None if none is wanted."""
     if confidence_hw is None or files.trusted_above is None:
         return None
-    from realsrt.evaluation.trust import trust_mask
+    from realsrt.evaluation.trust import threshold_for, trust_mask
 
-    return trust_mask(confidence_hw, files.trusted_above)
+    return trust_mask(confidence_hw, threshold_for(confidence_hw, files.trusted_above))
 
 
 def confidence_image(confidence_hw: "np.ndarray", width: int, height: int) -> Any:

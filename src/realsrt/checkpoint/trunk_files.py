@@ -4,7 +4,8 @@
 * .param with .bin beside it: ncnn, blobs ``data`` and ``output`` (3,H,W), RGB in [0,1]. Needs the extra ``ncnn``
 
 The file holds the network of one denoising strength. The model's own base image is a share of this network's image over
-the bicubic enlargement, which an estimator finds for each image; the file has neither.
+the bicubic enlargement, which an estimator finds for each image, in the coarse colours of the input; the file has
+neither.
 """
 
 import io

@@ -26,12 +26,22 @@ def calibrate(
 
     The pairs should be like the images to come, not trained on, and of as many independent originals as can be had: n
     pairs can promise something for n in n + 1 images at most. Every pair counts; one that cannot be read ends it. What
-    is calibrated holds for these weights and options only. The table shows how much of an image each mask takes.
+    is calibrated holds for these weights and options only. From 80 pairs on there are groups by mean confidence, each
+    with thresholds of its own for images like its. The table shows how much of an image of a group its masks take.
     """
     import numpy as np
 
     from realsrt.evaluation import pairing
-    from realsrt.evaluation.trust import BOUNDS, Calibration, calibrated_options, cell_errors, scores, trust_mask
+    from realsrt.evaluation.trust import (
+        BOUNDS,
+        Calibration,
+        calibrated_options,
+        cell_errors,
+        grouped,
+        mean_confidence,
+        scores,
+        trust_mask,
+    )
     from realsrt.io import image as imageio
 
     check_outputs(output)
@@ -60,23 +70,23 @@ def calibrate(
     calibration = Calibration(
         model_sha256=up.model.info.sha256,
         options=calibrated_options(options.pixel_options(), up.precision, up.model.config),
-        scores={bound: sorted(own) for bound, own in zip(BOUNDS, zip(*found, strict=True), strict=True)},
+        groups=grouped([mean_confidence(one) for one in maps], found, BOUNDS),
         about=made_of,
     )
     make_folders(output)
     calibration.save(output)
-    levels = [level for level in LEVELS if level <= len(found) / (len(found) + 1)]
-    rows = [
-        [
-            f"{bound:g}",
-            *(
-                f"{np.mean([trust_mask(one, calibration.threshold(level, bound)).mean() for one in maps]):.1%}"
-                for level in levels
-            ),
-        ]
-        for bound in BOUNDS
-    ]
+    rows, above = [], -1.0
+    for group in calibration.groups:
+        own = [one for one in maps if above < mean_confidence(one) <= group.up_to]
+        low, high = f"above {above:.3f}" * (above >= 0), f"up to {group.up_to:.3f}" * (group.up_to < 1)
+        for level in (level for level in LEVELS if level <= calibration.most):
+            masks = ([trust_mask(one, calibration.threshold(level, bound, one)) for one in own] for bound in BOUNDS)
+            shares = (f"{np.mean([mask.mean() for mask in each]):.0%}" for each in masks)
+            rows.append([" ".join([low, high]).strip() or "any", len(own), f"{level:g}", *shares])
+        above = group.up_to
     table(
-        f"Share of an image in its mask ({made_of})", ["mean error ≤", *(f"trust {level:g}" for level in levels)], rows
+        f"Share of an image in its mask, by its mean confidence ({made_of})",
+        ["confidence", "pairs", "trust", *(f"error ≤ {bound:g}" for bound in BOUNDS)],
+        rows,
     )
     return 0

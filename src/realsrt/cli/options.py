@@ -116,7 +116,7 @@ class ModelArgs:
     device: Annotated[str, option("--device", "-g")] = "auto"
     """auto, cpu, cuda:0, mps."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 on GPUs that have it; a deep network in bf16 on CPUs, too, that multiply it."""
+    """auto: bf16 on GPUs that have it; of a model on a trunk all but 0 steps on CPUs, too, that multiply it."""
     fp32: bool = False
     """The same as --precision fp32."""
     threads: int | None = None
@@ -159,7 +159,7 @@ class OutputArgs(Files):
 
     provenance: Annotated[bool, Parameter(negative="--no-provenance")] = True
     save_steps: Annotated[bool, Parameter(parse=False)] = False
-    trusted_above: Annotated[float | None, Parameter(parse=False)] = None
+    trusted_above: Annotated[tuple[tuple[float, float], ...] | None, Parameter(parse=False)] = None
 
 
 @Parameter(name="*", negative=())

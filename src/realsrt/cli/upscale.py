@@ -21,6 +21,7 @@ from realsrt.errors import ImageError, UsageError
 from realsrt.inference.options import UpscaleOptions
 
 if TYPE_CHECKING:
+    from realsrt.evaluation.trust import Thresholds
     from realsrt.inference.upscaler import Upscaler
 
 
@@ -40,8 +41,8 @@ class TrustArgs:
         if self.trust is None and (self.calibration or self.trust_error != TrustArgs.trust_error):
             raise UsageError("--calibration and --trust-error are for the mask of --trust: give that too")
 
-    def threshold(self, up: "Upscaler", options: UpscaleOptions) -> float | None:
-        """Of `trust_mask`; says on stderr what it promises. Raises UsageError."""
+    def thresholds(self, up: "Upscaler", options: UpscaleOptions) -> "Thresholds | None":
+        """Of `Files.trusted_above`; says on stderr what it promises. Raises UsageError."""
         if self.trust is None:
             return None
         from realsrt.evaluation.trust import calibrated_options, embedded_calibration, load_calibration
@@ -49,12 +50,12 @@ class TrustArgs:
         sha256 = up.model.info.sha256
         found = load_calibration(self.calibration) if self.calibration else embedded_calibration(sha256)
         found.check(sha256, calibrated_options(options.pixel_options(), up.precision, up.model.config))
-        threshold = found.threshold(self.trust, self.trust_error)
+        thresholds = found.thresholds(self.trust, self.trust_error)
         note(
             f"trust: where the mask is white, the mean error is at most {self.trust_error:g} levels of 255 in "
             f"{100 * self.trust:g} % of images like those calibrated on ({found.about or f'{found.pairs} pairs'})"
         )
-        return threshold
+        return thresholds
 
 
 def upscale(
@@ -113,7 +114,7 @@ def upscale(
         up = model.load(compile=compile) if jobs else None
         if up:
             up.check(options)  # what is refused leaves no folder and no report behind
-            files = replace(files, trusted_above=trust.threshold(up, options))
+            files = replace(files, trusted_above=trust.thresholds(up, options))
         written = stack.enter_context(Report(report, append=resume, streams=streams))
         if not up:
             note(f"no picture falls to shard {shard}")

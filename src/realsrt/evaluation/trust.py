@@ -5,14 +5,20 @@ they are few. Every pair of an input and its target gives one score: the lowest 
 higher one, the mean error within the mask is at most a bound. The k-th smallest of n scores, k = ceil((n + 1)·level),
 is the calibrated threshold: the score of a further image, drawn as the pairs were, is at most that with a probability
 of at least `level`, whatever the model does, and then the mean error within its mask is at most the bound.
+
+Pairs of similar mean confidence are calibrated by themselves (group-conditional, or Mondrian, conformal prediction:
+Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 4.5), so that the promise holds within
+each such group, and an image that looks hard has the threshold of those that looked as hard.
 """
 
 import json
 import math
 import os
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +34,10 @@ BOUNDS = (4.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 24.0)
 """Mean errors that a calibration has thresholds for, in levels of 255."""
 _AROUND = 5  # cells a side of the square whose mean confidence is a cell's trust: single cells know little
 _LEAST = 0.05  # share of an image's cells below which a mask is left empty: the mean of few says little
-FORMAT = 1
+MOST_GROUPS = 3
+LEAST_PAIRS = 40
+"""Of a group, where there are several: so many can promise up to 0.975."""
+FORMAT = 2
 _SUFFIX = ".calibration.json"
 
 
@@ -78,38 +87,95 @@ def calibrated_options(pixel_options: Mapping[str, Any], precision: object, conf
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What pairs have shown of one model with one set of options.
+class Group:
+    """Pairs of similar mean confidence, above that of the group before and at most `up_to`, in [0,1]; the last group's
+    is 1. scores: by bound, in levels of 255, the scores of all its pairs, ascending."""
 
-    model_sha256: of the weight file. options: see `calibrated_options`. scores: by bound, in levels of 255, the scores
-    of all pairs, ascending. about: what the pairs were, for people. where: the file it came from.
-    """
-
-    model_sha256: str
-    options: Mapping[str, Any]
+    up_to: float
     scores: Mapping[float, Sequence[float]]
-    about: str = ""
-    where: str = field(default="", compare=False)
 
     @property
     def pairs(self) -> int:
         return len(next(iter(self.scores.values())))
 
-    def threshold(self, level: float, bound: float) -> float:
-        """Of `trust_mask`. Raises UsageError where so few pairs cannot promise it."""
+
+def grouped(means: Sequence[float], scores: Sequence[Sequence[float]], bounds: Sequence[float]) -> list[Group]:
+    """The groups of pairs of these mean confidences, and scores by bound: as many, equally large, as have 40 pairs
+    each, at most three; one where pairs are few. Equal means stay together."""
+    ascending = sorted(means)
+    for count in range(max(1, min(MOST_GROUPS, len(means) // LEAST_PAIRS)), 0, -1):
+        cuts = [round(len(means) * number / count) for number in range(1, count)]
+        ends = [*((ascending[cut - 1] + ascending[cut]) / 2 for cut in cuts), 1.0]
+        rows: list[list[Sequence[float]]] = [[] for _ in ends]
+        for mean, row in zip(means, scores, strict=True):
+            rows[bisect_left(ends[:-1], mean)].append(row)
+        if min(map(len, rows)) >= LEAST_PAIRS:
+            break
+    return [
+        Group(
+            up_to=end, scores={bound: sorted(own) for bound, own in zip(bounds, zip(*each, strict=True), strict=True)}
+        )
+        for end, each in zip(ends, rows, strict=True)
+    ]
+
+
+Thresholds = tuple[tuple[float, float], ...]
+"""By group: its `up_to`, and its threshold of `trust_mask`."""
+
+
+def threshold_for(confidence_hw: np.ndarray, thresholds: Thresholds) -> float:
+    """That of the group of an image with this map, all of it."""
+    ends = [up_to for up_to, _ in thresholds[:-1]]
+    return thresholds[bisect_left(ends, mean_confidence(confidence_hw))][1]
+
+
+def mean_confidence(confidence_hw: np.ndarray) -> float:
+    """By which an image belongs to a group."""
+    return float(confidence_hw.mean(dtype=np.float64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What pairs have shown of one model with one set of options.
+
+    model_sha256: of the weight file. options: see `calibrated_options`. groups: of the pairs, see `Group`, ascending.
+    about: what the pairs were, for people. where: the file it came from.
+    """
+
+    model_sha256: str
+    options: Mapping[str, Any]
+    groups: Sequence[Group]
+    about: str = ""
+    where: str = field(default="", compare=False)
+
+    @property
+    def pairs(self) -> int:
+        return sum(group.pairs for group in self.groups)
+
+    def threshold(self, level: float, bound: float, confidence_hw: np.ndarray) -> float:
+        """Of `trust_mask`, for an image with this map, all of it. Raises UsageError as `thresholds` does."""
+        return threshold_for(confidence_hw, self.thresholds(level, bound))
+
+    def thresholds(self, level: float, bound: float) -> Thresholds:
+        """Of all groups. Raises UsageError where so few pairs as the smallest has cannot promise it."""
         if not 0 < level < 1:
             raise UsageError(f"trust is a share of images, above 0 and below 1, got {level:g}")
-        if bound not in self.scores:
-            known = ", ".join(f"{one:g}" for one in self.scores)
+        if bound not in self.groups[0].scores:
+            known = ", ".join(f"{one:g}" for one in self.groups[0].scores)
             raise UsageError(f"the calibration has no thresholds for a mean error of {bound:g}; it has {known}")
-        rank = math.ceil((self.pairs + 1) * level - 1e-9)
-        if rank > self.pairs:
-            most = self.pairs / (self.pairs + 1)
+        if level > (most := self.most):
+            fewest = f"{min(group.pairs for group in self.groups)} pairs" + " of a group" * (len(self.groups) > 1)
             raise UsageError(
-                f"{self.pairs} pairs promise nothing at a trust of {level:g}, but up to "
-                f"{math.floor(most * 1000) / 1000:g}; calibrate on more"
+                f"{fewest} promise nothing at a trust of {level:g}, but up to {math.floor(most * 1000) / 1000:g}; "
+                "calibrate on more"
             )
-        return self.scores[bound][rank - 1]
+        ranks = [math.ceil((group.pairs + 1) * level - 1e-9) for group in self.groups]
+        return tuple((one.up_to, one.scores[bound][rank - 1]) for one, rank in zip(self.groups, ranks, strict=True))
+
+    @property
+    def most(self) -> float:
+        """The highest level that it can promise, of the smallest group: n / (n + 1)."""
+        return min(group.pairs / (group.pairs + 1) for group in self.groups)
 
     def check(self, model_sha256: str, options: Mapping[str, Any]) -> None:
         """Raise UsageError for another model or other options than were calibrated."""
@@ -125,9 +191,13 @@ class Calibration:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it as JSON, whole or not at all. Raises UsageError."""
+        groups = [
+            {"up_to": one.up_to, "scores": {f"{bound:g}": list(own) for bound, own in one.scores.items()}}
+            for one in self.groups
+        ]
         document = {
             "format": FORMAT, "model_sha256": self.model_sha256, "about": self.about, "pairs": self.pairs,
-            "options": dict(self.options), "scores": {f"{bound:g}": list(own) for bound, own in self.scores.items()},
+            "options": dict(self.options), "groups": groups,
         }  # fmt: skip
         try:
             write_whole(Path(path), (json.dumps(document, ensure_ascii=False) + "\n").encode())
@@ -139,23 +209,35 @@ def load_calibration(path: Path) -> Calibration:
     """Raises UsageError for a file that is none."""
     try:
         document = json.loads(path.read_bytes())
-        if document["format"] != FORMAT:
+        if document["format"] not in (1, FORMAT):
             raise UsageError(
-                f"{path} has format {document['format']!s:.20}, this version reads {FORMAT}; update realsrt"
+                f"{path} has format {document['format']!s:.20}, this version reads up to {FORMAT}; update realsrt"
             )
-        scores = {float(bound): sorted(map(float, own)) for bound, own in document["scores"].items()}
+        groups = document["groups"] if document["format"] == FORMAT else [{"up_to": 1, "scores": document["scores"]}]
         found = Calibration(
-            model_sha256=str(document["model_sha256"]), options=dict(document["options"]), scores=scores,
-            about=str(document["about"]), where=str(path),
+            model_sha256=str(document["model_sha256"]), options=dict(document["options"]),
+            groups=[_group(one["up_to"], one["scores"]) for one in groups], about=str(document["about"]),
+            where=str(path),
         )  # fmt: skip
-        if len({len(own) for own in scores.values()}) != 1 or not found.pairs:
-            raise ValueError("scores")
-        if not all(math.isfinite(score) for own in scores.values() for score in own):
-            raise ValueError("not finite")
+        ends = [0.0, *(one.up_to for one in found.groups)]
+        if ends[-1] != 1 or not all(low < high for low, high in pairwise(ends)):
+            raise ValueError("groups out of order")
+        if len({tuple(one.scores) for one in found.groups}) != 1:
+            raise ValueError("other bounds")
     except OSError as error:
         raise UsageError(f"can't read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UsageError(f"{path} is no calibration; make one with realsrt calibrate") from None
+    return found
+
+
+def _group(up_to: float, scores: Mapping[str, Sequence[float]]) -> Group:
+    """Of a file. Raises ValueError, TypeError, AttributeError for what is none."""
+    found = Group(up_to=float(up_to), scores={float(bound): sorted(map(float, own)) for bound, own in scores.items()})
+    if len({len(own) for own in found.scores.values()}) != 1 or not found.pairs:
+        raise ValueError("scores")
+    if not all(math.isfinite(score) for own in found.scores.values() for score in own):
+        raise ValueError("not finite")
     return found
 
 

@@ -133,3 +133,19 @@ class Lanczos:
 
 def _most(plane: Tensor) -> Tensor:
     return F.max_pool2d(plane, 3, 1, 1)
+
+
+def enlarge_linear(planes_CHW: Tensor, scale: int) -> Tensor:
+    """The bilinear enlargement (C,sH,sW), edges repeated; each number by the same roundings wherever it stands, as
+    those of ``F.interpolate`` are not: they depend on how threads and vector instructions share out an image."""
+    for dim in (1, 2):
+        side = planes_CHW.shape[dim]
+        before, after = (planes_CHW.narrow(dim, start, side - 1) for start in (0, 1))
+        before = torch.cat([planes_CHW.narrow(dim, 0, 1), before], dim)
+        after = torch.cat([after, planes_CHW.narrow(dim, side - 1, 1)], dim)
+        parts = []
+        for number in range(scale):
+            offset = (number + 0.5) / scale - 0.5
+            parts.append(planes_CHW + ((before if offset < 0 else after) - planes_CHW) * abs(offset))
+        planes_CHW = torch.stack(parts, dim + 1).flatten(dim, dim + 1)
+    return planes_CHW

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ class Planes:
         """Height and width."""
         return self.rgb.shape[-2], self.rgb.shape[-1]
 
+    @cached_property
+    def gray(self) -> bool:
+        """All channels are equal."""
+        red, green, blue = self.rgb
+        return torch.equal(red, green) and torch.equal(green, blue)
+
     def pick(self, rows: Tensor, columns: Tensor) -> Tensor:
         """These rows and columns of the colour, (3,h,w) float32."""
         return self.rgb.index_select(-2, rows).index_select(-1, columns)
@@ -47,6 +54,12 @@ class Pixels:
     def hw(self) -> tuple[int, int]:
         """Height and width."""
         return self.hwc.shape[0], self.hwc.shape[1]
+
+    @cached_property
+    def gray(self) -> bool:
+        """All channels are equal."""
+        parts = (self.hwc[first : first + 64] for first in range(0, len(self.hwc), 64))  # the first tells of most
+        return all(bool((part[:, :, :1] == part).all()) for part in parts)
 
     def pick(self, rows: Tensor, columns: Tensor) -> Tensor:
         """These rows and columns of the colour, (3,h,w) float32 in [0,1]."""

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from realsrt.config import ColorFix
 from realsrt.imaging import tiling
-from realsrt.imaging.color import COARSE_REACH, wavelet
-from realsrt.imaging.resize import Lanczos, Taps, resize
+from realsrt.imaging.color import COARSE_REACH, coarse, luma, wavelet
+from realsrt.imaging.resize import Lanczos, Taps, enlarge_linear, resize
 from realsrt.inference import alpha as transparency
 from realsrt.inference.adapters import Pixels, Planes, to_hwc
 from realsrt.inference.regions import CELL
@@ -109,7 +111,7 @@ def _finished(
     job: UpscaleRequest, source: Planes | Pixels, blended: Iterable[Tensor], rows: Rows | None
 ) -> Planes | None:
     """The whole image of blended rows, or None where its rows went to `rows`."""
-    fixed = fix_colors(blended, source, job.scale, match=job.wavelet)
+    fixed = fix_colors(blended, source, job.scale, job.color_fix)
     finished = fit(fixed, (source.hw[0] * job.scale, source.hw[1] * job.scale), job.out_hw, source.alpha)
     if rows is None:
         whole = Planes(torch.empty(3, *job.out_hw), None if source.alpha is None else torch.empty(1, *job.out_hw))
@@ -126,12 +128,17 @@ def _finished(
     return None if rows is not None else whole
 
 
-def fix_colors(blended: Iterable[Tensor], source: Planes | Pixels, scale: int, *, match: bool) -> Iterator[Tensor]:
-    """Blended rows (3,h,W) → the same in [0,1] and, where they are to `match`, with the coarse colours of the input in
-    place of their own (wavelet).
+def fix_colors(blended: Iterable[Tensor], source: Planes | Pixels, scale: int, color_fix: ColorFix) -> Iterator[Tensor]:
+    """Blended rows (3,h,W) → the same in [0,1], gray where the input is, and with the coarse colours of the input in
+    place of their own, if the fix is wavelet or coarse.
 
     Where strips begin and end depends on the image's size and the plan only, so the numbers do too.
     """
+    if source.gray:
+        blended = (luma(rows).expand_as(rows) for rows in blended)
+    if color_fix == "coarse":
+        blended = keep_coarse(blended, source, scale)
+    match = color_fix == "wavelet"
     height, width = (side * scale for side in source.hw)
     reach, high_strip = COARSE_REACH if match else 0, max(64, _STRIP_PIXELS // width)
     held, first, done = torch.empty(3, 0, width), 0, 0  # `first`: the row that `held` begins with
@@ -150,6 +157,35 @@ def fix_colors(blended: Iterable[Tensor], source: Planes | Pixels, scale: int, *
         keep = max(0, done - reach - first)
         held = held[:, keep:].clone() if keep else held
         first += keep
+
+
+def keep_coarse(blended: Iterable[Tensor], source: Planes | Pixels, scale: int) -> Iterator[Tensor]:
+    """Rows (3,h,W) of an image → the same, each place with as much more of a colour as its surroundings, some 13 input
+    pixels wide, have less of it than those in the input. Not clamped, but what goes beyond [0,1] counts as clamped.
+
+    The numbers do not depend on where strips begin and end.
+    """
+    height, width = source.hw
+    reach, least = COARSE_REACH + 1, max(16, _STRIP_PIXELS // width // scale**2)
+    held, lost = torch.empty(3, 0, width * scale), torch.empty(3, 0, width)
+    first = known = done = 0  # input rows: that `lost` begins with; that it ends before; that `held` begins with
+    for rows in blended:
+        held = torch.cat([held, rows], 1)
+        there = done + held.shape[1] // scale
+        if there > known:
+            seen = F.avg_pool2d(held[:, (known - done) * scale : (there - done) * scale].clamp(0, 1), scale)
+            lost = torch.cat([lost, source.pick(torch.arange(known, there), torch.arange(width)) - seen], 1)
+            known = there
+        stop = height if known == height else known - reach
+        if stop < height and stop - done < least:
+            continue
+        low, high = max(first, done - 1), min(known, stop + 1)  # what enlarging looks at
+        shift = torch.stack([coarse(plane) for plane in lost])[:, low - first : high - first]
+        shift = enlarge_linear(shift, scale)
+        yield held[:, : (stop - done) * scale] + shift[:, (done - low) * scale : (stop - low) * scale]
+        held = held[:, (stop - done) * scale :].clone()
+        keep = max(0, stop - reach - first)
+        lost, first, done = lost[:, keep:], first + keep, stop
 
 
 def enlarged(source: Planes | Pixels, scale: int, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, get_args
 
 from realsrt.errors import UsageError
 
-ColorFix = Literal["adain", "wavelet", "none"]
+ColorFix = Literal["adain", "wavelet", "coarse", "none"]
 Refine = Literal["sparse", "dense"]
 Alpha = Literal["lanczos", "model"]
 MAX_STEPS = 256
@@ -59,7 +59,8 @@ class UpscaleOptions(_Options):
     strength: float = 1.0
     """How much of the result shows over the plain enlargement of the input, 0 to 1."""
     color_fix: ColorFix | None = None
-    """How the colours of the input are kept; the model's own if not given."""
+    """How the colours of the input are kept: as a window's mean and deviation (adain), as what is coarse to the output
+    (wavelet) or to the input (coarse); the model's own if not given."""
     seed: int | None = None
     """For what is random (nothing is, by default)."""
     alpha: Alpha = "lanczos"

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
-from realsrt.imaging.color import wavelet
+from realsrt.imaging.color import luma, wavelet
 from realsrt.imaging.resize import resize
 from realsrt.inference import adapters, regions
-from realsrt.inference.assemble import enlarged, fit
+from realsrt.inference.assemble import enlarged, fit, keep_coarse
 from realsrt.inference.options import Sampling
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.result import Change, Upscaled
@@ -186,10 +186,16 @@ class RegionTask:
         )
         top, left = rows.start - job.tiles.top * s, columns.start - job.tiles.left * s
         mean, there = mean[:, *inside], there[inside]
-        if job.wavelet or not there.all():
+        if self._source.gray:
+            mean = luma(mean).expand_as(mean)
+        if job.color_fix == "wavelet" or not there.all():
             below = enlarged(self._source, s, (top, top + mean.shape[1]), (left, left + mean.shape[2]))
             mean = torch.where(there, mean, below)
-            mean = wavelet(mean, below) if job.wavelet else mean
+            mean = wavelet(mean, below) if job.color_fix == "wavelet" else mean
+        if job.color_fix == "coarse":
+            spans = (torch.arange(at // s, (at + side) // s) for at, side in zip((top, left), there.shape, strict=True))
+            part = adapters.Planes(self._source.pick(*spans))
+            mean = torch.cat([*keep_coarse([mean], part, s)], 1)
         if job.out_hw != (height, width):
             strips = fit([mean.clamp(0, 1)], (height, width), job.out_hw, None)
             return torch.cat([strip.rgb for strip in strips], 1), (0, 0)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from realsrt.config import ModelConfig
+from realsrt.config import ColorFix, ModelConfig
 from realsrt.errors import UsageError
 from realsrt.imaging import tiling
 from realsrt.inference import adapters, alpha
@@ -23,7 +23,7 @@ class UpscaleRequest:
     tiles: tiling.TilePlan
     settings: WindowSettings
     max_minibatch: int | None
-    wavelet: bool
+    color_fix: ColorFix
     taper: bool
     scale: int
     fold: int
@@ -83,7 +83,7 @@ def make_request(image: Any, options: UpscaleOptions, config: ModelConfig) -> Up
             denoise=None if options.denoise == "auto" else options.denoise,
         ),
         max_minibatch=options.max_minibatch,
-        wavelet=color_fix == "wavelet",
+        color_fix=color_fix,
         taper=config.blend == "taper",
         scale=config.scale,
         fold=config.fold,

@@ -130,8 +130,9 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
-def pick_deep_precision(name: str, device: torch.device) -> torch.dtype:
-    """Of a trunk's deep network: as `pick_precision`, but "auto" → bf16 on a CPU, too, that multiplies it."""
+def pick_fast_precision(name: str, device: torch.device) -> torch.dtype:
+    """Of what makes the difference to 0 steps in a model on a trunk: as `pick_precision`, but "auto" → bf16 on a CPU,
+    too, that multiplies it."""
     if name == "auto" and device.type == "cpu" and cpu_multiplies_bf16():
         return torch.bfloat16
     return pick_precision(name, device)
@@ -141,10 +142,11 @@ class Runner:
     """A model on a device at a precision, and the largest batch that has fitted so far."""
 
     def __init__(
-        self, model: RealSRT, device: torch.device, dtype: torch.dtype, deep: torch.dtype | None = None
+        self, model: RealSRT, device: torch.device, dtype: torch.dtype, fast: torch.dtype | None = None
     ) -> None:
-        """`deep`: precision of a trunk's deep network, if another."""
-        self.model, self.device, self.dtype, self._deep = model, device, dtype, deep or dtype
+        """`fast`: precision, if another, of a trunk's deep network and of the windows on a trunk."""
+        self.model, self.device, self.dtype = model, device, dtype
+        self.fast = dtype if fast is None or model.trunk is None else fast
         self._fits: int | None = None  # a larger batch ran out of memory
         self._room: int | None = None  # what the free memory of the GPU would take
         self._gauge = MemoryGauge(device) if device.type == "cuda" else None
@@ -182,14 +184,14 @@ class Runner:
             columns=None if indices is None else tiling.columns_of(tiles, indices),
             window=tiles.window,
             precision=self.autocast,
-            deep_precision=partial(self.autocast, deep=True),
+            deep_precision=partial(self.autocast, fast=True),
             is_out_of_memory=is_out_of_memory,
         )
         return View(source, image)
 
-    def autocast(self, *, deep: bool = False) -> AbstractContextManager[Any]:
-        """Computing at the precision of this runner; `deep`: of a deep network."""
-        dtype = self._deep if deep else self.dtype
+    def autocast(self, *, fast: bool = False) -> AbstractContextManager[Any]:
+        """Computing at the precision of this runner; `fast`: of a deep network and of windows."""
+        dtype = self.fast if fast else self.dtype
         return nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype)
 
     def start(
@@ -249,7 +251,7 @@ class WindowBatch:
             for result, broken in done:
                 if not broken:
                     results.append(result)
-                elif part.precise or self._runner.dtype == torch.float32:
+                elif part.precise or self._runner.fast == torch.float32:
                     raise RealSRTError(f"the model fails on window {result.index}, in float32 too: {broken}")
                 else:
                     waiting.append(part.alone(result.index))
@@ -308,7 +310,7 @@ class _SubBatch:
         """Go on until `target` steps are done; each window's result with what is wrong with it, or ""."""
         if self._gone.issuperset(self.indices):
             return []
-        with torch.inference_mode(), nullcontext() if self.precise else runner.autocast():
+        with torch.inference_mode(), nullcontext() if self.precise else runner.autocast(fast=True):
             running = self._running = self._running or self._start(runner, settings)
             while running.done < target:
                 running.last = next(running.steps, running.last)  # a sampler may stop early: its last step stands

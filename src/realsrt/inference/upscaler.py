@@ -29,8 +29,8 @@ from realsrt.inference.runner import (
     WindowBatch,
     WindowResult,
     Windows,
-    pick_deep_precision,
     pick_device,
+    pick_fast_precision,
     pick_precision,
 )
 from realsrt.inference.strength import Weakening
@@ -52,7 +52,8 @@ class Upscaler:
         Args:
             model: Any model, as `load_model` gives it.
             device: auto, cpu, cuda:0, mps.
-            precision: auto (bf16 on CUDA, else fp32; a trunk's deep network in bf16 also on a CPU that multiplies it),
+            precision: auto (bf16 on CUDA, else fp32; of a model on a trunk all but 0 steps in bf16 also on a CPU that
+                multiplies it),
                 fp32, bf16, fp16.
             compile: By torch.compile, which needs a C++ compiler; the first windows then take a minute, the others
                 less, and last bits differ.
@@ -70,7 +71,7 @@ class Upscaler:
         self.model = model.to(self.device).eval()
         if compile:
             compile_for_inference(self.model)
-        self._runner = Runner(self.model, self.device, self.precision, pick_deep_precision(precision, self.device))
+        self._runner = Runner(self.model, self.device, self.precision, pick_fast_precision(precision, self.device))
 
     @classmethod
     def from_pretrained(

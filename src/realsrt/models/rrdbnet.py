@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.nn.device import autocast_dtype
+
 _BAND = 64  # rows that are computed at once where nothing is learned: what lies between stays small, and in the cache
 _BLOCK_REACH = 5  # how far a dense block looks
 _IMAGE_REACH = 2  # how far, in input pixels, the enlarging part looks
@@ -72,14 +74,9 @@ class DenseBlock(nn.Module):
         return x_BCHW + 0.2 * self.conv5(torch.cat(seen, 1))
 
 
-def _under_autocast(kind: str) -> bool:
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-
-
 def lowered(x: Tensor) -> Tensor:
     """As a convolution would see it under autocast: once, in place of once for each that reads it."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if _under_autocast(kind) else x
+    return x.to(autocast_dtype(x.device) or x.dtype)
 
 
 class RRDB(nn.Module):
@@ -123,11 +120,11 @@ class RRDBNet(nn.Module):
     def image(self, hidden_BCHW: Tensor) -> Tensor:
         """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped; under autocast, too, in single precision: half of
         it has fewer levels than an image."""
-        hidden, kind = hidden_BCHW, hidden_BCHW.device.type
+        hidden = hidden_BCHW
         for conv in (self.conv_up1, self.conv_up2):
             hidden = F.leaky_relu(conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest")), 0.2)
         hidden = F.leaky_relu(self.conv_hr(hidden), 0.2)
-        if not _under_autocast(kind):
+        if autocast_dtype(hidden.device) is None:
             return self.conv_last(hidden)
-        with torch.autocast(kind, enabled=False):
+        with torch.autocast(hidden.device.type, enabled=False):
             return self.conv_last(hidden.float())

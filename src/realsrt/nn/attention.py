@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.nn.device import autocast_dtype, cpu_multiplies_bf16
 from realsrt.nn.linear import Linear
 from realsrt.nn.position import rotate
 
 LOGIT_SCALE = 8.0
+_LARGEST_LOGIT = 60.0  # whose exponential, and a sum of thousands of them, are still numbers
 
 
 class KeyValue(NamedTuple):
@@ -100,8 +102,25 @@ class Attention(nn.Module):
         query = F.normalize(self._heads(self.to_q(normed)), dim=-1) * self.q_scale.to(normed.dtype)
         if angles_Nd is not None:
             query = rotate(query, angles_Nd)
-        out = F.scaled_dot_product_attention(query, key, value, scale=LOGIT_SCALE)
+        out = self._attend(query, key, value)
         return self.to_out(out.transpose(1, 2).flatten(-2))
+
+    def _attend(self, query_BHNd: Tensor, key_BHMd: Tensor, value_BHMd: Tensor) -> Tensor:
+        """The mean of the values (B,H,N,d), weighed by the softmax of the logits. PyTorch's own, but in bfloat16 on a
+        CPU that multiplies it: there cosine attention, whose logits are bounded, needs no search for the largest one,
+        and a column of ones beside the values gives the sum of the weights."""
+        device = query_BHNd.device
+        if (
+            device.type == "cpu"
+            and autocast_dtype(device) == torch.bfloat16
+            and not torch.is_grad_enabled()
+            and cpu_multiplies_bf16()
+            and LOGIT_SCALE * self.q_scale.abs().amax() * self.k_scale.abs().amax() <= _LARGEST_LOGIT
+        ):
+            value_BHMe = F.pad(value_BHMd, (0, 1), value=1.0)
+            summed = ((query_BHNd * LOGIT_SCALE) @ key_BHMd.mT).exp_() @ value_BHMe
+            return summed[..., :-1] / summed[..., -1:]
+        return F.scaled_dot_product_attention(query_BHNd, key_BHMd, value_BHMd, scale=LOGIT_SCALE)
 
 
 class FeedForward(nn.Module):

@@ -21,6 +21,13 @@ def cpu_multiplies_bf16() -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What convolutions and matrix products on this device are computed in under autocast, or None outside it."""
+    kind = device.type
+    able = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if able else None
+
+
 class MemoryGauge:
     """How much memory of a CUDA device a batch takes, from what was allocated before and at most since."""
 

@@ -185,7 +185,7 @@ class Service:
         except UsageError as error:
             raise refuse(404, str(error)) from None
         try:
-            threshold = self.calibration.threshold(level, bound)
+            threshold = self.calibration.threshold(level, bound, first.confidence_hw)
         except UsageError as error:
             raise refuse(422, str(error)) from None
         cells_hw, error, share = first.mask(threshold, bound, *record.out_size)

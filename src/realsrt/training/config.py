@@ -70,6 +70,10 @@ class LossConfig:
     perceptual_shift: int = 7
     """Both images lose up to so many rows and columns at random before the perceptual loss, so that its strides do
     not always meet the same pixels: without it the decoder learns a weave that only those strides like."""
+    perceptual_views: bool = False
+    """Before the perceptual loss both images are flipped, their channels swapped and scaled, and they are resampled to
+    0.6 to 1.5 times their size, all at random (E-LPIPS, arXiv:1906.03973): less is learned that its network
+    alone sees."""
     clean_share: float = 1.0
     """Perceptual and adversarial weight for an input that is no worse than bicubic shrinking makes it, as a share of
     that for a badly degraded one; below 1, clean images stay close to their input."""

@@ -3,6 +3,7 @@
 Shapes: B batch, N tokens, H W target pixels.
 """
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -103,7 +104,10 @@ class ImageLoss(nn.Module):
         loss = cfg.pixel * pixel_B.mean()
         if self.perceptual is not None:
             top, left = self._shift(step)
-            perceptual_B = self.perceptual(image_BCHW[:, :, top:, left:], gt_BCHW[:, :, top:, left:])
+            both = torch.cat([image_BCHW, gt_BCHW])[:, :, top:, left:]
+            if cfg.perceptual_views:
+                both = random_view(both, random.Random(derive_seed(cfg.seed, 16, step)))
+            perceptual_B = self.perceptual(*both.chunk(2))
             figures["perceptual"] = perceptual_B.detach().mean()
             loss = loss + cfg.perceptual * (share_B * perceptual_B).mean()
         adversary = self._adversary[0]
@@ -125,6 +129,25 @@ class ImageLoss(nn.Module):
         pull = (image_BCHW * (slopes[0] + weight * slopes[1])).sum()
         value = loss.detach() + weight * gan.detach()
         return Outcome(value + (pull - pull.detach()), figures, images)
+
+
+def random_view(images_BCHW: Tensor, rng: random.Random) -> Tensor:
+    """The same images seen otherwise: flipped, transposed, channels swapped, contrast and brightness changed, or
+    resampled; one change for all of them."""
+    for dims in ((2,), (3,)):
+        if rng.random() < 0.5:
+            images_BCHW = images_BCHW.flip(dims)
+    if rng.random() < 0.5:
+        images_BCHW = images_BCHW.transpose(2, 3)
+    if rng.random() < 0.75:
+        images_BCHW = images_BCHW[:, rng.sample(range(3), 3)]
+    contrast_C = images_BCHW.new_tensor([rng.uniform(0.6, 1.1) for _ in range(3)])
+    images_BCHW = (images_BCHW - 0.5) * contrast_C[:, None, None] + 0.5 + rng.uniform(-0.1, 0.1)
+    if rng.random() < 0.4:
+        factor = rng.uniform(0.6, 1.5)
+        size = [max(17, round(side * factor)) for side in images_BCHW.shape[-2:]]
+        images_BCHW = F.interpolate(images_BCHW, size, mode="bilinear", antialias=True)
+    return images_BCHW
 
 
 def target_of(batch: Batch, config: TrainConfig) -> Tensor:
