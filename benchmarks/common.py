@@ -89,6 +89,15 @@ def degraded(folder: Path, protocol: str, seed: int, limit: int | None) -> list[
     return items
 
 
+def recorded(inputs: Path, targets: Path, limit: int | None) -> list[Item]:
+    """Inputs and targets of the same names, as they are."""
+    pairs = list(pairing.match({"lq": inputs, "target": targets}).groups.items())[:limit]
+    return [
+        Item(name, to_tensor(files["lq"]), pairing.crop_multiple(to_tensor(files["target"]), 4))
+        for name, files in pairs
+    ]
+
+
 def real(folder: Path, limit: int | None) -> list[Item]:
     """Inputs without targets, as they are; transparent ones over white, as colours that nobody sees would mislead."""
     items = []

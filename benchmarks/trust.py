@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import degraded, markdown, to_tensor
+from common import degraded, markdown, recorded
 
 from realsrt.evaluation.trust import (
     Calibration,
@@ -77,8 +77,12 @@ def main() -> None:
     print(f"calibrated on {calibration.about}")
     for protocol in [args.inputs.name] if args.inputs else args.protocols:
         images = []
-        for item in degraded(args.target, "bicubic" if args.inputs else protocol, args.seed, args.limit):
-            out = up.upscale(to_tensor(args.inputs / f"{item.name}.png") if args.inputs else item.lq)
+        for item in (
+            recorded(args.inputs, args.target, args.limit)
+            if args.inputs
+            else degraded(args.target, protocol, args.seed, args.limit)
+        ):
+            out = up.upscale(item.lq)
             made, target = (image[0].permute(1, 2, 0).clamp(0, 1).numpy() for image in (out.image, item.target))
             images.append((out.confidence[0], *cell_errors((made * 255).round() / 255, target)))
         print(f"\n{protocol}, {len(images)} images: kept the bound (share of the image in the mask)\n")

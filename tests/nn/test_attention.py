@@ -74,6 +74,14 @@ def test_attention_in_bfloat16_is_the_same_to_its_accuracy(monkeypatch, gain):
     assert (made.float() - exact).abs().mean() < 0.02 * exact.abs().mean()
 
 
+def test_attention_in_bfloat16_compiles_as_one_piece(monkeypatch):
+    monkeypatch.setattr("realsrt.nn.attention.cpu_multiplies_bf16", lambda: True)
+    layer, x = randomised(Attention(32, heads=2, head_dim=16)).float(), torch.randn(2, 50, 32)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")  # fullgraph: raises where it would be cut
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(compiled(x), layer(x), rtol=0.05, atol=0.05)
+
+
 def test_rotated_attention_sees_only_relative_positions():
     layer = randomised(Attention(16, heads=2, head_dim=8))
     x = torch.randn(1, 9, 16).double()

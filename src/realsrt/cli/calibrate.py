@@ -37,6 +37,7 @@ def calibrate(
         Calibration,
         calibrated_options,
         cell_errors,
+        group_number,
         grouped,
         mean_confidence,
         scores,
@@ -67,23 +68,24 @@ def calibrate(
             maps.append(out.confidence)
             screen.advance()
     made_of = f"{len(found)} pairs" + (f": {about}" if about else "")
+    means = [mean_confidence(one) for one in maps]
     calibration = Calibration(
         model_sha256=up.model.info.sha256,
         options=calibrated_options(options.pixel_options(), up.precision, up.model.config),
-        groups=grouped([mean_confidence(one) for one in maps], found, BOUNDS),
+        groups=grouped(means, found, BOUNDS),
         about=made_of,
     )
     make_folders(output)
     calibration.save(output)
-    rows, above = [], -1.0
-    for group in calibration.groups:
-        own = [one for one in maps if above < mean_confidence(one) <= group.up_to]
-        low, high = f"above {above:.3f}" * (above >= 0), f"up to {group.up_to:.3f}" * (group.up_to < 1)
+    rows, ends, low = [], [group.up_to for group in calibration.groups], ""
+    for number, end in enumerate(ends):
+        own = [one for one, mean in zip(maps, means, strict=True) if group_number(mean, ends) == number]
+        high = f"up to {end:.3f}" * (end < 1)
         for level in (level for level in LEVELS if level <= calibration.most):
             masks = ([trust_mask(one, calibration.threshold(level, bound, one)) for one in own] for bound in BOUNDS)
             shares = (f"{np.mean([mask.mean() for mask in each]):.0%}" for each in masks)
             rows.append([" ".join([low, high]).strip() or "any", len(own), f"{level:g}", *shares])
-        above = group.up_to
+        low = f"above {end:.3f}"
     table(
         f"Share of an image in its mask, by its mean confidence ({made_of})",
         ["confidence", "pairs", "trust", *(f"error ≤ {bound:g}" for bound in BOUNDS)],

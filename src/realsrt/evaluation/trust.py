@@ -99,6 +99,11 @@ class Group:
         return len(next(iter(self.scores.values())))
 
 
+def group_number(mean: float, ends: Sequence[float]) -> int:
+    """From 0: the group that an image of this mean confidence belongs to, of groups that reach up to these ends."""
+    return bisect_left(ends[:-1], mean)
+
+
 def grouped(means: Sequence[float], scores: Sequence[Sequence[float]], bounds: Sequence[float]) -> list[Group]:
     """The groups of pairs of these mean confidences, and scores by bound: as many, equally large, as have 40 pairs
     each, at most three; one where pairs are few. Equal means stay together."""
@@ -108,7 +113,7 @@ def grouped(means: Sequence[float], scores: Sequence[Sequence[float]], bounds: S
         ends = [*((ascending[cut - 1] + ascending[cut]) / 2 for cut in cuts), 1.0]
         rows: list[list[Sequence[float]]] = [[] for _ in ends]
         for mean, row in zip(means, scores, strict=True):
-            rows[bisect_left(ends[:-1], mean)].append(row)
+            rows[group_number(mean, ends)].append(row)
         if min(map(len, rows)) >= LEAST_PAIRS:
             break
     return [
@@ -125,8 +130,7 @@ Thresholds = tuple[tuple[float, float], ...]
 
 def threshold_for(confidence_hw: np.ndarray, thresholds: Thresholds) -> float:
     """That of the group of an image with this map, all of it."""
-    ends = [up_to for up_to, _ in thresholds[:-1]]
-    return thresholds[bisect_left(ends, mean_confidence(confidence_hw))][1]
+    return thresholds[group_number(mean_confidence(confidence_hw), [up_to for up_to, _ in thresholds])][1]
 
 
 def mean_confidence(confidence_hw: np.ndarray) -> float:

@@ -112,6 +112,7 @@ class Attention(nn.Module):
         device = query_BHNd.device
         if (
             device.type == "cpu"
+            and not torch.compiler.is_compiling()  # which what follows would cut into pieces
             and autocast_dtype(device) == torch.bfloat16
             and not torch.is_grad_enabled()
             and cpu_multiplies_bf16()
