@@ -188,6 +188,7 @@ def test_a_calibration_goes_through_its_file(tmp_path):
     found = load_calibration(tmp_path / "c.json")
     assert found == one
     assert found.where == str(tmp_path / "c.json")
+    assert load_calibration(str(tmp_path / "c.json")) == one
 
 
 def test_a_file_of_the_first_format_has_one_group(tmp_path):

@@ -209,10 +209,10 @@ class Calibration:
             raise UsageError(f"can't write {path}: {error.strerror}") from None
 
 
-def load_calibration(path: Path) -> Calibration:
+def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Raises UsageError for a file that is none."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(Path(path).read_bytes())
         if document["format"] not in (1, FORMAT):
             raise UsageError(
                 f"{path} has format {document['format']!s:.20}, this version reads up to {FORMAT}; update realsrt"
