@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from realsrt import presets, save_model
 from realsrt.cli import main
+from realsrt.cli.show import Screen
 from realsrt.evaluation import contact_sheet
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
@@ -67,6 +68,15 @@ def test_a_sheet_as_an_image(place):
 def test_one_model_is_shown_where_it_differs_from_bicubic(place):
     assert run(place, "one.html", models=("ours.safetensors",)) == 0
     assert "differ by 0.0" not in (place / "one.html").read_text("utf-8").split("</h2>")[0]
+
+
+def test_every_models_progress_is_said(place, monkeypatch):
+    begun, told = [], []
+    monkeypatch.setattr(Screen, "begin", lambda _, name: begun.append(name))
+    monkeypatch.setattr(Screen, "windows", lambda _, *at: told.append((begun[-1:], *at)))
+    assert run(place, "said.html") == 0
+    assert begun == ["a.png, ours", "a.png, theirs"]
+    assert {(name[0], done) for name, done, total in told if name and done == total} == {(name, 1) for name in begun}
 
 
 def test_what_enlarges_twice_is_brought_to_size(place, monkeypatch):
