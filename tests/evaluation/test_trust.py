@@ -93,8 +93,13 @@ def test_the_rank_is_that_of_the_theorem():
     assert one.threshold(0.95, BOUND, flat(0.5)) == 0.18
     assert one.threshold(0.9, BOUND, flat(0.5)) == 0.17
     assert one.threshold(0.5, BOUND, flat(0.5)) == 0.09
-    with pytest.raises(UsageError, match=r"19 pairs promise nothing at a trust of 0.96, but up to 0.95"):
+    with pytest.raises(UsageError, match=r"19 pairs can promise a trust of up to 0.95, not of 0.96 \(needs 24\)"):
         one.thresholds(0.96, BOUND)
+    for pairs in range(1, 60):  # what it says it can promise, it can; one pair less would not do for a level
+        few = calibration([0.5] * pairs)
+        assert few.thresholds(few.most, BOUND)
+        assert few.beyond([pairs / (pairs + 1)]) == ""
+        assert f"(needs {pairs + 1})" in few.beyond([(pairs + 1) / (pairs + 2)])
     for level in (0, 1, -1, float("nan")):
         with pytest.raises(UsageError, match="above 0 and below 1"):
             one.thresholds(level, BOUND)
@@ -109,7 +114,7 @@ def test_an_image_has_the_threshold_of_the_group_of_its_mean_confidence():
     assert found == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
     uneven = np.array([[0.0, 0.0, 0.0, 1.0, 0.6]])  # its mean counts, not its extremes or its middle
     assert one.threshold(0.9, BOUND, uneven) == 0.2
-    with pytest.raises(UsageError, match=r"9 pairs of a group promise nothing at a trust of 0.95, but up to 0.9;"):
+    with pytest.raises(UsageError, match=r"9 pairs of a group can promise a trust of up to 0.9, not of 0.95 \("):
         one.threshold(0.95, BOUND, flat(0.4))  # of this image's own 19 are enough, but it must be known beforehand
 
 

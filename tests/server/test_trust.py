@@ -77,7 +77,7 @@ def test_what_was_regenerated_is_taken_out_and_the_rest_is_promised_less(made, t
 def test_where_nothing_is_promised_one_line_says_why(made, opened, calibrated):
     here, source, id = made
     for query, status, says in (
-        ({"level": 0.99}, 422, "19 pairs of a group promise nothing at a trust of 0.99"),
+        ({"level": 0.99}, 422, "19 pairs of a group can promise a trust of up to 0.95, not of 0.99"),
         ({"error": 7}, 422, "no thresholds for a mean error of 7"),
         ({"level": 1}, 422, "level"),
     ):

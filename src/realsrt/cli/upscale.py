@@ -152,6 +152,9 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
         error(f"{stopped}; {counts}; the same command with --resume goes on")
     elif failed and total > 1:
         note(f"{done} done, {skipped} skipped, {failed} failed")
+    if empty := [record.source for record in report.records if record.trusted == 0]:
+        which = empty[0] if len(empty) == 1 else f"{len(empty)} of {done} images"
+        note(f"the mask of trust is empty, nothing is promised: {which}; docs/trust.md says what to do")
     if report.mute:
         error(report.mute)
     return 128 + signals[0] if signals and stopped else 1 if failed or stopped or report.mute else 0

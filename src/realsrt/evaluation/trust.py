@@ -167,19 +167,24 @@ class Calibration:
         if bound not in self.groups[0].scores:
             known = ", ".join(f"{one:g}" for one in self.groups[0].scores)
             raise UsageError(f"the calibration has no thresholds for a mean error of {bound:g}; it has {known}")
-        if level > (most := self.most):
-            fewest = f"{min(group.pairs for group in self.groups)} pairs" + " of a group" * (len(self.groups) > 1)
-            raise UsageError(
-                f"{fewest} promise nothing at a trust of {level:g}, but up to {math.floor(most * 1000) / 1000:g}; "
-                "calibrate on more"
-            )
+        if said := self.beyond([level]):
+            raise UsageError(f"{said}: calibrate on more")
         ranks = [math.ceil((group.pairs + 1) * level - 1e-9) for group in self.groups]
         return tuple((one.up_to, one.scores[bound][rank - 1]) for one, rank in zip(self.groups, ranks, strict=True))
 
     @property
     def most(self) -> float:
-        """The highest level that it can promise, of the smallest group: n / (n + 1)."""
-        return min(group.pairs / (group.pairs + 1) for group in self.groups)
+        """The highest level that it can promise, of the smallest group: n / (n + 1), cut off after three digits."""
+        return math.floor(1000 * min(group.pairs / (group.pairs + 1) for group in self.groups)) / 1000
+
+    def beyond(self, levels: Sequence[float]) -> str:
+        """Which of these levels it cannot promise, whatever the bound, and how many pairs they take; "" for none."""
+        few = min(group.pairs for group in self.groups)
+        least = {level: math.ceil(level / (1 - level) - 1e-9) for level in levels}
+        if not (high := [f"{level:g} (needs {pairs})" for level, pairs in least.items() if pairs > few]):
+            return ""
+        pairs = f"{few} pair" + "s" * (few > 1) + " of a group" * (len(self.groups) > 1)
+        return f"{pairs} can promise a trust of up to {self.most:g}, not of {', '.join(high)}"
 
     def check(self, model_sha256: str, options: Mapping[str, Any]) -> None:
         """Raise UsageError for another model or other options than were calibrated."""
