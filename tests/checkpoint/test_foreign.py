@@ -125,6 +125,12 @@ def test_an_onnx_file_of_any_size_and_of_one_size(exported):
     assert fixed.enlarge(LQ).shape == (1, 3, 204, 152)
 
 
+def test_a_size_that_is_half_free_is_said_in_words(exported):
+    half = exported(COMPACT.build().eval(), dynamic_shapes=[{3: torch.export.Dim("w", min=8)}])
+    with pytest.raises(CheckpointError, match="takes images of 16 x any px: only squares"):
+        load_any(half)
+
+
 class _Two(torch.nn.Module):
     def forward(self, x, y):
         return x + y

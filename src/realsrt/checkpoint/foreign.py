@@ -146,14 +146,16 @@ def _by_onnx(path: Path) -> ForeignNetwork:
     entries = session.get_inputs()
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     if len(entries) != 1 or entries[0].type not in types or len(entries[0].shape) != 4:
-        takes = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in entries)
+        sizes = ["x".join(str(side or "any") for side in entry.shape) for entry in entries]
+        takes = ", ".join(f"{entry.name} {entry.type} {size}" for entry, size in zip(entries, sizes, strict=True))
         raise CheckpointError(f"{path} takes {takes}: one image of floats, (1,3,H,W), is needed")
     name, kind = entries[0].name, types[entries[0].type]
     window = session.get_modelmeta().custom_metadata_map.get(WINDOW_KEY)
     sides = [int(window)] * 2 if window else [side if isinstance(side, int) else None for side in entries[0].shape[2:]]
     if sides[0] != sides[1]:
         raise CheckpointError(
-            f"{path} takes images of {sides[0]}x{sides[1]}: only squares or any size are possible here"
+            f"{path} takes images of {' x '.join(str(side or 'any') for side in sides)} px: only squares or any size "
+            "are possible here"
         )
 
     def run(lq_BCHW: Tensor) -> Tensor:

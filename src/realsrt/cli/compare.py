@@ -95,7 +95,8 @@ def compare(
     where = f"{model.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
     make_folders(output)
     contact_sheet.save(
-        output, contact_sheet.choose(crops, rows),
+        output, contact_sheet.choose(crops, rows), 
+        title=f"{', '.join([*names, 'bicubic'])}: {sources[0].name if len(sources) == 1 else f'{len(sources)} images'}",
         about=f"Where the results differ most. Seconds of the whole image, upscaling alone; {where}.",
     )  # fmt: skip
     found = [[label, f"{sum(own):.2f}", f"{megapixels / sum(own):.3g}"] for label, own in seconds.items()]

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from realsrt.config import ModelConfig
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, shown, why
 from realsrt.io.atomic import write_whole
 
 CELL = 8
@@ -195,7 +195,9 @@ class Calibration:
                 f"({model_sha256[:16] or 'no file'}…): make one with realsrt calibrate"
             )
         if other := [name for name in {**self.options, **options} if self.options.get(name) != options.get(name)]:
-            told = ", ".join(f"{name} {self.options.get(name)}, not {options.get(name)}" for name in other)
+            told = ", ".join(
+                f"{name} {shown(self.options.get(name))} (now {shown(options.get(name))})" for name in other
+            )
             raise UsageError(f"{where} is of other options: {told}; give the same, or make one with realsrt calibrate")
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -211,7 +213,7 @@ class Calibration:
         try:
             write_whole(Path(path), (json.dumps(document, ensure_ascii=False) + "\n").encode())
         except OSError as error:
-            raise UsageError(f"can't write {path}: {error.strerror}") from None
+            raise UsageError(f"can't write {path}: {why(error)}") from None
 
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
@@ -219,6 +221,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     try:
         document = json.loads(Path(path).read_bytes())
         if document["format"] not in (1, FORMAT):
+            int(document["format"])
             raise UsageError(
                 f"{path} has format {document['format']!s:.20}, this version reads up to {FORMAT}; update realsrt"
             )
@@ -234,7 +237,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
         if len({tuple(one.scores) for one in found.groups}) != 1:
             raise ValueError("other bounds")
     except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from None
+        raise UsageError(f"can't read {path}: {why(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UsageError(f"{path} is no calibration; make one with realsrt calibrate") from None
     return found
@@ -242,6 +245,8 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
 
 def _group(up_to: float, scores: Mapping[str, Sequence[float]]) -> Group:
     """Of a file. Raises ValueError, TypeError, AttributeError for what is none."""
+    if not all(isinstance(number, int | float) for own in ([up_to], *scores.values()) for number in own):
+        raise ValueError("no numbers")  # float() takes digits too
     found = Group(up_to=float(up_to), scores={float(bound): sorted(map(float, own)) for bound, own in scores.items()})
     if len({len(own) for own in found.scores.values()}) != 1 or not found.pairs:
         raise ValueError("scores")

@@ -12,7 +12,7 @@ from multiprocessing.process import parent_process
 
 import torch
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, shown
 from realsrt.inference.threads import use_threads
 from realsrt.inference.upscaler import Upscaler
 from realsrt.server.logs import say, to_stderr
@@ -63,7 +63,7 @@ class ProcessMaker:
                 yield event
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
-            raise ProcessEnded(f"computing this ended the process (status {self._process.exitcode})") from None
+            raise ProcessEnded(f"computing this ended the process (status {shown(self._process.exitcode)})") from None
 
     def close(self) -> None:
         self._process.kill()
