@@ -49,10 +49,6 @@ def test_nothing_is_said_in_words():
     assert [shown(value) for value in (None, 4.0, 2, "fp32", "", True)] == ["not given", "4", "2", "fp32", '""', "True"]
     said = [why(error) for error in (OSError(2, "gone"), OSError("cut off"), OSError())]
     assert said == ["gone", "cut off", "OSError"]
-        "gone",
-        "cut off",
-        "OSError",
-    ]
     with pytest.raises(CheckpointError, match="color_fix is not given, not one of"):
         from_dict(to_dict(presets.get("tiny")) | {"color_fix": None})
 
