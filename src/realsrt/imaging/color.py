@@ -42,8 +42,8 @@ def wavelet(image: Tensor, reference: Tensor, levels: int = WAVELET_LEVELS) -> T
 
 
 def coarse(plane: Tensor, levels: int = WAVELET_LEVELS) -> Tensor:
-    """Low frequencies of a plane (H,W), or of several (N,H,W): the taps 1/4, 1/2, 1/4 along both axes at distances 1, 2, 4, …; edges
-    repeat."""
+    """Low frequencies of a plane (H,W), or of several (N,H,W): the taps 1/4, 1/2, 1/4 along both axes at distances 1,
+    2, 4, …; edges repeat."""
     for level in range(levels):
         reach = 2**level
         plane = _smooth(plane, reach).mT

@@ -100,7 +100,7 @@ class LossConfig:
 class StageConfig:
     """What single stages learn, and how."""
 
-    reduced_share: float = 0.3
+    reduced_share: float = 0.0
     """Share of the steps in which the deep network sees its inputs reduced."""
     token_drop: float = 0.1
     """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
