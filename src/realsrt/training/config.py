@@ -50,7 +50,7 @@ class DataConfig:
     refresh: int = 2
     """New pairs in the pool at each step, of all processes together."""
     degradation: str = "mixed"
-    """How photographs are degraded: bicubic, light, realesrgan or mixed."""
+    """How photographs are degraded: bicubic, stored, light, realesrgan, mixed or everyday."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,8 @@ class LossConfig:
 class StageConfig:
     """What single stages learn, and how."""
 
-    reduced_share: float = 0.0
-    """Share of the steps in which the deep network sees its inputs reduced."""
+    reduced_share: float = 0.3
+    """Share of the steps in which the deep network learns from badly degraded inputs alone, seen reduced."""
     token_drop: float = 0.1
     """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
 
