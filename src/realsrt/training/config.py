@@ -50,7 +50,7 @@ class DataConfig:
     refresh: int = 2
     """New pairs in the pool at each step, of all processes together."""
     degradation: str = "mixed"
-    """How photographs are degraded: bicubic, light, realesrgan or mixed."""
+    """How photographs are degraded: bicubic, stored, light, realesrgan, mixed or everyday."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +100,8 @@ class LossConfig:
 class StageConfig:
     """What single stages learn, and how."""
 
-    reduced_share: float = 0.0
-    """Share of the steps in which the deep network sees its inputs reduced."""
+    reduced_share: float = 0.3
+    """Share of the steps in which the deep network learns from badly degraded inputs alone, seen reduced."""
     token_drop: float = 0.1
     """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
 
@@ -183,7 +183,7 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
     "deep": {"batch": 8, "crop": 192, "perceptual": 0.06, "perceptual_views": True, "clean_pixel": 2.0},
-    "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 4, "crop": 256},
+    "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 32, "crop": 256, "pool": 640, "refresh": 0},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},

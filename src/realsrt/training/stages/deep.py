@@ -12,7 +12,10 @@ from realsrt.models.trunk import seen_reduced
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages.common import Adversary, ImageLoss, Outcome, Stage, freeze_all_but, target_of
+from realsrt.training.stages.common import Adversary, ImageLoss, Outcome, Stage, freeze_all_but, severity, target_of
+
+LOST = 0.5
+"""The severity (see :func:`severity`) from which on an input may be seen reduced."""
 
 
 class DeepMain(nn.Module):
@@ -25,12 +28,14 @@ class DeepMain(nn.Module):
         self.image_loss = ImageLoss(config, adversary)
 
     def forward(self, batch: Batch, step: int) -> Outcome:
-        cfg, lq_BCHW = self.config, batch.lq
-        if random.Random(derive_seed(cfg.seed, 17, step)).random() < cfg.reduced_share:
+        cfg, lq_BCHW, target_BCHW = self.config, batch.lq, target_of(batch, self.config)
+        lost_B = severity(lq_BCHW, batch.gt) >= LOST
+        if random.Random(derive_seed(cfg.seed, 17, step)).random() < cfg.reduced_share and bool(lost_B.any()):
+            lq_BCHW, target_BCHW = lq_BCHW[lost_B], target_BCHW[lost_B]
             image = seen_reduced(lq_BCHW, self.deep.config.scale, self.deep)
         else:
             image = self.deep(lq_BCHW)
-        return self.image_loss(image, target_of(batch, cfg), lq_BCHW, self.deep.conv_last.weight, step)
+        return self.image_loss(image, target_BCHW, lq_BCHW, self.deep.conv_last.weight, step)
 
 
 def deep_stage(model: RealSRT, config: TrainConfig) -> Stage:
