@@ -11,8 +11,8 @@
 #   TARGET     the Python there (default 3.12); WHEELS=0: bring no packages
 # run   writes half-precision weights to OUT after a minute and every minute, a stage's in parts of 15 MiB
 #         (cat OUT/1-control.safetensors.? > control.safetensors)
-#   STAGES     in this order (default "control generator critic")
-#   MINUTES    of each (default "4.3 2.2 0.8")
+#   STAGES     in this order of deep, strength, control, generator, critic (default "deep strength control critic")
+#   MINUTES    of each (default "4.5 0.3 1.8 0.6")
 #   TOTAL      minutes of everything, the start counted in: later stages get what is left (default 9)
 #   INIT       other weights than the packed ones, such as those that the run before left
 #   RUNS       where runs and packages go, outside OUT (default: a folder for temporary files)

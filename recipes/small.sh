@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# The embedded model `small`, from public weights to the shipped file: five stages, one after the other.
+# The embedded model `small`, from public weights to the shipped file: six stages, one after the other.
 #
 #   MILD=realesr-general-wdn-x4v3.pth STRONG=realesr-general-x4v3.pth DEEP=RealESRGAN_x4plus.pth recipes/small.sh DATA…
 #
 # DATA          folders of photographs and WebDataset-format tars, sides of 256 px or more; none where PAIRS is enough
 # MILD, STRONG  the two published networks that the trunk starts from (Real-ESRGAN's releases), .pth or .safetensors
-# DEEP          the published network that the trunk has for badly degraded inputs, as it is
+# DEEP          the published network that the trunk's deep one starts from
+# DEEP_SHARE    how much of what the deep stage learns is kept (default 0.3; recipes/mix.py)
 # INIT          weights to go on from in their place, such as the shipped ones
 # PAIRS         recorded pairs with a teacher's images (`realsrt teach`), the target where the input lost much
-# STEPS         budgets of strength, tokenizer, generator, critic, control (600 1000 1200 250 700); 0: no such stage
-# MINUTES       the same five in minutes; with STEPS, whichever ends first
+# STEPS         budgets of deep, strength, tokenizer, generator, critic, control (2500 1200 1000 1200 250 700); 0: no such
+#               stage
+# MINUTES       the same six in minutes; with STEPS, whichever ends first
 # OUT           where runs go (default runs/small)
 # OPTIONS       for every stage, in place of what is given here: "--precision bf16 --compile --batch 64" on a GPU
 #
@@ -18,7 +20,7 @@ set -euo pipefail
 data=("$@")
 features=$(dirname "$0")/features/squeezenet1_1.safetensors
 out=${OUT:-runs/small}
-usual="600 1000 1200 250 700"
+usual="2500 1200 1000 1200 250 700"
 [ -z "${MINUTES:-}" ] || usual=
 read -ra steps <<<"${STEPS:-$usual}"
 read -ra minutes <<<"${MINUTES:-}"
@@ -62,7 +64,15 @@ stage() { # name [option…]
   start=(--init "$out/$name/model.safetensors")
 }
 
-stage strength
+all=("${pairs[@]}")
+[ ${#data[@]} = 0 ] || pairs=(--data "${data[@]}") # a teacher's image would be its own
+stage deep --crop 128 --batch 2 --lr 5e-5 --precision bf16 --degradation everyday
+if [ -e "$out/deep/model.safetensors" ]; then
+  python "$(dirname "$0")/mix.py" "${INIT:-${DEEP:-}}" "$out/deep/model.safetensors" "${DEEP_SHARE:-0.3}" "$out/deep.safetensors"
+  start=(--init "$out/deep.safetensors")
+fi
+pairs=("${all[@]}")
+stage strength --pool 640 --refresh 0
 stage tokenizer --crop 96 --batch 12 --perceptual 0.05
 stage generator --crop 128 --batch 12
 stage critic --crop 128 --batch 8 --critic-labels far --critic-temperatures 0 1 --mask-sampling full

@@ -30,7 +30,14 @@ WARMUP = 0.3
 """The share of the control stage's steps in which the discriminator learns alone: they take half of a step's time."""
 LEAST_STEPS = 1500
 """A batch is too large where a stage would take fewer steps."""
+DEEP_BATCH = 16
+"""Of the deep stage, which takes several times the memory and time of the others."""
+TRUNK = ("deep", "strength")
+"""Stages of the trunk."""
 STAGES = {
+    "deep": "--crop 192 --lr 1e-4 --degradation everyday --gan 0.5 --discriminator unet --discriminator-width 64 "
+    "--discriminator-lr 2e-4 --gan-warmup 600",
+    "strength": "--crop 256 --degradation everyday",
     "control": "--crop 128 --lr 2e-4 --perceptual 0.06 --clean-pixel 6 --clean-share 0.5 --sampler-steps 1 2 2 4 "
     "--gan 0.1 --discriminator unet",
     "generator": "--crop 128",
@@ -191,25 +198,30 @@ def choose_batch(speeds: Mapping[int, float], minutes: float, least_steps: int =
 def command_of(run: Run, name: str, number: int, minutes: float, init: Path) -> list[str]:
     """The command line of one stage."""
     words = [sys.executable, "-m", "realsrt", "train", name, "--init", str(init)]
-    words += ["--out", str(run.runs / f"{number}-{name}"), "--teacher-above", "0.25", *shlex.split(STAGES[name])]
-    words += ["--perceptual-file", str(FEATURES), "--perceptual-taps", *TAPS, "--batch", str(run.batch)]
+    words += ["--out", str(run.runs / f"{number}-{name}"), *shlex.split(STAGES[name])]
+    words += ["--perceptual-file", str(FEATURES), "--perceptual-taps", *TAPS]
+    words += ["--batch", str(min(DEEP_BATCH, run.batch) if name == "deep" else run.batch)]
+    if name not in TRUNK:  # the trunk learns from photographs alone: a teacher's images would be its own
+        words += ["--teacher-above", "0.25"]
     photos, pairs = run.folder / "photos.tar", run.folder / "pairs.tar"
     if photos.is_file():
         words += ["--data", str(photos)]
-    if pairs.is_file():  # few, where new ones never end
+    if pairs.is_file() and not (name in TRUNK and photos.is_file()):  # few, where new ones never end
         words += ["--pairs", f"{pairs}=0.25" if photos.is_file() else str(pairs)]
-    if run.teacher is not None:
+    if run.teacher is not None and name not in TRUNK:
         words += ["--teacher", str(run.teacher)]
     if run.max_steps is not None:
         words += ["--max-steps", str(run.max_steps), "--log-every", "1"]
     else:
         words += ["--max-minutes", f"{minutes:.2f}", "--save-minutes", "1", "--log-every", "100"]
     if run.device == "cuda":
-        words += ["--pool", "512", "--refresh", "8", "--precision", "bf16"]
+        words += ["--precision", "bf16"]
+        words += ["--pool", "1536"] if name == "strength" else ["--pool", "512", "--refresh", "8"]
         if run.compile and (minutes >= 2 or run.max_steps is not None):  # it would take a short stage's time
             words += ["--compile"]
     else:
-        words += ["--pool", "4", "--refresh", "1", "--tile", "128"]
+        words += ["--pool", "4", "--tile", "128", *([] if name == "strength" else ["--refresh", "1"])]
+        words[words.index("--crop") + 1] = "128"
     if name == "control":
         steps = run.max_steps or run.speed * minutes * 60
         words += ["--gan-warmup", str(max(1, round(WARMUP * steps)))]
@@ -303,8 +315,8 @@ def main() -> int:
     if rest and max_steps is None:
         print(f"recipes/gpu.sh run: {shlex.join(rest)} is not --max-steps N", file=sys.stderr)
         return 2
-    names = os.environ.get("STAGES", "control generator critic").split()
-    wished = [float(word) for word in os.environ.get("MINUTES", "4.3 2.2 0.8").split()]
+    names = os.environ.get("STAGES", "deep strength control critic").split()
+    wished = [float(word) for word in os.environ.get("MINUTES", "4.5 0.3 1.8 0.6").split()]
     if len(names) != len(wished) or not set(names) <= STAGES.keys():
         print(f"recipes/gpu.sh run: STAGES of {', '.join(STAGES)}, and as many MINUTES", file=sys.stderr)
         return 2

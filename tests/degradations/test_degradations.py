@@ -146,7 +146,7 @@ def test_sides_that_do_not_divide_are_refused(gt_BCHW):
 
 
 def test_unknown_protocol_is_refused():
-    with pytest.raises(UsageError, match=r"'jpg'.*bicubic, light, realesrgan, mixed"):
+    with pytest.raises(UsageError, match=r"'jpg'.*bicubic, stored, light, realesrgan, mixed, everyday"):
         protocol("jpg")
 
 

@@ -149,6 +149,12 @@ def test_commands_on_a_gpu(tmp_path):
     assert "--batch 64" in control
     assert "--max-minutes 4.00" in control
     assert f"--teacher {run.teacher}" in control
+    deep = gpu_run.command_of(run, "deep", 1, 4.0, tmp_path / "w.safetensors")
+    assert deep[deep.index("--batch") + 1] == "16"
+    assert "--teacher" not in deep  # it would be its own
+    strength = gpu_run.command_of(run, "strength", 2, 0.3, tmp_path / "w.safetensors")
+    assert strength[strength.index("--pool") + 1] == "1536"
+    assert "--refresh" not in strength
     critic = gpu_run.command_of(run, "critic", 3, 0.8, tmp_path / "w.safetensors")
     assert "--compile" not in critic
     assert "--gan-warmup" not in critic
@@ -181,11 +187,12 @@ def test_a_rehearsal_goes_through_all_stages(packed, tmp_path):
     done = call("run", packed, tmp_path / "out", "--max-steps", "2", RUNS=tmp_path / "runs")
     assert done.returncode == 0, done.stdout + done.stderr
     made = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert made == ["1-control.safetensors.1", "2-generator.safetensors.1", "3-critic.safetensors.1", "log.txt"]
-    whole = tmp_path / "3-critic.safetensors"
-    whole.write_bytes((tmp_path / "out" / "3-critic.safetensors.1").read_bytes())
+    names = ["deep", "strength", "control", "critic"]
+    assert made == [*(f"{number}-{name}.safetensors.1" for number, name in enumerate(names, 1)), "log.txt"]
+    whole = tmp_path / "4-critic.safetensors"
+    whole.write_bytes((tmp_path / "out" / "4-critic.safetensors.1").read_bytes())
     model = realsrt.load_model(whole)
-    assert [stage["stage"] for stage in model.info.provenance["stages"]] == ["control", "generator", "critic"]
+    assert [stage["stage"] for stage in model.info.provenance["stages"]] == names
     teacher, deep = load_published(tmp_path / "runs" / "teacher.safetensors"), presets.build("tiny").trunk.deep
     assert teacher.config == deep.config
     log = (tmp_path / "out" / "log.txt").read_text()
@@ -213,7 +220,12 @@ def test_a_stage_that_fails_is_tried_without_compiling(monkeypatch, tmp_path, fa
     monkeypatch.setattr(gpu_run, "train_stage", train_stage)
     monkeypatch.setattr(gpu_run, "start", start)
     monkeypatch.setattr(sys, "argv", ["run.py", str(tmp_path), str(tmp_path / "out")])
-    for name, value in {"RUNS": str(tmp_path / "runs"), "MINUTES": "4 3 2", "TOTAL": "9"}.items():
+    for name, value in {
+        "RUNS": str(tmp_path / "runs"),
+        "STAGES": "control generator critic",
+        "MINUTES": "4 3 2",
+        "TOTAL": "9",
+    }.items():
         monkeypatch.setenv(name, value)
     assert gpu_run.main() == bool(fails)
     made = [call for call in calls if call[0] not in fails or not call[1]]

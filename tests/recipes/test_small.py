@@ -1,4 +1,4 @@
-"""recipes/small.sh asks for the five stages in order, each on the weights of the one before."""
+"""recipes/small.sh asks for the six stages in order, each on the weights of the one before."""
 
 import os
 import shutil
@@ -49,9 +49,9 @@ def test_bash_can_read_it():
         assert subprocess.run([shellcheck, SCRIPT], check=False).returncode == 0
 
 
-def test_the_five_stages_build_on_each_other(recipe):
+def test_the_six_stages_build_on_each_other(recipe):
     stages = recipe("/data/a b.tar", **ENDS)
-    assert [words[0] for words in stages] == ["strength", "tokenizer", "generator", "critic", "control"]
+    assert [words[0] for words in stages] == ["deep", "strength", "tokenizer", "generator", "critic", "control"]
     first, *later = stages
     at = first.index("--trunk")
     assert first[at + 1 : at + 4] == list(ENDS.values())
@@ -59,13 +59,20 @@ def test_the_five_stages_build_on_each_other(recipe):
     for words, before in zip(later, stages, strict=False):
         assert options(words)["--init"] == f"/o ut/{before[0]}/model.safetensors"
         assert "--trunk" not in words
-    assert [options(words)["--max-steps"] for words in stages] == ["600", "1000", "1200", "250", "700"]
+    assert [options(words)["--max-steps"] for words in stages] == ["2500", "1200", "1000", "1200", "250", "700"]
     assert all("--resume" in words and options(words)["--data"] == "/data/a b.tar" for words in stages)
     assert all("--pairs" not in words and "--max-minutes" not in words for words in stages)
 
 
+def test_the_deep_network_learns_from_photographs_alone_where_there_are_any(recipe):
+    deep, strength, *_ = recipe("/data.tar", PAIRS="/taught.tar", **ENDS)
+    assert "--pairs" not in deep
+    assert options(deep)["--data"] == "/data.tar"
+    assert options(strength)["--pairs"] == "/taught.tar"
+
+
 def test_pairs_weights_and_minutes(recipe):
-    stages = recipe(PAIRS="/taught.tar", INIT="/w.safetensors", MINUTES="0 1 2 0 3.5", OPTIONS="--batch 64 --compile")
+    stages = recipe(PAIRS="/taught.tar", INIT="/w.safetensors", MINUTES="0 0 1 2 0 3.5", OPTIONS="--batch 64 --compile")
     assert [words[0] for words in stages] == ["tokenizer", "generator", "control"]
     given = [options(words) for words in stages]
     inits = ["/w.safetensors", "/o ut/tokenizer/model.safetensors", "/o ut/generator/model.safetensors"]
@@ -95,7 +102,7 @@ def test_every_option_is_one_that_training_knows(recipe):
     [
         ((), ENDS, "PAIRS"),
         (("/data.tar",), {"MILD": "/nets/wdn.pth"}, "STRONG"),
-        (("/data.tar",), ENDS | {"STEPS": "0 0 0 0 0"}, "budget"),
+        (("/data.tar",), ENDS | {"STEPS": "0 0 0 0 0 0"}, "budget"),
     ],
 )
 def test_what_is_missing_is_said(recipe, data, environment, words):

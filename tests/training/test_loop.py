@@ -20,7 +20,7 @@ from realsrt.training.config import make_config
 from realsrt.training.progress import Log, rate
 from support.runs import log_of, train_until_killed
 
-STAGES = training.STAGES[1:]  # the strength stage learns by itself
+STAGES = training.STAGES[2:]  # the trunk's two stages learn by themselves
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 4, "refresh": 1, "log_every": 2, "discriminator_width": 8}
 
 
@@ -51,6 +51,8 @@ def chain(photos, tmp_path_factory):
 
 def before(chain, stage):
     """What a stage starts from."""
+    if stage == "deep":
+        return chain["control"]
     return chain[STAGES[STAGES.index(stage) - 1]] if stage != "tokenizer" else None
 
 
@@ -86,6 +88,7 @@ def state_of(out):
         ("control", {}),
         ("control", {"gan": 0.5, "discriminator": "unet", "gan_start": 5, "tune_decoder": False}),
         ("control", {"gan": 0.5, "gan_warmup": 5}),
+        ("deep", {"gan": 0.5, "reduced_share": 0.5}),
     ],
 )
 def test_a_killed_run_goes_on_to_the_same_bits(config, chain, monkeypatch, stage, options):

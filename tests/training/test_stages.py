@@ -21,6 +21,7 @@ from realsrt.training.stages.critic import sample
 
 FEATURES = Path(__file__).parents[2] / "recipes/features/squeezenet1_1.safetensors"
 LEARNS = {
+    "deep": ("trunk.deep.",),
     "tokenizer": ("tokenizer.",),
     "generator": ("generator.",),
     "critic": ("critic.",),
@@ -68,7 +69,7 @@ def run(model, name, batch, steps, lr, until=0.0, **options):
         optimizer.zero_grad()
         outcome.loss.backward()
         optimizer.step()
-        losses.append(float(outcome.figures["pixel" if name in ("tokenizer", "control") else "loss"]))
+        losses.append(float(outcome.figures["pixel" if name in ("deep", "tokenizer", "control") else "loss"]))
         if losses[-1] < losses[0] * until:
             break
     return losses
@@ -99,6 +100,8 @@ def test_tokenizer_learns():
 @pytest.mark.parametrize(
     ("name", "options"),
     [
+        ("deep", {}),
+        ("deep", {"reduced_share": 1.0}),
         ("generator", {}),
         ("generator", {"mask_sampling": "paper"}),
         ("critic", {}),
@@ -144,7 +147,7 @@ def test_only_the_intended_weights_move(model, name, tune_decoder):
     assert moved == expected | (CODEBOOK if name == "tokenizer" else set())
 
 
-@pytest.mark.parametrize("name", list(LEARNS))
+@pytest.mark.parametrize("name", [name for name in LEARNS if name != "deep"])
 def test_only_the_intended_weights_move_in_the_papers_architecture(name):
     model = presets.build("tiny_paper")
     stage = build_stage(model, name, tune_decoder=False, gan=0.0)
@@ -152,6 +155,11 @@ def test_only_the_intended_weights_move_in_the_papers_architecture(name):
     assert learning == {k for k, _ in model.named_parameters() if k.startswith(LEARNS[name][0])}
     main = {id(p) for p in stage.main.parameters() if p.requires_grad}
     assert main == {id(p) for k, p in model.named_parameters() if k in learning}
+
+
+def test_a_model_without_a_deep_network_has_none_to_tune():
+    with pytest.raises(UsageError, match="'tiny_paper' has no deep network"):
+        build_stage(presets.build("tiny_paper"), "deep")
 
 
 @pytest.mark.parametrize("preset", ["tiny", "tiny_paper"])

@@ -103,18 +103,17 @@ def test_costs_are_those_of_the_images(stage):
         assert (bare.flatten(1).argmin(1) == number * len(SHARES) + len(SHARES) - 1).all()
 
 
-def test_the_loss_is_the_error_and_the_choice(stage, monkeypatch):
-    gt = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    lq = torch.nn.functional.avg_pool2d(gt, 4)
-    batch = Batch(lq, gt, (1, 2), gt, torch.zeros(2, dtype=torch.bool))
-    costs = measured_costs(stage.main.trunk, stage.main._features[0], lq, gt)  # the same in every step here
-    monkeypatch.setattr("realsrt.training.stages.strength.measured_costs", lambda *_: costs)
-    first = stage.main(batch, 0)
+def test_the_loss_is_the_error_and_the_choice(stage):
+    """Every batch draws from the pairs that were measured, and what is learned is to choose for these."""
+    stage.prepare(make_pool())
+    main, batch = stage.main, Batch(*[torch.empty(6, 0)] * 2, tuple(range(6)), *[torch.empty(6, 0)] * 2)
+    first = main(batch, 0)
     torch.testing.assert_close(first.loss, first.figures["error"] + first.figures["chosen"])
+    torch.testing.assert_close(first.figures["best"], main.costs_NK.amin(1).mean())
     assert first.figures["best"] <= first.figures["chosen"]
-    optimizer = torch.optim.AdamW([p for p in stage.main.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in main.parameters() if p.requires_grad], lr=1e-2)
     for step in range(120):
-        outcome = stage.main(batch, step)
+        outcome = main(batch, step)
         optimizer.zero_grad()
         outcome.loss.backward()
         optimizer.step()
@@ -123,11 +122,15 @@ def test_the_loss_is_the_error_and_the_choice(stage, monkeypatch):
     assert outcome.figures["chosen"] - outcome.figures["best"] < missed / 2
 
 
-def test_statistics_are_those_of_the_pool(stage):
-    pool, estimator = make_pool(), stage.main.trunk.estimator
+def test_what_is_measured_is_the_pool(stage):
+    """The pairs that it holds at the start, once each; statistics are theirs."""
+    pool, main = make_pool(), stage.main
     assert stage.prepare is not None
     stage.prepare(pool)
-    found = stage.main.trunk.look(pool.inputs(0))
+    lq, gt = (torch.cat(parts) for parts in zip(*pool.held(0, 4), strict=True))
+    torch.testing.assert_close(main.looks_NS, main.trunk.look(lq))
+    torch.testing.assert_close(main.costs_NK, measured_costs(main.trunk, main._features[0], lq, gt))
+    found, estimator = main.looks_NS, main.trunk.estimator
     assert found.shape == (6, 2 * 16)
     torch.testing.assert_close(estimator.mean, found.mean(0))
     torch.testing.assert_close(estimator.deviation, found.std(0, correction=0).clamp(min=1e-3))
@@ -139,13 +142,15 @@ def test_statistics_are_those_of_the_pool(stage):
 
 
 def test_a_pool_shows_every_pair_of_its_own():
-    whole = make_pool()
-    halves = [make_pool(own=range(lane, lane + 1)).inputs(3) for lane in (0, 1)]
-    tiles = whole.inputs(3)
+    def held(step, count, **options):
+        return torch.cat([lq for lq, _ in make_pool(**options).held(step, count)])
+
+    tiles = held(3, 4)
     assert tiles.shape == (6, 3, 16, 16)
-    assert torch.equal(tiles[1::2], halves[0])  # the first of step 3 is pair 3, of lane 1
-    assert torch.equal(tiles[::2], halves[1])
-    assert not torch.equal(tiles, whole.inputs(0))
+    assert torch.equal(tiles, held(3, 1))
+    assert torch.equal(tiles[1::2], held(3, 2, own=range(1)))  # the first of step 3 is pair 3, of lane 1
+    assert torch.equal(tiles[::2], held(3, 2, own=range(1, 2)))
+    assert not torch.equal(tiles, held(0, 4))
 
 
 def test_a_run_starts_from_published_networks(photos, features, tmp_path):

@@ -24,7 +24,8 @@ def degrade(
     *,
     seed: Annotated[int, Parameter(help="Together with a picture's name decides all that is random.")] = 0,
     protocol: Annotated[
-        str, Parameter(help="bicubic, light, realesrgan (second order), or mixed: a random one of these a picture.")
+        str,
+        Parameter(help="bicubic, stored, light, realesrgan (second order), mixed or everyday (random ones of these)."),
     ] = "realesrgan",
     scale: Annotated[int, Parameter(help="How many times smaller; sides are cropped to a multiple of it.")] = 4,
     recursive: Annotated[bool, Parameter(help="Folders inside folders too.", negative=())] = False,

@@ -18,7 +18,8 @@ def teach(
     count: Annotated[int, option(help="How many pairs in all, with those that are there already.")],
     tile: Annotated[int, option(help="Side of a target in pixels.")] = 256,
     degradation: Annotated[
-        str, option(help="bicubic, light, realesrgan (second order), or mixed: a random one of these a pair.")
+        str,
+        option(help="bicubic, stored, light, realesrgan (second order), mixed or everyday (random ones of these)."),
     ] = "mixed",
     seed: Annotated[int, option(help="Together with a pair's number decides all that is random.")] = 0,
     quality: Annotated[int, option(help="WebP quality of the target and the teacher's image.")] = 95,

@@ -9,7 +9,7 @@ from docstring_parser import parse_from_object
 
 from realsrt.errors import needs
 
-HELP = "Train one stage: strength, tokenizer, generator, critic or control."
+HELP = "Train one stage: deep, strength, tokenizer, generator, critic or control."
 _UNSET = ("init", "max_steps")  # the user's alone
 
 

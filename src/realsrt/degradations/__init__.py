@@ -6,10 +6,12 @@
 from realsrt.degradations.apply import degrade, degrade_named, degrade_seeded, named_rng
 from realsrt.degradations.plans import (
     BICUBIC,
+    EVERYDAY,
     LIGHT,
     MIXED,
     PROTOCOLS,
     REALESRGAN,
+    STORED,
     DegradationConfig,
     Mixture,
     OrderConfig,
@@ -20,10 +22,12 @@ from realsrt.degradations.plans import (
 
 __all__ = [
     "BICUBIC",
+    "EVERYDAY",
     "LIGHT",
     "MIXED",
     "PROTOCOLS",
     "REALESRGAN",
+    "STORED",
     "DegradationConfig",
     "Mixture",
     "OrderConfig",

@@ -99,14 +99,35 @@ LIGHT = DegradationConfig(
     final_sinc=0.2,
     antialias=True,
 )
+# Our own choice: what is left of a good photograph after a web site has stored it.
+STORED = DegradationConfig(
+    orders=(
+        OrderConfig(
+            blur=0.0,
+            resize_ways=(0.0, 0.0, 1.0),
+            noise=0.3,
+            gaussian=1.0,
+            gaussian_sigma=(0.5, 2.5),
+            jpeg_quality=(75.0, 97.0),
+        ),
+    ),
+    filters=("bicubic",),
+    final_sinc=0.0,
+    jpeg_first=0.0,
+    antialias=True,
+)
 # Our own choice: wide ranges for every sample teach a model to smooth clean inputs too, so some stay clean.
 MIXED = Mixture(((0.30, BICUBIC), (0.25, LIGHT), (0.45, REALESRGAN)))
+# The same, with more of what people have.
+EVERYDAY = Mixture(((0.20, BICUBIC), (0.15, STORED), (0.30, LIGHT), (0.35, REALESRGAN)))
 
 PROTOCOLS: dict[str, DegradationConfig | Mixture] = {
     "bicubic": BICUBIC,
+    "stored": STORED,
     "light": LIGHT,
     "realesrgan": REALESRGAN,
     "mixed": MIXED,
+    "everyday": EVERYDAY,
 }
 
 

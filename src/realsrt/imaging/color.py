@@ -42,19 +42,19 @@ def wavelet(image: Tensor, reference: Tensor, levels: int = WAVELET_LEVELS) -> T
 
 
 def coarse(plane: Tensor, levels: int = WAVELET_LEVELS) -> Tensor:
-    """Low frequencies of a plane (H,W): the taps 1/4, 1/2, 1/4 along both axes at distances 1, 2, 4, …; edges
-    repeat."""
+    """Low frequencies of a plane (H,W), or of several (N,H,W): the taps 1/4, 1/2, 1/4 along both axes at distances 1,
+    2, 4, …; edges repeat."""
     for level in range(levels):
         reach = 2**level
-        plane = _smooth(plane, reach).T
-        plane = _smooth(plane, reach).T
+        plane = _smooth(plane, reach).mT
+        plane = _smooth(plane, reach).mT
     return plane
 
 
 def _smooth(plane: Tensor, reach: int) -> Tensor:
     width = plane.shape[-1]
-    padded = F.pad(plane[None], (reach, reach), mode="replicate")[0]
-    out = padded[:, :width] + padded[:, 2 * reach :]
+    padded = F.pad(plane.reshape(-1, *plane.shape[-2:]), (reach, reach), mode="replicate").view(*plane.shape[:-1], -1)
+    out = padded[..., :width] + padded[..., 2 * reach :]
     return out.mul_(0.25).add_(plane, alpha=0.5)
 
 

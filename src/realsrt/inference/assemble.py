@@ -180,7 +180,7 @@ def keep_coarse(blended: Iterable[Tensor], source: Planes | Pixels, scale: int) 
         if stop < height and stop - done < least:
             continue
         low, high = max(first, done - 1), min(known, stop + 1)  # what enlarging looks at
-        shift = torch.stack([coarse(plane) for plane in lost])[:, low - first : high - first]
+        shift = coarse(lost)[:, low - first : high - first]
         shift = enlarge_linear(shift, scale)
         yield held[:, : (stop - done) * scale] + shift[:, (done - low) * scale : (stop - low) * scale]
         held = held[:, (stop - done) * scale :].clone()

@@ -3,7 +3,7 @@
 Shape suffixes: B batch, C channels, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -113,6 +113,17 @@ def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, 
     for distance_BHW in squeeze_maps(features, x_BCHW, y_BCHW, taps):
         distance_B = distance_B + distance_BHW.mean((1, 2))
     return distance_B
+
+
+def squeeze_to(features: SqueezeFeatures, y_BCHW: Tensor) -> Callable[[Tensor], Tensor]:
+    """:func:`squeeze_distance` of many images from the same one, which is looked at once."""
+    known = [unit(fy_BCHW) for fy_BCHW in features(y_BCHW, TAPS)]
+
+    def distance(x_BCHW: Tensor) -> Tensor:
+        pairs = zip(features(x_BCHW, TAPS), known, strict=True)
+        return torch.stack([(unit(fx) - fy).square().sum(1).mean((1, 2)) for fx, fy in pairs]).sum(0)
+
+    return distance
 
 
 def squeeze_maps(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:

@@ -14,6 +14,7 @@ x strengths x shares, the share fastest).
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple, Self
@@ -183,6 +184,14 @@ class Reduction:
         self.up = Taps(self.side * scale, side * scale, "bicubic")
 
 
+def seen_reduced(lq_BCHW: Tensor, scale: int, see: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``see`` makes of images (B,3,H,W) reduced, at the size (B,3,sH,sW) that it would have of them whole."""
+    rows, columns = (Reduction(side, scale) for side in lq_BCHW.shape[-2:])
+    small = columns.down.along(rows.down.along(lq_BCHW, 2), 3).clamp(0, 1)
+    image = see(small.contiguous(memory_format=torch.channels_last))
+    return columns.up.along(rows.up.along(image.to(lq_BCHW.dtype), 2), 3)
+
+
 class Trunk(nn.Module):
     """Both ends, the estimator, and the deep network, if there is one."""
 
@@ -267,10 +276,7 @@ class Trunk(nn.Module):
 
     def restore_reduced(self, lq_BCHW: Tensor, denoise: float, way: Way) -> Tensor:
         """The image (B,3,sH,sW) that the network makes which sees the input reduced."""
-        rows, columns = (Reduction(side, self.config.network.scale) for side in lq_BCHW.shape[-2:])
-        small = columns.down.along(rows.down.along(lq_BCHW, 2), 3).clamp(0, 1)
-        image = self.see(small.contiguous(memory_format=torch.channels_last), denoise, way)
-        return columns.up.along(rows.up.along(image.to(lq_BCHW.dtype), 2), 3)
+        return seen_reduced(lq_BCHW, self.config.network.scale, lambda small: self.see(small, denoise, way))
 
     def seeing(self, denoise: float, way: Way) -> SRVGGNetCompact | RRDBNet:
         """The network of a way."""
@@ -287,7 +293,7 @@ class Trunk(nn.Module):
             return image
         image, scale = image.float(), self.config.network.scale
         lost = seen_BCHW.float() - F.avg_pool2d(image, scale)
-        shift = torch.stack([coarse(plane) for plane in lost.flatten(0, 1)]).view_as(lost)
+        shift = coarse(lost.flatten(0, 1)).view_as(lost)
         return (image + upscale_bicubic(shift, scale)).to(seen_BCHW.dtype)
 
     def at(self, denoise: float, lq_BCHW: Tensor, costs_BK: Tensor) -> tuple[Tensor, Tensor]:

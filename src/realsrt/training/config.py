@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from realsrt.errors import UsageError
 
-StageName = Literal["strength", "tokenizer", "generator", "critic", "control"]
+StageName = Literal["deep", "strength", "tokenizer", "generator", "critic", "control"]
 STAGES: tuple[StageName, ...] = get_args(StageName)
 
 
@@ -50,7 +50,7 @@ class DataConfig:
     refresh: int = 2
     """New pairs in the pool at each step, of all processes together."""
     degradation: str = "mixed"
-    """How photographs are degraded: bicubic, light, realesrgan or mixed."""
+    """How photographs are degraded: bicubic, stored, light, realesrgan, mixed or everyday."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +100,8 @@ class LossConfig:
 class StageConfig:
     """What single stages learn, and how."""
 
+    reduced_share: float = 0.3
+    """Share of the steps in which the deep network learns from badly degraded inputs alone, seen reduced."""
     token_drop: float = 0.1
     """Share of samples decoded without tokens while the tokenizer learns (conditional tokenizers only)."""
 
@@ -180,7 +182,8 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 4, "crop": 256},
+    "deep": {"batch": 8, "crop": 192, "perceptual": 0.06, "perceptual_views": True, "clean_pixel": 2.0},
+    "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 32, "crop": 256, "pool": 640, "refresh": 0},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
@@ -218,7 +221,7 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         )
     if config.resume and config.overwrite:
         raise UsageError("give --resume or --overwrite, not both")
-    begins = config.stage == "tokenizer" or (config.stage == "strength" and config.trunk)
+    begins = config.stage == "tokenizer" or (config.stage in ("deep", "strength") and config.trunk)
     if not begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):

@@ -23,6 +23,7 @@ def compile_parts(model: RealSRT, adversary: nn.Module | None = None, **options:
         model.critic.backbone,
         model.control,
         adversary,
+        *(model.trunk.deep.body if model.trunk is not None and model.trunk.deep is not None else ()),  # all alike: one
     ]
     found = [part for part in parts if part is not None]
     for part in found:

@@ -57,8 +57,7 @@ def train(config: TrainConfig) -> Path:
         index=accelerator.process_index,
         say=accelerator.print,
     )
-    if saved is None:
-        state.prepare(pool)
+    state.prepare(pool)
     samples = config.batch * config.accumulate
     work = StepWork(
         accelerator.device, config.precision, batch=samples, processes=processes, wanted=config.profile_flops

@@ -5,7 +5,7 @@ Shapes: B this process's share of the batch, S slots of its store, H W target pi
 global batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -166,16 +166,19 @@ class PairPool:
         seeds = derive_words(self.lanes, self.seed, 3, step)[self.own.start : self.own.stop] >> np.uint64(1)
         return Batch(lq.float() / 255, gt, tuple(seeds.tolist()), teacher, has_teacher)
 
-    def inputs(self, step: int) -> Tensor:
-        """The low-quality tiles of all own pairs that the pool holds at a step, whole, in the order of their numbers:
-        (n,3,tile/s,tile/s), in [0,1]. All processes hold equally many."""
+    def held(self, step: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All own pairs that the pool holds at a step, whole, in the order of their numbers, ``count`` at a time:
+        (B,3,tile/s,tile/s) and (B,3,tile,tile), in [0,1]. All processes hold equally many."""
         self._advance(step)
         first = step * self.refresh
         numbers = [number for number in range(first, first + self.size) if number % self.lanes in self.own]
-        for number in numbers:
-            if (future := self.pairs[number]) is not None:
-                future.result()
-        return self.lq_SCHW[[self.slot(number) for number in numbers]].float() / 255
+        for start in range(0, len(numbers), count):
+            some = numbers[start : start + count]
+            for number in some:
+                if (future := self.pairs[number]) is not None:
+                    future.result()
+            slots = [self.slot(number) for number in some]
+            yield self.lq_SCHW[slots].float() / 255, self.gt_SCHW[slots].float() / 255
 
     def close(self) -> None:
         """Stop making pairs."""

@@ -73,10 +73,12 @@ class TrainState:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
 
     def prepare(self, pool: PairPool) -> None:
-        """What the stage takes from the pairs before the first step of a run."""
+        """What the stage takes from the pairs before the first step of a run, or of what is left of it."""
         if self._stage.prepare is not None:
-            self._stage.prepare(pool)
-            self.ema = EMA(self.model, self.config.ema)
+            with self.accelerator.autocast():
+                self._stage.prepare(pool)
+            if self.step == 0:
+                self.ema = EMA(self.model, self.config.ema)
 
     @property
     def waits(self) -> bool:

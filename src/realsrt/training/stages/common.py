@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 @dataclass
 class Stage:
     """``main(batch, step) → Outcome`` trains what requires a gradient; ``adversary`` the discriminator. ``prepare``
-    is called once, before the first step of a run (not of a resumed one)."""
+    is called before the first step, of a resumed run, too."""
 
     main: nn.Module
     adversary: "Adversary | None" = None

@@ -1,10 +1,9 @@
 """Before the tokenizer: the trunk's estimator, learning how much each strength and share would cost. The trunk's
 networks stay as they are.
 
-Shapes: B batch, H W target pixels, S statistics or shares, R ways x strengths, K choices (R x S).
+Shapes: N measured pairs, B batch, H W target pixels, S statistics or shares, R ways x strengths, K choices (R x S).
 """
 
-import itertools
 import math
 
 import torch
@@ -15,8 +14,9 @@ from realsrt.errors import UsageError
 from realsrt.imaging.color import luma
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.model import RealSRT
-from realsrt.models.features import SqueezeFeatures, squeeze_distance
+from realsrt.models.features import SqueezeFeatures, squeeze_to
 from realsrt.models.trunk import SHARES, SHARPNESS, STRENGTHS, Trunk, Way, mix
+from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.pair_pool import Batch, PairPool
 from realsrt.training.stages.common import Outcome, Stage, freeze_all_but, mean_over_ranks, squeeze_features
@@ -31,21 +31,25 @@ _LEAST_ERROR = 2e-4
 _BEND = 0.3
 """Where the squared error of a cost turns into an absolute one: a few images cost several times what others do."""
 _LEAST_DEVIATION = 1e-3
-_CHUNK = 64
+_CHUNK = (4, 64)
+"""Pairs that are measured at once, on the CPU and on a GPU."""
 
 
 class StrengthMain(nn.Module):
-    """Every choice is tried on the batch and measured; the estimator learns to foretell the costs, and to choose."""
+    """Every choice is tried once on every pair that the pool holds at the start, and measured; the estimator learns to
+    foretell the costs, and to choose."""
 
     def __init__(self, model: RealSRT, trunk: Trunk, features: SqueezeFeatures) -> None:
         super().__init__()
         self.model, self.trunk = model, trunk
         self._features = [features]  # in a list: it is no part of what learns
+        self.looks_NS = self.costs_NK = torch.empty(0)
         freeze_all_but(model, [trunk.estimator])
 
     def forward(self, batch: Batch, step: int) -> Outcome:
-        costs_BK = measured_costs(self.trunk, self._features[0].to(batch.lq.device), batch.lq, batch.gt)
-        guess_BK = self.trunk.costs(batch.lq)
+        """Of the batch its numbers alone: each draws one of the pairs that were measured."""
+        drawn_B = to_device(torch.tensor([seed % len(self.costs_NK) for seed in batch.seeds]), self.costs_NK.device)
+        costs_BK, guess_BK = self.costs_NK[drawn_B], self.trunk.costs_of([self.looks_NS[drawn_B]])
         error = F.smooth_l1_loss(guess_BK, costs_BK, beta=_BEND)
         chosen = self.cost_of_choice(guess_BK, costs_BK)
         loss = error + chosen
@@ -63,15 +67,20 @@ class StrengthMain(nn.Module):
         return ((-expected_BR / SHARPNESS).softmax(1) * paid_BR).sum(1).mean()
 
     @torch.no_grad()
-    def learn_statistics(self, pool: PairPool) -> None:
-        """Give the estimator the mean and the deviation of the statistics of all pairs that the pool holds at the
-        start. Weights that know them keep theirs, since their layers were learned behind these."""
+    def measure(self, pool: PairPool) -> None:
+        """Look at all pairs that the pool holds at the start, and measure them. The estimator's mean and deviation
+        become those of what was seen; weights that know them keep theirs, since their layers were learned behind
+        these."""
+        features, looks, costs = self._features[0].to(pool.device), [], []
+        for lq_BCHW, gt_BCHW in pool.held(0, _CHUNK[pool.device.type != "cpu"]):
+            looks.append(self.trunk.look(lq_BCHW))
+            costs.append(measured_costs(self.trunk, features, lq_BCHW, gt_BCHW))
+        self.looks_NS, self.costs_NK = torch.cat(looks), torch.cat(costs)
         estimator = self.trunk.estimator
         if bool(estimator.mean.any()) or bool((estimator.deviation != 1).any()):
             return
-        found_NS = torch.cat([self.trunk.look(part_BCHW) for part_BCHW in pool.inputs(0).split(_CHUNK)])
-        mean_S = mean_over_ranks(found_NS.mean(0))
-        variance_S = mean_over_ranks((found_NS - mean_S).square().mean(0))
+        mean_S = mean_over_ranks(self.looks_NS.mean(0))
+        variance_S = mean_over_ranks((self.looks_NS - mean_S).square().mean(0))
         estimator.mean.copy_(mean_S)
         estimator.deviation.copy_(variance_S.sqrt().clamp(min=_LEAST_DEVIATION))
 
@@ -80,26 +89,29 @@ class StrengthMain(nn.Module):
 def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_BCHW: Tensor) -> Tensor:
     """What every choice costs (B,K), relative to the plain enlargement: squeeze distance, and the decibels that its
     squared error adds (to first order), less what its strength is worth beyond these."""
-    scale = trunk.config.network.scale
-    plain = upscale_bicubic(lq_BCHW, scale)
-    far_B, error_B = _distance_and_error(features, plain, gt_BCHW)
+    plain, distance = upscale_bicubic(lq_BCHW, trunk.config.network.scale), squeeze_to(features, gt_BCHW)
+
+    def measure(image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Squeeze distance and squared error of luma, (B,) both."""
+        image_BCHW = (image_BCHW.clamp(0, 1) * 255).round() / 255
+        return distance(image_BCHW), (luma(image_BCHW) - luma(gt_BCHW)).square().mean((1, 2, 3))
+
+    far_B, error_B = measure(plain)
+    whole = [trunk.restore(lq_BCHW, strength, Way.WHOLE)[1] for strength in STRENGTHS]
     costs = []
-    for way, strength in itertools.product([way for way in Way if trunk.deep or not way.deep], STRENGTHS):
-        restored, worth = trunk.restore(lq_BCHW, strength, way)[1], LEAN * strength
-        for share in SHARES:
-            if share == 0:
-                costs.append(torch.zeros_like(far_B) - worth)
-                continue
-            found = _distance_and_error(features, mix(plain, restored, share), gt_BCHW)
-            more_B = (found[1] - error_B) / (error_B + _LEAST_ERROR)
-            costs.append(found[0] - far_B + DECIBEL * 10 / math.log(10) * more_B - worth)
+    for way in (way for way in Way if trunk.deep or not way.deep):
+        deep = trunk.restore(lq_BCHW, 1.0, way)[1] if way.deep else None
+        for strength, image in zip(STRENGTHS, whole, strict=True):
+            if deep is not None:
+                image = torch.lerp(image, deep, strength)  # as Trunk.restore mixes them
+            elif way.reduced:
+                image = trunk.restore(lq_BCHW, strength, way)[1]
+            costs.append(torch.full_like(far_B, -LEAN * strength))
+            for share in SHARES[1:]:
+                found_B, error_of_B = measure(mix(plain, image, share))
+                more_B = (error_of_B - error_B) / (error_B + _LEAST_ERROR)
+                costs.append(found_B - far_B + DECIBEL * 10 / math.log(10) * more_B - LEAN * strength)
     return torch.stack(costs, 1)
-
-
-def _distance_and_error(features: SqueezeFeatures, image: Tensor, gt: Tensor) -> tuple[Tensor, Tensor]:
-    """Squeeze distance and squared error of luma, (B,) both."""
-    image = (image.clamp(0, 1) * 255).round() / 255
-    return squeeze_distance(features, image, gt), (luma(image) - luma(gt)).square().mean((1, 2, 3))
 
 
 def strength_stage(model: RealSRT, config: TrainConfig) -> Stage:
@@ -107,4 +119,4 @@ def strength_stage(model: RealSRT, config: TrainConfig) -> Stage:
     if model.trunk is None:
         raise UsageError(f"preset {model.config.preset!r} has no trunk whose strength could be learned")
     main = StrengthMain(model, model.trunk, squeeze_features(config, "the strength stage measures images by"))
-    return Stage(main, prepare=main.learn_statistics)
+    return Stage(main, prepare=main.measure)
