@@ -125,6 +125,22 @@ def test_a_calibration_of_other_weights_is_refused(folder, tmp_path, capsys):
     assert "is of other weights" in capsys.readouterr().err
 
 
+def test_a_calibration_is_of_the_precision_that_windows_were_computed_in(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: True)
+    assert main(calibrating(folder, output=tmp_path / "c.json")) == 0
+    document = json.loads((tmp_path / "c.json").read_text())
+    assert document["options"]["window_precision"] == "bfloat16"
+    argv = upscaling(folder, tmp_path / "out" / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "c.json"))
+    assert main([*argv, "--fp32"]) == 2
+    assert "other options: window_precision bfloat16 (now float32); give" in capsys.readouterr().err
+    assert main(argv) == 0
+    monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: False)
+    assert main(argv) == 2
+    del document["options"]["window_precision"]  # as files were before: not known, so taken for any
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    assert main([*argv, "--fp32"]) == 0
+
+
 def test_every_pair_must_count(folder, tmp_path, capsys):
     stray = folder / "lq" / "stray.png"
     stray.write_bytes((folder / "lq" / "0.png").read_bytes())

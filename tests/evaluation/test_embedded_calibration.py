@@ -33,9 +33,9 @@ def calibration(model):
 
 
 def test_it_holds_for_the_weights_and_options_that_people_get(model, calibration):
-    calibration.check(
-        model.info.sha256, calibrated_options(UpscaleOptions(steps=2).pixel_options(), "torch.float32", model.config)
-    )
+    for windows in ("torch.float32", "torch.bfloat16"):  # of which the CPU decides
+        options = calibrated_options(UpscaleOptions(steps=2).pixel_options(), "torch.float32", windows, model.config)
+        calibration.check(model.info.sha256, options)
     assert all(tuple(group.scores) == BOUNDS for group in calibration.groups)
     assert min(group.pairs for group in calibration.groups) >= LEAST_PAIRS
     assert all(threshold <= 1 for _, threshold in calibration.thresholds(0.95, TrustArgs.trust_error))

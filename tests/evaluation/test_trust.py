@@ -216,15 +216,17 @@ def test_other_weights_and_other_options_are_refused():
     with pytest.raises(UsageError, match=r"steps 2 \(now 3\)"):
         one.check("a" * 64, {"steps": 3})
     with pytest.raises(UsageError, match=r"precision not given \(now bfloat16\)"):
-        one.check("a" * 64, calibrated_options({"steps": 2}, "torch.bfloat16", presets.get("tiny")))
+        one.check("a" * 64, calibrated_options({"steps": 2}, "torch.bfloat16", "torch.bfloat16", presets.get("tiny")))
 
 
 def test_an_option_that_is_the_models_own_may_be_given():
     config = presets.get("small")
-    bare = calibrated_options({"steps": None, "stride": None, "color_fix": None, "fidelity": 1.0}, "fp32", config)
+    bare = calibrated_options(
+        {"steps": None, "stride": None, "color_fix": None, "fidelity": 1.0}, "fp32", "fp32", config
+    )
     given = {"steps": config.num_steps, "stride": config.stride, "color_fix": config.color_fix, "fidelity": 1.0}
-    assert calibrated_options(given, "fp32", config) == bare
-    assert calibrated_options(given | {"steps": 1}, "fp32", config) != bare
+    assert calibrated_options(given, "fp32", "fp32", config) == bare
+    assert calibrated_options(given | {"steps": 1}, "fp32", "fp32", config) != bare
 
 
 @pytest.mark.parametrize(

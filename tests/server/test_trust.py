@@ -83,8 +83,8 @@ def test_where_nothing_is_promised_one_line_says_why(made, opened, calibrated):
     ):
         assert says in problem(here.http.get(f"/v1/jobs/{id}/trust", params=query), status)
     for options, says in (
-        ({"outscale": 2}, "outscale 4.0, not 2.0"),
-        ({"strength": 0.5}, "strength 1.0, not 0.5"),
+        ({"outscale": 2}, "outscale 4 (now 2)"),
+        ({"strength": 0.5}, "strength 1 (now 0.5)"),
         ({"steps": 0}, "there is no confidence of this job"),
     ):
         other = here.ended(here.post(source, **options).json()["id"])

@@ -71,7 +71,7 @@ def calibrate(
     means = [mean_confidence(one) for one in maps]
     calibration = Calibration(
         model_sha256=up.model.info.sha256,
-        options=calibrated_options(options.pixel_options(), up.precision, up.model.config),
+        options=calibrated_options(options.pixel_options(), up.precision, up.window_precision, up.model.config),
         groups=grouped(means, found, BOUNDS),
         about=made_of,
     )

@@ -16,7 +16,7 @@ import math
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +38,7 @@ MOST_GROUPS = 3
 LEAST_PAIRS = 40
 """Of a group, where there are several: so many can promise up to 0.975."""
 FORMAT = 2
+_WINDOWS = "window_precision"
 _SUFFIX = ".calibration.json"
 
 
@@ -78,12 +79,15 @@ def scores(
     return [float(trust[over.argmax()]) if (over := mean > bound).any() else -1.0 for bound in bounds]
 
 
-def calibrated_options(pixel_options: Mapping[str, Any], precision: object, config: ModelConfig) -> dict[str, Any]:
-    """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded. An option that
-    is the model's own (``steps``, ``stride`` …) is None, given or not."""
+def calibrated_options(
+    pixel_options: Mapping[str, Any], precision: object, windows: object, config: ModelConfig
+) -> dict[str, Any]:
+    """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded, those of
+    `windows` too. An option that is the model's own (``steps``, ``stride`` …) is None, given or not."""
     own = {"steps": config.num_steps, **{key: getattr(config, key, None) for key in pixel_options if key != "steps"}}
     given = {key: None if value == own.get(key) else value for key, value in pixel_options.items()}
-    return json.loads(json.dumps({**given, "precision": str(precision).removeprefix("torch.")}))
+    rounded = {"precision": precision, _WINDOWS: windows}
+    return json.loads(json.dumps(given | {key: str(one).removeprefix("torch.") for key, one in rounded.items()}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +191,10 @@ class Calibration:
         return f"{pairs} can promise a trust of up to {self.most:g}, not of {', '.join(high)}"
 
     def check(self, model_sha256: str, options: Mapping[str, Any]) -> None:
-        """Raise UsageError for another model or other options than were calibrated."""
+        """Raise UsageError for another model or other options than were calibrated. One that does not say how windows
+        are rounded is taken for any."""
         where = self.where or "the calibration"
+        options = {name: value for name, value in options.items() if name != _WINDOWS or name in self.options}
         if self.model_sha256 != model_sha256:
             raise UsageError(
                 f"{where} is of other weights ({self.model_sha256[:16]}…) than these "
@@ -256,12 +262,13 @@ def _group(up_to: float, scores: Mapping[str, Sequence[float]]) -> Group:
 
 
 def embedded_calibration(model_sha256: str) -> Calibration:
-    """The one inside the package for these weights. Raises UsageError where there is none."""
+    """The one inside the package for these weights, for windows in float32 and in bfloat16, of which the CPU decides by
+    default; docs/trust.md has how far they are apart. Raises UsageError where there is none."""
     for file in files("realsrt.weights").iterdir():
         if file.name.endswith(_SUFFIX):
             found = load_calibration(Path(str(file)))
             if found.model_sha256 == model_sha256:
-                return found
+                return replace(found, options={key: own for key, own in found.options.items() if key != _WINDOWS})
     raise UsageError(
         "there is no calibration for these weights: make one with realsrt calibrate, give it by --calibration"
     )
