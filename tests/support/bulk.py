@@ -19,7 +19,7 @@ def work_for(output, tiny, *, options=None, max_tries=3, precision="auto", **fil
     options = UpscaleOptions(**QUICK | (options or {}))
     info = checked_model(str(tiny), options, precision)
     return make_work(
-        str(output), str(tiny), info, options, Files(**{"max_pixels": 10**8, **files}), device="cpu", 
+        str(output), str(tiny), info, options, Files(**{"max_pixels": 10**8, **files}), device="cpu",
         precision=precision, threads=2, max_tries=max_tries,
     )  # fmt: skip
 
