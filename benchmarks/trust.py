@@ -73,7 +73,9 @@ def main() -> None:
     up = Upscaler.from_pretrained(args.model)
     sha256 = up.model.info.sha256
     calibration = load_calibration(args.calibration) if args.calibration else embedded_calibration(sha256)
-    calibration.check(sha256, calibrated_options(UpscaleOptions().pixel_options(), up.precision, up.model.config))
+    calibration.check(
+        sha256, calibrated_options(UpscaleOptions().pixel_options(), up.precision, up.window_precision, up.model.config)
+    )
     print(f"calibrated on {calibration.about}")
     for protocol in [args.inputs.name] if args.inputs else args.protocols:
         images = []

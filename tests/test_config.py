@@ -5,7 +5,7 @@ import pytest
 
 from realsrt import presets
 from realsrt.config import from_dict, to_dict
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import CheckpointError, UsageError, shown, why
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -42,6 +42,15 @@ def change(path, value):
 def test_a_damaged_config_is_named(path, value, said):
     with pytest.raises(CheckpointError, match=said):
         from_dict(change(path, value))
+
+
+def test_nothing_is_said_in_words():
+    """No Python None in what people read of options, of entries in files, of errors without a word of the system."""
+    assert [shown(value) for value in (None, 4.0, 2, "fp32", "", True)] == ["not given", "4", "2", "fp32", '""', "True"]
+    said = [why(error) for error in (OSError(2, "gone"), OSError("cut off"), OSError())]
+    assert said == ["gone", "cut off", "OSError"]
+    with pytest.raises(CheckpointError, match="color_fix is not given, not one of"):
+        from_dict(to_dict(presets.get("tiny")) | {"color_fix": None})
 
 
 def test_a_variant_differs_in_what_it_says():

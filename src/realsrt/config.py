@@ -6,7 +6,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from realsrt.errors import CheckpointError
+from realsrt.errors import CheckpointError, shown
 from realsrt.models.control import EncoderControlConfig, FeatureControlConfig
 from realsrt.models.quantizer import QuantizerConfig
 from realsrt.models.residual_tokenizer import ResidualTokenizerConfig
@@ -119,14 +119,14 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         choices = {c.__name__: c for c in hint.__args__ if c is not type(None)}
         kind = value.get("kind") if isinstance(value, dict) else None
         if len(choices) > 1 and not (isinstance(kind, str) and kind in choices):
-            raise CheckpointError(f"{where}.kind is {kind!r}, not one of {', '.join(sorted(choices))}")
+            raise CheckpointError(f"{where}.kind is {shown(kind)}, not one of {', '.join(sorted(choices))}")
         return _build(choices[kind] if len(choices) > 1 else next(iter(choices.values())), value, where)
     if dataclasses.is_dataclass(hint):
         return _build(hint, value, where)
     origin = typing.get_origin(hint)
     if origin is Literal:
         if isinstance(value, list | dict) or value not in typing.get_args(hint):
-            raise CheckpointError(f"{where} is {value!r}, not one of {', '.join(map(str, typing.get_args(hint)))}")
+            raise CheckpointError(f"{where} is {shown(value)}, not one of {', '.join(map(str, typing.get_args(hint)))}")
         return value
     if origin is tuple:
         if not isinstance(value, list) or not all(isinstance(v, int) for v in value):
@@ -134,7 +134,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return tuple(value)
     expected = {float: (int, float), int: int, str: str, bool: bool}[hint]
     if not isinstance(value, expected) or (hint is int and isinstance(value, bool)):
-        raise CheckpointError(f"{where} should be a {hint.__name__}, not {value!r}")
+        raise CheckpointError(f"{where} should be a {hint.__name__}, not {shown(value)}")
     return value
 
 

@@ -24,6 +24,16 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
+def why(error: BaseException) -> str:
+    """Why a file could not be read or written: in the system's words, where it has some."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+def shown(value: object) -> str:
+    """The value of an option, or of an entry in a file, for a person."""
+    return "not given" if value is None else f"{value:g}" if isinstance(value, float) else str(value) or '""'
+
+
 class RealSRTError(Exception):
     """Base of every error this package raises on purpose. One line, whatever names of files are in it."""
 

@@ -33,6 +33,11 @@ def statuses(outcomes):
     return {key: outcome.status for key, outcome in outcomes.items()}
 
 
+def test_auto_is_not_taken_for_another_precision(tiny, tmp_path):
+    made = [work_for(tmp_path, tiny, precision=name).settings["precision"] for name in ("auto", "fp32", "bf16")]
+    assert made == ["auto on cpu", "torch.float32", "torch.bfloat16"]
+
+
 def test_bytes_are_those_of_upscale(batch, tiny, tmp_path):
     """Metadata, provenance and maps of confidence too."""
     with (batch / "p.png").open("wb") as file:

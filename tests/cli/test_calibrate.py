@@ -65,6 +65,7 @@ def test_the_mask_is_where_trust_is_above_the_threshold(folder, tmp_path, capsys
     argv = upscaling(folder, tmp_path / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "middle.json"))
     assert main(argv) == 0
     told = capsys.readouterr()
+    assert "is empty" not in told.err
     assert "at most 12 levels of 255 in 90 % of images like those calibrated on (10 pairs: noise)" in told.err
     mask = imageio.read(tmp_path / "a_trust.png").pixels
     wanted = trust_map(confidence) > middle
@@ -74,15 +75,36 @@ def test_the_mask_is_where_trust_is_above_the_threshold(folder, tmp_path, capsys
     assert json.loads(told.out)["trusted"] == round(float(wanted.mean()), 4)
 
 
+@pytest.mark.parametrize("images, which", [(1, "lq/0.png"), (2, "2 of 2 images")])
+def test_an_empty_mask_is_said_at_the_end(folder, tmp_path, capsys, images, which):
+    document = json.loads((folder / "c.json").read_text())
+    document["groups"] = [group | {"scores": {"12": [2] * PAIRS}} for group in document["groups"]]
+    (tmp_path / "none.json").write_text(json.dumps(document))
+    argv = upscaling(folder, tmp_path / "out", "--trust", "0.9", "--calibration", str(tmp_path / "none.json"))
+    argv[1:2] = [str(folder / "lq" / f"{number}.png") for number in range(images)]
+    assert main(argv) == 0
+    told = capsys.readouterr()
+    assert [json.loads(line)["trusted"] for line in told.out.splitlines()] == [0] * images
+    last = told.err.splitlines()[-1]
+    assert "the mask of trust is empty, nothing is promised: " in last
+    assert f"{which}; docs/trust.md" in last
+
+
 @pytest.mark.parametrize(
     "more, said",
     [
         (("--trust", "0.9"), "there is no calibration for these weights"),
-        (("--trust", "0.95", "--calibration", "c.json"), "10 pairs promise nothing at a trust of 0.95"),
+        (
+            ("--trust", "0.95", "--calibration", "c.json"),
+            "10 pairs can promise a trust of up to 0.909, not of 0.95 (needs 19): ",
+        ),
         (("--trust", "0.9", "--calibration", "c.json", "--trust-error", "7"), "no thresholds for a mean error of 7"),
-        (("--trust", "0.9", "--calibration", "c.json", "--steps", "1"), "is of other options: steps None, not 1"),
-        (("--trust", "0.9", "--calibration", "c.json", "-s", "2"), "outscale 4.0, not 2.0"),
-        (("--trust", "0.9", "--calibration", "c.json", "--precision", "bf16"), "precision float32, not bfloat16"),
+        (
+            ("--trust", "0.9", "--calibration", "c.json", "--steps", "1"),
+            "other options: steps not given (now 1); give",
+        ),
+        (("--trust", "0.9", "--calibration", "c.json", "-s", "2"), "outscale 4 (now 2)"),
+        (("--trust", "0.9", "--calibration", "c.json", "--precision", "bf16"), "precision float32 (now bfloat16)"),
         (("--trust", "0.9", "--steps", "0"), "0 steps give the base image alone"),
         (("--calibration", "c.json"), "give that too"),
         (("--trust", "0.9", "--calibration", "tiny.safetensors"), "is no calibration"),
@@ -101,6 +123,22 @@ def test_a_calibration_of_other_weights_is_refused(folder, tmp_path, capsys):
     argv[argv.index("--model-path") + 1] = str(tmp_path / "other.safetensors")
     assert main(argv) == 2
     assert "is of other weights" in capsys.readouterr().err
+
+
+def test_a_calibration_is_of_the_precision_that_windows_were_computed_in(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: True)
+    assert main(calibrating(folder, output=tmp_path / "c.json")) == 0
+    document = json.loads((tmp_path / "c.json").read_text())
+    assert document["options"]["window_precision"] == "bfloat16"
+    argv = upscaling(folder, tmp_path / "out" / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "c.json"))
+    assert main([*argv, "--fp32"]) == 2
+    assert "other options: window_precision bfloat16 (now float32); give" in capsys.readouterr().err
+    assert main(argv) == 0
+    monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: False)
+    assert main(argv) == 2
+    del document["options"]["window_precision"]  # as files were before: not known, so taken for any
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    assert main([*argv, "--fp32"]) == 0
 
 
 def test_every_pair_must_count(folder, tmp_path, capsys):
@@ -122,9 +160,26 @@ def test_every_pair_must_count(folder, tmp_path, capsys):
 
 def test_the_table_tells_how_much_of_an_image_each_mask_takes(folder, capsys):
     assert main(calibrating(folder, "--about", "noise")) == 0
-    head, *rows = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    told = capsys.readouterr()
+    head, *rows = (line.split("\t") for line in told.out.splitlines())
     assert head[:5] == ["confidence", "pairs", "trust", "error ≤ 4", "error ≤ 6"]
-    assert [row[:3] for row in rows] == [["any", "10", "0.8"], ["any", "10", "0.9"]]  # ten pairs cannot promise 0.95
+    assert [row[:3] for row in rows] == [["any", "10", "0.8"], ["any", "10", "0.9"]]
+    assert "note: 10 pairs can promise a trust of up to 0.909, not of 0.95 (needs 19), whatever" in told.err
+
+
+def test_the_table_of_few_pairs_has_what_they_can_promise(folder, tmp_path, capsys):
+    for role in ("lq", "hr"):
+        (tmp_path / role).mkdir()
+        for number in range(3):
+            (tmp_path / role / f"{number}.png").write_bytes((folder / role / f"{number}.png").read_bytes())
+    argv = calibrating(folder, output=tmp_path / "c.json")
+    argv[1:3] = str(tmp_path / "lq"), str(tmp_path / "hr")
+    assert main(argv) == 0
+    told = capsys.readouterr()
+    assert [line.split("\t")[:3] for line in told.out.splitlines()[1:]] == [["any", "3", "0.75"]]
+    short = "0.8 (needs 4), 0.9 (needs 9), 0.95 (needs 19)"
+    assert f"note: 3 pairs can promise a trust of up to 0.75, not of {short}, whatever the error" in told.err
+    assert load_calibration(tmp_path / "c.json").thresholds(0.75, 12)
 
 
 def test_many_pairs_are_grouped_by_mean_confidence(folder, tmp_path, capsys, monkeypatch):

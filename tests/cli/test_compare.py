@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from realsrt import presets, save_model
 from realsrt.cli import main
+from realsrt.cli.show import Screen
 from realsrt.evaluation import contact_sheet
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
@@ -41,6 +42,7 @@ def test_a_page_has_every_model_at_every_crop_and_stands_alone(place, capsys, mo
     monkeypatch.setattr(contact_sheet, "crops", lambda *a, **k: cut.append((a, k, real(*a, **k))) or cut[-1][2])
     assert run(place, "sheet.html", "--rows", "2", inputs=("a.png", "b.png")) == 0
     page = (place / "sheet.html").read_text("utf-8")
+    assert "<title>ours, theirs, bicubic: 2 images</title>" in page
     captions = re.findall("<figcaption>(.*?)</figcaption>", page)
     assert len(captions) == 2 * 4
     for first in range(0, 8, 4):
@@ -66,7 +68,18 @@ def test_a_sheet_as_an_image(place):
 
 def test_one_model_is_shown_where_it_differs_from_bicubic(place):
     assert run(place, "one.html", models=("ours.safetensors",)) == 0
-    assert "differ by 0.0" not in (place / "one.html").read_text("utf-8").split("</h2>")[0]
+    page = (place / "one.html").read_text("utf-8")
+    assert "differ by 0.0" not in page.split("</h2>")[0]
+    assert "<h1>ours, bicubic: a.png</h1>" in page
+
+
+def test_every_models_progress_is_said(place, monkeypatch):
+    begun, told = [], []
+    monkeypatch.setattr(Screen, "begin", lambda _, name: begun.append(name))
+    monkeypatch.setattr(Screen, "windows", lambda _, *at: told.append((begun[-1:], *at)))
+    assert run(place, "said.html") == 0
+    assert begun == ["a.png, ours", "a.png, theirs"]
+    assert {(name[0], done) for name, done, total in told if name and done == total} == {(name, 1) for name in begun}
 
 
 def test_what_enlarges_twice_is_brought_to_size(place, monkeypatch):

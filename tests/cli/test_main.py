@@ -99,6 +99,15 @@ def test_convert_names_what_is_wrong(capsys, tmp_path):
     assert not (tmp_path / "b.safetensors").exists()
 
 
+def test_parts_are_not_exported_into_a_file(capsys, tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"mine")
+    assert main(["export", str(tmp_path / "x.bin")]) == 2
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'x.bin'}: is a file, and the parts need a folder; give another name, or" in told
+    assert "guide.onnx" not in told
+    assert (tmp_path / "x.bin").read_bytes() == b"mine"
+
+
 def test_signs_that_a_pipe_cannot_hold_are_written_otherwise(monkeypatch, tmp_path):
     with open(tmp_path / "out", "w", encoding="cp1252") as stream:
         monkeypatch.setattr(sys, "stdout", stream)

@@ -29,12 +29,14 @@ class FakeUpscaler:
 
     asked: ClassVar[dict[str, Any]] = {}
     model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
-    precision = "float32"
 
     @classmethod
     def from_pretrained(cls, name, **options):
         cls.asked = {"name": name, **options}
         return cls()
+
+    def computed_in(self, options):
+        return "float32"
 
     def check(self, options):
         """Everything is allowed."""
@@ -143,6 +145,28 @@ def test_kinds_and_formats(fake, tmp_path, capsys):
     assert "transparency" in capsys.readouterr().err
     assert main(["upscale", "gray16.png", "-o", "big.webp", "-r", "20000x5"]) == 1
     assert "16,383" in capsys.readouterr().err
+
+
+def test_resume_knows_what_was_computed_in_which_precision(tmp_path, capsys, monkeypatch):
+    """Not what was asked for: auto is bfloat16 for windows where the CPU multiplies it, elsewhere the same as fp32."""
+    picture(tmp_path / "a.png")
+    checkpoint.save_model(presets.build("tiny"), tmp_path / "tiny.safetensors")
+
+    def run(multiplies, *more):
+        monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: multiplies)
+        model = ["--model-path", str(tmp_path / "tiny.safetensors"), "-g", "cpu"]
+        assert main(["upscale", str(tmp_path / "a.png"), "-o", str(tmp_path / "out"), *model, "--resume", *more]) == 0
+        (record,) = records(capsys)[0]
+        return record["status"], record.get("reason")
+
+    other = ("done", "made again: other settings: precision")
+    run(True)
+    assert run(True)[0] == "skipped"
+    assert run(True, "--fp32") == other
+    assert run(False)[0] == "skipped"
+    assert run(True) == other
+    run(True, "--steps", "0")
+    assert run(True, "--steps", "0", "--fp32")[0] == "skipped"  # which has no windows
 
 
 def test_resume_skips_what_is_there(fake, tmp_path, capsys):

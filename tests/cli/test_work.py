@@ -40,12 +40,14 @@ class Fake:
     """Doubles pixels; `during` is called while a picture is computed."""
 
     model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
-    precision = "float32"
     during = staticmethod(lambda image: None)
 
     @classmethod
     def from_pretrained(cls, name, **options):
         return cls()
+
+    def computed_in(self, options):
+        return "float32"
 
     def check(self, options):
         """Everything is allowed."""

@@ -60,15 +60,14 @@ def test_every_picture_before_any_second_place():
 def test_the_sheet_holds_the_crops(tmp_path):
     image = pytest.importorskip("PIL.Image")
     panels = {"A": torch.full((3, 96, 96), 50).byte(), "Ä ←": torch.full((3, 24, 24), 200).byte()}
-    contact_sheet.save(
-        tmp_path / "s.png", [contact_sheet.Crop("naïve ∞", 0.1, panels), contact_sheet.Crop("b", 0.1, panels)]
-    )
+    rows = [contact_sheet.Crop("naïve ∞", 0.1, panels), contact_sheet.Crop("b", 0.1, panels)]
+    contact_sheet.save(tmp_path / "s.png", rows, title="a sheet")
     sheet = image.open(tmp_path / "s.png")
     colours = {colour: count for count, colour in sheet.getcolors(1 << 24)}
     assert colours[50, 50, 50] >= 2 * 288 * 288
     assert colours[200, 200, 200] >= 2 * 288 * 288
     with pytest.raises(ImageError, match="cannot be written"):
-        contact_sheet.save(tmp_path / "nowhere" / "s.png", [contact_sheet.Crop("b", 0.1, panels)])
+        contact_sheet.save(tmp_path / "nowhere" / "s.png", rows, title="a sheet")
 
 
 def test_without_pillow(monkeypatch):

@@ -1,6 +1,7 @@
 """The calibration inside the package: it belongs to the weights beside it, and its real pairs keep the promise."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from realsrt.batch.outputs import Files
 from realsrt.batch.plan import FileJob
 from realsrt.batch.process import save_image, upscale_rows
 from realsrt.cli.upscale import TrustArgs
+from realsrt.evaluation import trust
 from realsrt.evaluation.trust import BOUNDS, LEAST_PAIRS, calibrated_options, embedded_calibration
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io import image as imageio
@@ -33,12 +35,21 @@ def calibration(model):
 
 
 def test_it_holds_for_the_weights_and_options_that_people_get(model, calibration):
-    calibration.check(
-        model.info.sha256, calibrated_options(UpscaleOptions(steps=2).pixel_options(), "torch.float32", model.config)
-    )
+    for windows in ("torch.float32", "torch.bfloat16"):  # of which the CPU decides
+        options = calibrated_options(UpscaleOptions(steps=2).pixel_options(), "torch.float32", windows, model.config)
+        calibration.check(model.info.sha256, options)
     assert all(tuple(group.scores) == BOUNDS for group in calibration.groups)
     assert min(group.pairs for group in calibration.groups) >= LEAST_PAIRS
     assert all(threshold <= 1 for _, threshold in calibration.thresholds(0.95, TrustArgs.trust_error))
+
+
+def test_one_made_in_either_precision_would_hold_for_both(calibration, tmp_path, monkeypatch):
+    options = {**calibration.options, "window_precision": "bfloat16"}
+    replace(calibration, options=options).save(tmp_path / "small.calibration.json")
+    monkeypatch.setattr(trust, "files", lambda _: tmp_path)
+    for windows in ("float32", "bfloat16"):
+        options["window_precision"] = windows
+        embedded_calibration(calibration.model_sha256).check(calibration.model_sha256, options)
 
 
 @pytest.mark.parametrize("level", [0.8, 0.9, 0.95])

@@ -93,8 +93,13 @@ def test_the_rank_is_that_of_the_theorem():
     assert one.threshold(0.95, BOUND, flat(0.5)) == 0.18
     assert one.threshold(0.9, BOUND, flat(0.5)) == 0.17
     assert one.threshold(0.5, BOUND, flat(0.5)) == 0.09
-    with pytest.raises(UsageError, match=r"19 pairs promise nothing at a trust of 0.96, but up to 0.95"):
+    with pytest.raises(UsageError, match=r"19 pairs can promise a trust of up to 0.95, not of 0.96 \(needs 24\)"):
         one.thresholds(0.96, BOUND)
+    for pairs in range(1, 60):  # what it says it can promise, it can; one pair less would not do for a level
+        few = calibration([0.5] * pairs)
+        assert few.thresholds(few.most, BOUND)
+        assert few.beyond([pairs / (pairs + 1)]) == ""
+        assert f"(needs {pairs + 1})" in few.beyond([(pairs + 1) / (pairs + 2)])
     for level in (0, 1, -1, float("nan")):
         with pytest.raises(UsageError, match="above 0 and below 1"):
             one.thresholds(level, BOUND)
@@ -109,7 +114,7 @@ def test_an_image_has_the_threshold_of_the_group_of_its_mean_confidence():
     assert found == [0.1, 0.1, 0.2, 0.2, 0.3, 0.3]
     uneven = np.array([[0.0, 0.0, 0.0, 1.0, 0.6]])  # its mean counts, not its extremes or its middle
     assert one.threshold(0.9, BOUND, uneven) == 0.2
-    with pytest.raises(UsageError, match=r"9 pairs of a group promise nothing at a trust of 0.95, but up to 0.9;"):
+    with pytest.raises(UsageError, match=r"9 pairs of a group can promise a trust of up to 0.9, not of 0.95 \("):
         one.threshold(0.95, BOUND, flat(0.4))  # of this image's own 19 are enough, but it must be known beforehand
 
 
@@ -208,18 +213,20 @@ def test_other_weights_and_other_options_are_refused():
     one.check("a" * 64, {"steps": 2})
     with pytest.raises(UsageError, match=r"other weights \(aaaaaaaaaaaaaaaa…\) than these \(bbbbbbbbbbbbbbbb…\)"):
         one.check("b" * 64, {"steps": 2})
-    with pytest.raises(UsageError, match="steps 2, not 3"):
+    with pytest.raises(UsageError, match=r"steps 2 \(now 3\)"):
         one.check("a" * 64, {"steps": 3})
-    with pytest.raises(UsageError, match="precision None, not bfloat16"):
-        one.check("a" * 64, calibrated_options({"steps": 2}, "torch.bfloat16", presets.get("tiny")))
+    with pytest.raises(UsageError, match=r"precision not given \(now bfloat16\)"):
+        one.check("a" * 64, calibrated_options({"steps": 2}, "torch.bfloat16", "torch.bfloat16", presets.get("tiny")))
 
 
 def test_an_option_that_is_the_models_own_may_be_given():
     config = presets.get("small")
-    bare = calibrated_options({"steps": None, "stride": None, "color_fix": None, "fidelity": 1.0}, "fp32", config)
+    bare = calibrated_options(
+        {"steps": None, "stride": None, "color_fix": None, "fidelity": 1.0}, "fp32", "fp32", config
+    )
     given = {"steps": config.num_steps, "stride": config.stride, "color_fix": config.color_fix, "fidelity": 1.0}
-    assert calibrated_options(given, "fp32", config) == bare
-    assert calibrated_options(given | {"steps": 1}, "fp32", config) != bare
+    assert calibrated_options(given, "fp32", "fp32", config) == bare
+    assert calibrated_options(given | {"steps": 1}, "fp32", "fp32", config) != bare
 
 
 @pytest.mark.parametrize(
@@ -242,6 +249,10 @@ def test_an_option_that_is_the_models_own_may_be_given():
         lambda one: one["groups"][1].update(scores={"8": "x"}),
         lambda one: one["groups"][0].update(scores={"8": [10**400]}),  # beyond floating point
         lambda one: one["groups"][0].update(up_to=10**400),
+        lambda one: one["groups"][1].update(scores={"8": ["0.1"]}),  # digits are no numbers
+        lambda one: one["groups"][1].update(scores={"8": "1"}),
+        lambda one: one["groups"][1].update(up_to="1"),
+        lambda one: one.update(format=None),
         lambda one: one["groups"][1].update(scores=[1]),
         lambda one: one.update(options=3),
     ],

@@ -45,7 +45,9 @@ def calibration(weights, up, tmp_path_factory):
         ]  # fmt: skip
         document = {
             "format": 2, "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(), "about": "19 pairs",
-            "options": calibrated_options(UpscaleOptions().pixel_options(), up.precision, up.model.config),
+            "options": calibrated_options(
+                UpscaleOptions().pixel_options(), up.precision, up.window_precision, up.model.config
+            ),
             "groups": groups,
         }  # fmt: skip
         path = tmp_path_factory.mktemp("calibration") / "c.json"

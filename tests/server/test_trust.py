@@ -77,14 +77,14 @@ def test_what_was_regenerated_is_taken_out_and_the_rest_is_promised_less(made, t
 def test_where_nothing_is_promised_one_line_says_why(made, opened, calibrated):
     here, source, id = made
     for query, status, says in (
-        ({"level": 0.99}, 422, "19 pairs of a group promise nothing at a trust of 0.99"),
+        ({"level": 0.99}, 422, "19 pairs of a group can promise a trust of up to 0.95, not of 0.99"),
         ({"error": 7}, 422, "no thresholds for a mean error of 7"),
         ({"level": 1}, 422, "level"),
     ):
         assert says in problem(here.http.get(f"/v1/jobs/{id}/trust", params=query), status)
     for options, says in (
-        ({"outscale": 2}, "outscale 4.0, not 2.0"),
-        ({"strength": 0.5}, "strength 1.0, not 0.5"),
+        ({"outscale": 2}, "outscale 4 (now 2)"),
+        ({"strength": 0.5}, "strength 1 (now 0.5)"),
         ({"steps": 0}, "there is no confidence of this job"),
     ):
         other = here.ended(here.post(source, **options).json()["id"])

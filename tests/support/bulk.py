@@ -15,13 +15,12 @@ QUICK = {"steps": 1, "stride": 32}
 QUICK_FLAGS = ["--steps", "1", "--stride", "32"]
 
 
-def work_for(output, tiny, *, options=None, max_tries=3, **files):
+def work_for(output, tiny, *, options=None, max_tries=3, precision="auto", **files):
     options = UpscaleOptions(**QUICK | (options or {}))
-    info = checked_model(str(tiny), options, "auto")
+    info = checked_model(str(tiny), options, precision)
     return make_work(
-        str(output), str(tiny), info, options, Files(**{"max_pixels": 10**8, **files}), device="cpu", precision="auto",
-        threads=2,
-        max_tries=max_tries,
+        str(output), str(tiny), info, options, Files(**{"max_pixels": 10**8, **files}), device="cpu",
+        precision=precision, threads=2, max_tries=max_tries,
     )  # fmt: skip
 
 

@@ -84,11 +84,13 @@ class Quadrupled:
     """Stands in for the model: repeats pixels."""
 
     model = SimpleNamespace(info=SimpleNamespace(source="fake", sha256="0" * 64), config=SimpleNamespace(num_steps=4))
-    precision = "float32"
 
     @classmethod
     def from_pretrained(cls, name, **options):
         return cls()
+
+    def computed_in(self, options):
+        return "float32"
 
     def check(self, options):
         pass

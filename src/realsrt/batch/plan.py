@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, why
 from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept
 
 
@@ -163,7 +163,7 @@ def images_in(
     try:
         entries = sorted(folder.iterdir(), key=lambda path: path.name)
     except OSError as error:
-        problem = f"{folder}: cannot be listed: {error.strerror}"
+        problem = f"{folder}: cannot be listed: {why(error)}"
         if not above:
             raise UsageError(problem) from error
         yield folder, problem

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
-from realsrt.errors import ImageError, RealSRTError, one_line
+from realsrt.errors import ImageError, RealSRTError, one_line, why
 from realsrt.io.files import check_writable
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Report:
                 self._file = open(path, "a" if append else "w", encoding="utf-8")  # noqa: SIM115 - closed in __exit__
                 end_torn_line(path, _START)
             except OSError as error:
-                raise ImageError(f"{path}: the report cannot be written: {error.strerror}") from error
+                raise ImageError(f"{path}: the report cannot be written: {why(error)}") from error
 
     def add(self, record: Record) -> None:
         """Raises ImageError if the file does not take it."""
@@ -88,14 +88,14 @@ class Report:
                 print(record.line(getattr(stream, "encoding", None) or "utf-8"), file=stream, flush=True)
             except (OSError, ValueError) as error:  # its reader has gone, its disk is full, it is closed
                 self._streams.remove(stream)
-                reason = getattr(error, "strerror", None) or error
+                reason = why(error)
                 self.mute = f"stdout took no more lines ({reason}); the images are as they should be"
                 abandon(stream)
         try:
             if self._file:
                 print(record.line(), file=self._file, flush=True)
         except OSError as error:
-            raise ImageError(f"{self._path}: the report cannot be written: {error.strerror}") from error
+            raise ImageError(f"{self._path}: the report cannot be written: {why(error)}") from error
 
     def count(self, status: str) -> int:
         return sum(record.status == status for record in self.records)
@@ -135,7 +135,7 @@ def require_ours(path: str | os.PathLike[str], start: bytes = b"") -> None:
             with open(path, "rb") as file:
                 found = file.read(len(start))
         except OSError as error:
-            raise ImageError(f"{path}: cannot be read: {error.strerror}") from error
+            raise ImageError(f"{path}: cannot be read: {why(error)}") from error
         if not start.startswith(found):
             raise ImageError(f"{path}: is a file of something else; nothing is written there; give another name")
 
@@ -175,7 +175,7 @@ def about(source: object, problem: BaseException) -> str:
         text = "there is not enough memory for this picture; close other programs or use a smaller one"
     elif isinstance(problem, OSError):
         advice = "; see to its permissions" if isinstance(problem, PermissionError) else ""
-        text = f"{problem.filename or source}: {problem.strerror or problem}{advice}"
+        text = f"{problem.filename or source}: {why(problem)}{advice}"
     elif not isinstance(problem, RealSRTError):
         text = f"unexpected {type(problem).__name__}: {' '.join(text.split())} (REALSRT_DEBUG=1 shows where)"
     text, name = one_line(text), one_line(str(source))

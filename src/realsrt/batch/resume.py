@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from realsrt.batch.plan import FileJob
 from realsrt.batch.report import end_torn_line, require_ours
-from realsrt.errors import ImageError, one_line
+from realsrt.errors import ImageError, one_line, why
 from realsrt.io.atomic import lock, share_lock, shortened
 from realsrt.io.files import file_sha256
 
@@ -44,7 +44,7 @@ class Manifest:
                 share_lock(self._file.fileno())  # waits while another run tidies up
             self._entries = dict(_entries(self.path))
         except OSError as error:
-            raise ImageError(f"{root}: cannot be written: {error.strerror}; choose another folder") from error
+            raise ImageError(f"{root}: cannot be written: {why(error)}; choose another folder") from error
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +82,7 @@ class Manifest:
         try:
             self._write(json.dumps(entry).encode() + b"\n")
         except OSError as error:
-            raise ImageError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise ImageError(f"{self.path}: cannot be written: {why(error)}") from error
         self._entries[entry["target"]] = entry
 
     def _write(self, line: bytes) -> None:

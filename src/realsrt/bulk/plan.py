@@ -29,8 +29,8 @@ def make_work(
     precision: str, threads: int, max_tries: int,
 ) -> BulkRun:  # fmt: skip
     """`device`: where the actors compute."""
-    on_gpu = device != "cpu" and precision == "auto"  # which it is, depends on theirs
-    dtype = f"{precision} on {device}" if on_gpu else str(PRECISIONS.get(precision, torch.float32))
+    # which one auto is, depends on where they are
+    dtype = f"auto on {device}" if precision == "auto" else str(PRECISIONS[precision])
     settings = settings_of(info.sha256, dtype, options, files)
     return BulkRun(
         run=secrets.token_hex(8),

@@ -11,7 +11,7 @@ from typing import Any
 
 from realsrt.batch.plan import checked_naming, images_in, output_name, refuse_collisions
 from realsrt.bulk.store import OutputStore, is_local
-from realsrt.errors import UsageError, first_line
+from realsrt.errors import UsageError, first_line, why
 from realsrt.io.files import open_fs
 from realsrt.io.suffixes import PassedOver, is_image
 
@@ -53,7 +53,7 @@ def plan_items(
     try:
         found = list(_find(fs, path, source, store, passed))
     except (OSError, tarfile.TarError) as problem:
-        text = getattr(problem, "strerror", None) or first_line(problem)
+        text = why(problem)
         raise UsageError(f"{source}: cannot be read: {text}") from problem
     if not found:
         raise UsageError(f"{source}: no images there{f'; {passed}' if passed else ''}")

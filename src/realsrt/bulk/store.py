@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, why
 from realsrt.io.atomic import lock, rename, write_whole
 from realsrt.io.files import file_sha256, open_fs
 
@@ -115,7 +115,7 @@ class OutputStore:
                     file = stack.enter_context(open(path, "ab"))
                 except OSError as problem:
                     raise ImageError(
-                        f"{self.root}: cannot be written: {problem.strerror}; choose another folder"
+                        f"{self.root}: cannot be written: {why(problem)}; choose another folder"
                     ) from problem
                 if lock(file.fileno()) is False:
                     raise ImageError(f"{self.root}: another run is writing there; wait for it")

@@ -6,11 +6,11 @@ what else spandrel knows is built by it (extra ``compare``).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from realsrt.checkpoint.load import load_model
@@ -19,11 +19,12 @@ from realsrt.checkpoint.onnx import WINDOW_KEY
 from realsrt.checkpoint.published import load_published
 from realsrt.checkpoint.weights import read_header, read_tensors
 from realsrt.errors import CheckpointError, UsageError, first_line, installing, needs
+from realsrt.imaging.tiling import mirror_index
 from realsrt.model import RealSRT
 
 TILE = 256
 MARGIN = 16
-"""Input pixels that a tile reads beyond its own on every side."""
+"""Input pixels that a tile reads beyond its own on every side; of a network of one size, at most a quarter of it."""
 _PROBE = 32  # a side of the image that tells what an ONNX file does
 
 
@@ -37,28 +38,53 @@ class ForeignNetwork:
     side: int | None = None
 
     @torch.inference_mode()
-    def enlarge(self, lq_BCHW: Tensor, tile: int = TILE) -> Tensor:
-        """(1,3,H,W) → (1,3,sH,sW), not clamped, tile by tile; what a tile's margin adds is cut off. Raises
-        CheckpointError if the network does not take such an image."""
-        height, width, s = *lq_BCHW.shape[2:], self.scale
-        margin = MARGIN if self.side is None or self.side >= 4 * MARGIN else 0
-        tile = tile if self.side is None else self.side - 2 * margin
-        out_BCHW = torch.empty(1, 3, s * height, s * width)
-        for top in range(0, height, tile):
-            for left in range(0, width, tile):
-                bottom, right = min(top + tile, height), min(left + tile, width)
-                first, west = max(0, top - margin), max(0, left - margin)
-                read_BCHW = lq_BCHW[..., first : bottom + margin, west : right + margin]
-                if self.side is not None:  # the last pixels again and again, up to the side
-                    short = [self.side - length for length in read_BCHW.shape[2:]]
-                    read_BCHW = F.pad(read_BCHW, (0, short[1], 0, short[0]), mode="replicate")
-                rows = slice(s * (top - first), s * (bottom - first))
-                columns = slice(s * (left - west), s * (right - west))
-                made_BCHW = self.run(read_BCHW.contiguous())[..., rows, columns]
-                if made_BCHW.shape[2:] != (s * (bottom - top), s * (right - left)):
-                    raise CheckpointError(f"the network gives other than {s} times the size at a tile of {tile} pixels")
-                out_BCHW[..., s * top : s * bottom, s * left : s * right] = made_BCHW
+    def enlarge(
+        self, lq_BCHW: Tensor, tile: int = TILE, *, on_progress: Callable[[int, int], None] | None = None
+    ) -> Tensor:
+        """(1,3,H,W) → (1,3,sH,sW), not clamped, tile by tile: they overlap, and pass into one another in the middle of
+        that. An image smaller than the network's one size is mirrored at its edges. `on_progress`: called with (done,
+        total) tiles. Raises CheckpointError if the network does not take such an image."""
+        s, margin = self.scale, MARGIN if self.side is None else min(MARGIN, self.side // 4)
+        sides = [self.side or min(length, tile + 2 * margin) for length in lq_BCHW.shape[2:]]
+        rows, columns = (_axis(*lengths, margin, s) for lengths in zip(lq_BCHW.shape[2:], sides, strict=True))
+        out_BCHW = torch.zeros(1, 3, *(s * length for length in lq_BCHW.shape[2:]))
+        for done, (row, column) in enumerate(product(rows, columns)):
+            if on_progress:
+                on_progress(done, len(rows) * len(columns))
+            read_BCHW = lq_BCHW.index_select(2, row.read).index_select(3, column.read)
+            made_BCHW = self.run(read_BCHW)
+            if made_BCHW.shape[2:] != (s * sides[0], s * sides[1]):
+                raise CheckpointError(f"the network gives other than {s} times the size at {sides[1]}x{sides[0]} px")
+            weight_HW = row.weight[:, None] * column.weight
+            out_BCHW[..., row.to, column.to] += made_BCHW[..., row.of, column.of] * weight_HW
+        if on_progress:
+            on_progress(len(rows) * len(columns), len(rows) * len(columns))
         return out_BCHW
+
+
+class _Tile(NamedTuple):
+    """Along one axis: which pixels it reads, which of its output go where, and their share of what is there."""
+
+    read: Tensor
+    of: slice
+    to: slice
+    weight: Tensor
+
+
+def _axis(length: int, side: int, margin: int, scale: int) -> list[_Tile]:
+    """Tiles of `side` evenly over an axis, as few as overlap by two margins; a shorter axis in the middle of one."""
+    last = length - side
+    count = 1 - (-last // (side - 2 * margin)) if last > 0 else 1
+    starts = [last * number // max(1, count - 1) if last > 0 else last // 2 for number in range(count)]
+    rise = ((torch.arange(scale * side) + 0.5) / scale - margin / 2).div(max(margin, 1)).clamp(0, 1)
+    total, tiles = torch.zeros(scale * length), []
+    for number, start in enumerate(starts):
+        to = slice(scale * max(start, 0), scale * min(start + side, length))
+        of = slice(to.start - scale * start, to.stop - scale * start)
+        weight = (rise if number else torch.ones_like(rise)) * (rise.flip(0) if number < count - 1 else 1)
+        total[to] += weight[of]
+        tiles.append(_Tile(mirror_index(start, start + side, length), of, to, weight[of]))
+    return [one._replace(weight=one.weight / total[one.to]) for one in tiles]
 
 
 def load_any(source: str, *, device: str | torch.device = "cpu") -> RealSRT | ForeignNetwork:
@@ -120,14 +146,16 @@ def _by_onnx(path: Path) -> ForeignNetwork:
     entries = session.get_inputs()
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     if len(entries) != 1 or entries[0].type not in types or len(entries[0].shape) != 4:
-        takes = ", ".join(f"{entry.name} {entry.type} {entry.shape}" for entry in entries)
+        sizes = ["x".join(str(side or "any") for side in entry.shape) for entry in entries]
+        takes = ", ".join(f"{entry.name} {entry.type} {size}" for entry, size in zip(entries, sizes, strict=True))
         raise CheckpointError(f"{path} takes {takes}: one image of floats, (1,3,H,W), is needed")
     name, kind = entries[0].name, types[entries[0].type]
     window = session.get_modelmeta().custom_metadata_map.get(WINDOW_KEY)
     sides = [int(window)] * 2 if window else [side if isinstance(side, int) else None for side in entries[0].shape[2:]]
     if sides[0] != sides[1]:
         raise CheckpointError(
-            f"{path} takes images of {sides[0]}x{sides[1]}: only squares or any size are possible here"
+            f"{path} takes images of {' x '.join(str(side or 'any') for side in sides)} px: only squares or any size "
+            "are possible here"
         )
 
     def run(lq_BCHW: Tensor) -> Tensor:

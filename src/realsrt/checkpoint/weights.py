@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from realsrt.checkpoint.packed import pack, unpack
 from realsrt.config import ModelConfig, from_dict, to_dict
-from realsrt.errors import CheckpointError, first_line
+from realsrt.errors import CheckpointError, first_line, why
 from realsrt.io.atomic import write_whole
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
@@ -57,6 +57,8 @@ def read_header(path: Path) -> dict[str, Any]:
         header = json.loads(metadata["realsrt"])
         version = header["format"]
         header["config"]
+        if not isinstance(version, int):
+            raise ValueError("version")
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(f"{path} has a damaged 'realsrt' header; download it again") from None
     if version != FORMAT_VERSION:
@@ -195,4 +197,4 @@ def write_file(path: Path, content: bytes | memoryview) -> None:
     try:
         write_whole(path, content)
     except OSError as error:
-        raise CheckpointError(f"can't write {path}: {error.strerror}") from None
+        raise CheckpointError(f"can't write {path}: {why(error)}") from None

@@ -71,17 +71,20 @@ def calibrate(
     means = [mean_confidence(one) for one in maps]
     calibration = Calibration(
         model_sha256=up.model.info.sha256,
-        options=calibrated_options(options.pixel_options(), up.precision, up.model.config),
+        options=calibrated_options(options.pixel_options(), up.precision, up.window_precision, up.model.config),
         groups=grouped(means, found, BOUNDS),
         about=made_of,
     )
     make_folders(output)
     calibration.save(output)
+    if said := calibration.beyond(LEVELS):
+        note(f"{said}, whatever the error")
+    levels = [level for level in LEVELS if not calibration.beyond([level])] or [calibration.most]
     rows, ends, low = [], [group.up_to for group in calibration.groups], ""
     for number, end in enumerate(ends):
         own = [one for one, mean in zip(maps, means, strict=True) if group_number(mean, ends) == number]
         high = f"up to {end:.3f}" * (end < 1)
-        for level in (level for level in LEVELS if level <= calibration.most):
+        for level in levels:
             masks = ([trust_mask(one, calibration.threshold(level, bound, one)) for one in own] for bound in BOUNDS)
             shares = (f"{np.mean([mask.mean() for mask in each]):.0%}" for each in masks)
             rows.append([" ".join([low, high]).strip() or "any", len(own), f"{level:g}", *shares])

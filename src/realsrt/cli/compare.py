@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,24 +78,25 @@ def compare(
     if twice := {name for name in names if names.count(name) > 1 or name in ("input", "bicubic")}:
         raise UsageError(f"two are named {twice.pop()}: give each model once, under a name of its own")
     use_threads(model.threads)
-    runs = {label: _contestant(name, options, model) for label, name in zip(names, models, strict=True)}
+    screen = Screen(len(sources))
+    runs = {label: _contestant(name, options, model, screen) for label, name in zip(names, models, strict=True)}
     seconds: dict[str, list[float]] = {label: [] for label in runs}
     crops: list[Crop] = []
     megapixels = 0.0
-    with Screen(len(sources)) as screen:
+    with screen:
         for number, source in enumerate(sources):
-            screen.begin(source.name)
             lq = pairing.load(source)
             for run in runs.values() if not number else ():
                 run(lq[..., :32, :32])
             turn = number % len(names)
-            crops += _upscaled(source.name, lq, runs, [*names[turn:], *names[:turn]], seconds, rows)
+            crops += _upscaled(source.name, lq, runs, [*names[turn:], *names[:turn]], seconds, rows, screen)
             megapixels += 16 * lq.shape[2] * lq.shape[3] / 1e6
             screen.advance()
     where = f"{model.device}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}"
     make_folders(output)
     contact_sheet.save(
-        output, contact_sheet.choose(crops, rows),
+        output, contact_sheet.choose(crops, rows), 
+        title=f"{', '.join([*names, 'bicubic'])}: {sources[0].name if len(sources) == 1 else f'{len(sources)} images'}",
         about=f"Where the results differ most. Seconds of the whole image, upscaling alone; {where}.",
     )  # fmt: skip
     found = [[label, f"{sum(own):.2f}", f"{megapixels / sum(own):.3g}"] for label, own in seconds.items()]
@@ -102,7 +104,7 @@ def compare(
     return 0
 
 
-def _contestant(name: str, options: _UpscaleArgs, model: _ModelArgs) -> Run:
+def _contestant(name: str, options: _UpscaleArgs, model: _ModelArgs, screen: Screen) -> Run:
     from realsrt.checkpoint.foreign import ForeignNetwork, load_any
     from realsrt.inference.runner import pick_device
     from realsrt.inference.upscaler import Upscaler
@@ -110,21 +112,23 @@ def _contestant(name: str, options: _UpscaleArgs, model: _ModelArgs) -> Run:
     device = pick_device(model.device)
     found = load_any(name, device=device)
     if isinstance(found, ForeignNetwork):
-        return found.enlarge
+        return partial(found.enlarge, on_progress=screen.windows)
     up = Upscaler(found, device, model.chosen_precision)
     up.check(options)
-    return lambda lq_BCHW: up.upscale(lq_BCHW, options).image.float().cpu()
+    return lambda lq_BCHW: up.upscale(lq_BCHW, options, on_progress=screen.windows).image.float().cpu()
 
 
 def _upscaled(
-    name: str, lq: "Tensor", runs: Mapping[str, Run], turn: Sequence[str], seconds: dict[str, list[float]], rows: int
-) -> "list[Crop]":
+    name: str, lq: "Tensor", runs: Mapping[str, Run], turn: Sequence[str], seconds: dict[str, list[float]], rows: int,
+    screen: Screen,
+) -> "list[Crop]":  # fmt: skip
     """The crops of one image, models in the order of `runs`, computed in that of `turn`. Adds to `seconds`."""
     from realsrt.evaluation import contact_sheet
     from realsrt.imaging.resize import resize, upscale_bicubic
 
     made: dict[str, Tensor] = {}
     for label in turn:
+        screen.begin(f"{name}, {label}")
         began = time.perf_counter()
         made[label] = runs[label](lq)
         seconds[label].append(time.perf_counter() - began)

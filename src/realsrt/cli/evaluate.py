@@ -108,7 +108,8 @@ def evaluate(
     if json_:
         scores.write_json(table, json_)
     if sheet and found:
-        contact_sheet.save(sheet, contact_sheet.choose(found, sheet_rows))
+        title = ", ".join(f"{role}: {path}" for role, path in roles.items())
+        contact_sheet.save(sheet, contact_sheet.choose(found, sheet_rows), title=title)
     return 1 if table.failed else 0
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from realsrt.cli.show import error
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, why
 from realsrt.io.signature import HEAD, identify
 from realsrt.io.suffixes import is_kept
 
@@ -96,7 +96,7 @@ class Pipes:
         except BrokenPipeError:
             raise
         except OSError as problem:
-            error(f"{_NAMES.get(self._sink, self._sink)}: could not be written: {problem.strerror or problem}")
+            error(f"{_NAMES.get(self._sink, self._sink)}: could not be written: {why(problem)}")
             return 1
 
     def __enter__(self) -> Self:

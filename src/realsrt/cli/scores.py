@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from realsrt.cli.show import table
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, why
 
 if TYPE_CHECKING:
     from realsrt.evaluation.registry import Metric
@@ -140,7 +140,7 @@ def write_csv(scores: Scores, path: Path) -> None:
             writer.writerow(["picture", *(title for *_, title in columns)])
             writer.writerows([row.name, *(row.values[role][name] for role, name, _ in columns)] for row in scores.done)
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise ImageError(f"{path}: cannot be written: {why(error)}") from error
 
 
 def write_json(scores: Scores, path: Path) -> None:
@@ -151,4 +151,4 @@ def write_json(scores: Scores, path: Path) -> None:
     try:
         path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}") from error
+        raise ImageError(f"{path}: cannot be written: {why(error)}") from error

@@ -75,6 +75,11 @@ def export(
     kind = format or _FORMATS.get(out.suffix.lower(), "parts")
     if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
         out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
+    if kind == "parts" and out.exists() and not out.is_dir():
+        raise UsageError(
+            f"{out}: is a file, and the parts need a folder; give another name, or --format for one file (.onnx, .pth, "
+            ".safetensors, or ncnn's .param with its .bin)"
+        )
     outs = [out / "guide.onnx"] if kind == "parts" else [out, out.with_suffix(".bin")] if kind == "ncnn" else [out]
     check_outputs(*outs)
     model = load_model(model_path or model_name)

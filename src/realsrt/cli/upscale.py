@@ -49,7 +49,9 @@ class TrustArgs:
 
         sha256 = up.model.info.sha256
         found = load_calibration(self.calibration) if self.calibration else embedded_calibration(sha256)
-        found.check(sha256, calibrated_options(options.pixel_options(), up.precision, up.model.config))
+        found.check(
+            sha256, calibrated_options(options.pixel_options(), up.precision, up.window_precision, up.model.config)
+        )
         thresholds = found.thresholds(self.trust, self.trust_error)
         note(
             f"trust: where the mask is white, the mean error is at most {self.trust_error:g} levels of 255 in "
@@ -120,7 +122,7 @@ def upscale(
             note(f"no picture falls to shard {shard}")
             return 0
         manifest = _manifest(stack, jobs, Path(output), companions, resume)
-        settings = settings_of(up.model.info.sha256, str(up.precision), options, files)
+        settings = settings_of(up.model.info.sha256, up.computed_in(options), options, files)
         past = Past(manifest, settings, resume)
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
@@ -152,6 +154,9 @@ def _conclude(report: Report, total: int, stopped: str, signals: list[int]) -> i
         error(f"{stopped}; {counts}; the same command with --resume goes on")
     elif failed and total > 1:
         note(f"{done} done, {skipped} skipped, {failed} failed")
+    if empty := [record.source for record in report.records if record.trusted == 0]:
+        which = empty[0] if len(empty) == 1 else f"{len(empty)} of {done} images"
+        note(f"the mask of trust is empty, nothing is promised: {which}; docs/trust.md says what to do")
     if report.mute:
         error(report.mute)
     return 128 + signals[0] if signals and stopped else 1 if failed or stopped or report.mute else 0

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.errors import ImageError, UsageError, needs
+from realsrt.errors import ImageError, UsageError, needs, why
 from realsrt.evaluation.metrics import luma
 from realsrt.io.atomic import write_whole
 
@@ -106,14 +106,14 @@ def choose(found: Sequence[Crop], rows: int) -> list[Crop]:
     return sorted(found, key=lambda crop: (crop.rank, -crop.difference))[:rows]
 
 
-def save(path: Path, rows: Sequence[Crop], *, about: str = "") -> None:
+def save(path: Path, rows: Sequence[Crop], *, title: str, about: str = "") -> None:
     """Write the sheet, one row a crop, enlarged without smoothing; .html is one file with the images inside it, and
-    begins with the line `about`. Raises UsageError without Pillow, ImageError."""
+    begins with `title` and the line `about`. Raises UsageError without Pillow, ImageError."""
     if path.suffix.lower() == ".html":
         try:
-            write_whole(path, _html(path.stem, about, rows).encode())
+            write_whole(path, _html(title, about, rows).encode())
         except OSError as error:
-            raise ImageError(f"{path}: the sheet cannot be written: {error.strerror}") from error
+            raise ImageError(f"{path}: the sheet cannot be written: {why(error)}") from error
         return
     Image, ImageDraw = pillow()
     columns = max(len(crop.panels) for crop in rows)
@@ -134,7 +134,7 @@ def save(path: Path, rows: Sequence[Crop], *, about: str = "") -> None:
     try:
         sheet.save(path)
     except (OSError, ValueError) as error:  # ValueError: an extension that Pillow does not know
-        raise ImageError(f"{path}: the sheet cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(f"{path}: the sheet cannot be written: {why(error)}") from error
 
 
 def _html(title: str, about: str, rows: Sequence[Crop]) -> str:

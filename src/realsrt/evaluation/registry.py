@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.errors import CheckpointError, UsageError, installing
+from realsrt.errors import CheckpointError, UsageError, installing, why
 from realsrt.evaluation import metrics
 from realsrt.evaluation.lite import lite_distance, load_lite
 from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window, niqe
@@ -173,7 +173,7 @@ def load_niqe(path: str | Path) -> NiqeModel:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (OSError, ValueError, AttributeError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = why(error)
         raise CheckpointError(f"{path}: cannot read NIQE parameters ({reason})") from error
     found = {key.replace("_", "").lower(): value for key, value in arrays.items()}
     shapes = {"muprisparam": (FEATURES,), "covprisparam": (FEATURES, FEATURES)}

@@ -16,7 +16,7 @@ import math
 import os
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from realsrt.config import ModelConfig
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, shown, why
 from realsrt.io.atomic import write_whole
 
 CELL = 8
@@ -38,6 +38,7 @@ MOST_GROUPS = 3
 LEAST_PAIRS = 40
 """Of a group, where there are several: so many can promise up to 0.975."""
 FORMAT = 2
+_WINDOWS = "window_precision"
 _SUFFIX = ".calibration.json"
 
 
@@ -78,12 +79,15 @@ def scores(
     return [float(trust[over.argmax()]) if (over := mean > bound).any() else -1.0 for bound in bounds]
 
 
-def calibrated_options(pixel_options: Mapping[str, Any], precision: object, config: ModelConfig) -> dict[str, Any]:
-    """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded. An option that
-    is the model's own (``steps``, ``stride`` …) is None, given or not."""
+def calibrated_options(
+    pixel_options: Mapping[str, Any], precision: object, windows: object, config: ModelConfig
+) -> dict[str, Any]:
+    """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded, those of
+    `windows` too. An option that is the model's own (``steps``, ``stride`` …) is None, given or not."""
     own = {"steps": config.num_steps, **{key: getattr(config, key, None) for key in pixel_options if key != "steps"}}
     given = {key: None if value == own.get(key) else value for key, value in pixel_options.items()}
-    return json.loads(json.dumps({**given, "precision": str(precision).removeprefix("torch.")}))
+    rounded = {"precision": precision, _WINDOWS: windows}
+    return json.loads(json.dumps(given | {key: str(one).removeprefix("torch.") for key, one in rounded.items()}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,30 +171,39 @@ class Calibration:
         if bound not in self.groups[0].scores:
             known = ", ".join(f"{one:g}" for one in self.groups[0].scores)
             raise UsageError(f"the calibration has no thresholds for a mean error of {bound:g}; it has {known}")
-        if level > (most := self.most):
-            fewest = f"{min(group.pairs for group in self.groups)} pairs" + " of a group" * (len(self.groups) > 1)
-            raise UsageError(
-                f"{fewest} promise nothing at a trust of {level:g}, but up to {math.floor(most * 1000) / 1000:g}; "
-                "calibrate on more"
-            )
+        if said := self.beyond([level]):
+            raise UsageError(f"{said}: calibrate on more")
         ranks = [math.ceil((group.pairs + 1) * level - 1e-9) for group in self.groups]
         return tuple((one.up_to, one.scores[bound][rank - 1]) for one, rank in zip(self.groups, ranks, strict=True))
 
     @property
     def most(self) -> float:
-        """The highest level that it can promise, of the smallest group: n / (n + 1)."""
-        return min(group.pairs / (group.pairs + 1) for group in self.groups)
+        """The highest level that it can promise, of the smallest group: n / (n + 1), cut off after three digits."""
+        return math.floor(1000 * min(group.pairs / (group.pairs + 1) for group in self.groups)) / 1000
+
+    def beyond(self, levels: Sequence[float]) -> str:
+        """Which of these levels it cannot promise, whatever the bound, and how many pairs they take; "" for none."""
+        few = min(group.pairs for group in self.groups)
+        least = {level: math.ceil(level / (1 - level) - 1e-9) for level in levels}
+        if not (high := [f"{level:g} (needs {pairs})" for level, pairs in least.items() if pairs > few]):
+            return ""
+        pairs = f"{few} pair" + "s" * (few > 1) + " of a group" * (len(self.groups) > 1)
+        return f"{pairs} can promise a trust of up to {self.most:g}, not of {', '.join(high)}"
 
     def check(self, model_sha256: str, options: Mapping[str, Any]) -> None:
-        """Raise UsageError for another model or other options than were calibrated."""
+        """Raise UsageError for another model or other options than were calibrated. One that does not say how windows
+        are rounded is taken for any."""
         where = self.where or "the calibration"
+        options = {name: value for name, value in options.items() if name != _WINDOWS or name in self.options}
         if self.model_sha256 != model_sha256:
             raise UsageError(
                 f"{where} is of other weights ({self.model_sha256[:16]}…) than these "
                 f"({model_sha256[:16] or 'no file'}…): make one with realsrt calibrate"
             )
         if other := [name for name in {**self.options, **options} if self.options.get(name) != options.get(name)]:
-            told = ", ".join(f"{name} {self.options.get(name)}, not {options.get(name)}" for name in other)
+            told = ", ".join(
+                f"{name} {shown(self.options.get(name))} (now {shown(options.get(name))})" for name in other
+            )
             raise UsageError(f"{where} is of other options: {told}; give the same, or make one with realsrt calibrate")
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -206,7 +219,7 @@ class Calibration:
         try:
             write_whole(Path(path), (json.dumps(document, ensure_ascii=False) + "\n").encode())
         except OSError as error:
-            raise UsageError(f"can't write {path}: {error.strerror}") from None
+            raise UsageError(f"can't write {path}: {why(error)}") from None
 
 
 def load_calibration(path: str | os.PathLike[str]) -> Calibration:
@@ -214,6 +227,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
     try:
         document = json.loads(Path(path).read_bytes())
         if document["format"] not in (1, FORMAT):
+            int(document["format"])
             raise UsageError(
                 f"{path} has format {document['format']!s:.20}, this version reads up to {FORMAT}; update realsrt"
             )
@@ -229,7 +243,7 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
         if len({tuple(one.scores) for one in found.groups}) != 1:
             raise ValueError("other bounds")
     except OSError as error:
-        raise UsageError(f"can't read {path}: {error.strerror}") from None
+        raise UsageError(f"can't read {path}: {why(error)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise UsageError(f"{path} is no calibration; make one with realsrt calibrate") from None
     return found
@@ -237,6 +251,8 @@ def load_calibration(path: str | os.PathLike[str]) -> Calibration:
 
 def _group(up_to: float, scores: Mapping[str, Sequence[float]]) -> Group:
     """Of a file. Raises ValueError, TypeError, AttributeError for what is none."""
+    if not all(isinstance(number, int | float) for own in ([up_to], *scores.values()) for number in own):
+        raise ValueError("no numbers")  # float() takes digits too
     found = Group(up_to=float(up_to), scores={float(bound): sorted(map(float, own)) for bound, own in scores.items()})
     if len({len(own) for own in found.scores.values()}) != 1 or not found.pairs:
         raise ValueError("scores")
@@ -246,12 +262,13 @@ def _group(up_to: float, scores: Mapping[str, Sequence[float]]) -> Group:
 
 
 def embedded_calibration(model_sha256: str) -> Calibration:
-    """The one inside the package for these weights. Raises UsageError where there is none."""
+    """The one inside the package for these weights, for windows in float32 and in bfloat16, of which the CPU decides by
+    default; docs/trust.md has how far they are apart. Raises UsageError where there is none."""
     for file in files("realsrt.weights").iterdir():
         if file.name.endswith(_SUFFIX):
             found = load_calibration(Path(str(file)))
             if found.model_sha256 == model_sha256:
-                return found
+                return replace(found, options={key: own for key, own in found.options.items() if key != _WINDOWS})
     raise UsageError(
         "there is no calibration for these weights: make one with realsrt calibrate, give it by --calibration"
     )

@@ -72,6 +72,7 @@ class Upscaler:
         if compile:
             compile_for_inference(self.model)
         self._runner = Runner(self.model, self.device, self.precision, pick_fast_precision(precision, self.device))
+        self.window_precision = self._runner.fast
 
     @classmethod
     def from_pretrained(
@@ -98,6 +99,12 @@ class Upscaler:
         where = pick_device(device)
         pick_precision(precision, where)  # complain before loading
         return cls(load_model(name_or_path), where, precision, compile=compile)
+
+    def computed_in(self, options: UpscaleOptions) -> str:
+        """The precisions that decide about the pixels with these options: "auto" may be this or that."""
+        steps = self.model.config.num_steps if options.steps is None else options.steps
+        windows = f", windows {self.window_precision}" if steps and self.window_precision != self.precision else ""
+        return f"{self.precision}{windows}"
 
     def check(self, options: UpscaleOptions) -> UpscaleRequest:
         """The request of a small image with these options. Raises UsageError for what this model does not allow."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import ImageError, UsageError, first_line
+from realsrt.errors import ImageError, UsageError, first_line, why
 from realsrt.io import atomic
 
 MAX_PIXELS = 500_000_000  # larger images are refused before they are decoded
@@ -36,7 +36,7 @@ def check_name(path: Path) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror}; use another name or folder") from error
+        raise ImageError(f"{path}: cannot be written: {why(error)}; use another name or folder") from error
 
 
 def check_writable(target: Path) -> None:

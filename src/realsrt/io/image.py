@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, UsageError, why
 from realsrt.io import jxl
 from realsrt.io.atomic import whole_or_absent
 from realsrt.io.files import MAX_PIXELS
@@ -369,7 +369,7 @@ def write(
     except RuntimeError as error:  # imagecodecs'
         raise ImageError(f"{path}: could not be written: {error}") from error
     except OSError as error:
-        raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
+        raise ImageError(f"{path}: could not be written: {why(error)}") from error
     return (*notices, *(f"{path}: {remark}" for remark in remarks), *more)
 
 

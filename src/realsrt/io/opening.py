@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, why
 from realsrt.io import jxl
 from realsrt.io.formats import KINDS, LOADERS, heif_library, supported_formats
 from realsrt.io.metadata import colour, exif, gif, heif, jpeg, png
@@ -117,7 +117,7 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
     except OSError as error:
         if isinstance(error, PermissionError):
             raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
-        raise ImageError(f"{path}: cannot be opened: {error.strerror or error}") from error
+        raise ImageError(f"{path}: cannot be opened: {why(error)}") from error
     except pyvips.Error as error:
         raise unreadable(path, error) from error
 

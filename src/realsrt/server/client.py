@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from realsrt.errors import ImageError, RealSRTError, UsageError
+from realsrt.errors import ImageError, RealSRTError, UsageError, why
 from realsrt.io.atomic import write_whole
 
 FINAL = ("done", "failed", "cancelled", "expired")
@@ -248,7 +248,7 @@ def _named(path: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror or error}") from error
+        raise ImageError(f"{path}: {why(error)}") from error
 
 
 def _parsed(stream: http.client.HTTPResponse) -> Iterator[tuple[str, dict[str, Any]]]:

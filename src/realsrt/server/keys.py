@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from realsrt.errors import UsageError
+from realsrt.errors import UsageError, why
 
 VARIABLE = "REALSRT_API_KEYS"
 _SHORTEST = 16
@@ -48,7 +48,7 @@ def load_keys(path: Path | None) -> Keys:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{path}: the keys cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            raise UsageError(f"{path}: the keys cannot be read: {why(error)}") from error
         held = [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
         if not held:
             raise UsageError(f"{path}: holds no key; write one a line, as NAME KEY or KEY")

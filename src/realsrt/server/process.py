@@ -12,7 +12,7 @@ from multiprocessing.process import parent_process
 
 import torch
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, shown
 from realsrt.inference.threads import use_threads
 from realsrt.inference.upscaler import Upscaler
 from realsrt.server.logs import say, to_stderr
@@ -29,12 +29,13 @@ class ProcessEnded(RealSRTError):
 
 
 class ProcessMaker:
-    """Starts the process, and another where one has ended. `model`, `device`, `precision`: what it has loaded."""
+    """Starts the process, and another where one has ended. `model`, `device`, `precision`, `window_precision`: what it
+    has loaded."""
 
     def __init__(self, settings: ServerSettings) -> None:
         """Returns once the model is loaded. Raises RealSRTError as loading does."""
         self._settings = settings
-        self.model, self.device, self.precision = self._start()
+        self.model, self.device, self.precision, self.window_precision = self._start()
 
     @property
     def together(self) -> bool:
@@ -63,14 +64,14 @@ class ProcessMaker:
                 yield event
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
-            raise ProcessEnded(f"computing this ended the process (status {self._process.exitcode})") from None
+            raise ProcessEnded(f"computing this ended the process (status {shown(self._process.exitcode)})") from None
 
     def close(self) -> None:
         self._process.kill()
         self._process.join()
         self._pipe.close()
 
-    def _start(self) -> tuple[ModelFacts, torch.device, torch.dtype]:
+    def _start(self) -> tuple[ModelFacts, torch.device, torch.dtype, torch.dtype]:
         context = multiprocessing.get_context("spawn")  # a fork would have this process's threads and GPU
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_compute, args=(theirs, self._settings), name="computing", daemon=True)
@@ -114,7 +115,7 @@ def _compute(pipe: Connection, settings: ServerSettings) -> None:
         pipe.send(UsageError(str(problem)) if isinstance(problem, UsageError) else RealSRTError(str(problem)))
         return
     maker = Maker(up, settings.max_pixels)
-    pipe.send((ModelFacts(up.model.info, up.model.config), up.device, up.precision))
+    pipe.send((ModelFacts(up.model.info, up.model.config), up.device, up.precision, up.window_precision))
 
     def check() -> None:
         if pipe.poll():

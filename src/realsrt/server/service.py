@@ -179,7 +179,9 @@ class Service:
         first = read(self.store.folder(record.id))
         if first is None:
             raise refuse(404, "there is no confidence of this job")
-        options = calibrated_options(record.options.upscaling.pixel_options(), self.up.precision, self.up.model.config)
+        options = calibrated_options(
+            record.options.upscaling.pixel_options(), self.up.precision, self.up.window_precision, self.up.model.config
+        )
         try:
             self.calibration.check(self.up.model.info.sha256, options)
         except UsageError as error:

@@ -15,7 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from realsrt.errors import RealSRTError
+from realsrt.errors import RealSRTError, why
 from realsrt.io.atomic import lock, rename, write_whole
 from realsrt.server.logs import say
 from realsrt.server.options import JobOptions, Regeneration
@@ -64,7 +64,7 @@ class JobStore:
             self._alone = _only_one(root / "lock")
             self._db = self._connect()
         except (OSError, sqlite3.Error) as error:
-            reason = getattr(error, "strerror", None) or error
+            reason = why(error)
             raise RealSRTError(f"{root}: jobs cannot be kept here: {reason}; choose another --data") from error
 
     def _connect(self) -> sqlite3.Connection:

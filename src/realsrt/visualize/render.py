@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from realsrt.errors import ImageError, UsageError, needs
+from realsrt.errors import ImageError, UsageError, needs, why
 from realsrt.inference.regions import CELL
 from realsrt.io.atomic import write_whole
 from realsrt.io.picture import to_float
@@ -105,7 +105,7 @@ def write(path: Path, strips: Sequence[Strip], *, quality: int = 90) -> None:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise ImageError(f"{path}: could not be written: {error.strerror or error}") from error
+        raise ImageError(f"{path}: could not be written: {why(error)}") from error
 
 
 def check() -> None:
