@@ -66,7 +66,8 @@ stage() { # name [option…]
 
 all=("${pairs[@]}")
 [ ${#data[@]} = 0 ] || pairs=(--data "${data[@]}") # a teacher's image would be its own
-stage deep --crop 128 --batch 2 --lr 5e-5 --precision bf16 --degradation everyday
+# Crops as large as a tile: the deep network looks far, and in small ones it learns to live at an edge.
+stage deep --crop 256 --batch 1 --lr 2e-5 --pixel 0.3 --clean-pixel 5 --precision bf16 --degradation everyday
 if [ -e "$out/deep/model.safetensors" ]; then
   python "$(dirname "$0")/mix.py" "${INIT:-${DEEP:-}}" "$out/deep/model.safetensors" "${DEEP_SHARE:-0.3}" "$out/deep.safetensors"
   start=(--init "$out/deep.safetensors")

@@ -30,13 +30,13 @@ WARMUP = 0.3
 """The share of the control stage's steps in which the discriminator learns alone: they take half of a step's time."""
 LEAST_STEPS = 1500
 """A batch is too large where a stage would take fewer steps."""
-DEEP_BATCH = 16
+DEEP_BATCH = 12
 """Of the deep stage, which takes several times the memory and time of the others."""
 TRUNK = ("deep", "strength")
 """Stages of the trunk."""
 STAGES = {
-    "deep": "--crop 192 --lr 1e-4 --degradation everyday --gan 0.5 --discriminator unet --discriminator-width 64 "
-    "--discriminator-lr 2e-4 --gan-warmup 600",
+    "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 8 --degradation everyday --gan 0.5 --discriminator unet "
+    "--discriminator-width 64 --discriminator-lr 2e-4 --gan-warmup 600",
     "strength": "--crop 256 --degradation everyday",
     "control": "--crop 128 --lr 2e-4 --perceptual 0.06 --clean-pixel 6 --clean-share 0.5 --sampler-steps 1 2 2 4 "
     "--gan 0.1 --discriminator unet",

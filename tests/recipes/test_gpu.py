@@ -150,7 +150,7 @@ def test_commands_on_a_gpu(tmp_path):
     assert "--max-minutes 4.00" in control
     assert f"--teacher {run.teacher}" in control
     deep = gpu_run.command_of(run, "deep", 1, 4.0, tmp_path / "w.safetensors")
-    assert deep[deep.index("--batch") + 1] == "16"
+    assert deep[deep.index("--batch") + 1] == "12"
     assert "--teacher" not in deep  # it would be its own
     strength = gpu_run.command_of(run, "strength", 2, 0.3, tmp_path / "w.safetensors")
     assert strength[strength.index("--pool") + 1] == "1536"

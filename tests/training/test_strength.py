@@ -20,7 +20,7 @@ from realsrt.training import train
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch, PairPool, Pairs
 from realsrt.training.stages import BUILDERS
-from realsrt.training.stages.strength import LEAN, StrengthMain, measured_costs
+from realsrt.training.stages.strength import LEAN, TIME, StrengthMain, measured_costs
 from support.runs import log_of, train_until_killed
 
 TINY = {"batch": 2, "crop": 64, "tile": 64, "pool": 6, "refresh": 1, "log_every": 2}
@@ -89,16 +89,16 @@ def test_learning_moves_the_choice_to_what_is_cheaper():
 
 def test_costs_are_those_of_the_images(stage):
     """A target that is the network's own image of some strength: that one, whole, costs least, but for what the lean
-    gives; and the plain enlargement costs that alone."""
+    gives and the time takes; and the plain enlargement costs these alone."""
     trunk = stage.main.trunk
     lq = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     features = stage.main._features[0]
     for number, (way, strength) in enumerate(itertools.product(Way, STRENGTHS)):
         target = trunk.restore(lq, strength, way)[1].clamp(0, 1)
         found = measured_costs(trunk, features, lq, target).unflatten(1, CHOICES)
-        for place, other in enumerate(STRENGTHS):
-            torch.testing.assert_close(found[:, :, place, 0], torch.full((2, len(Way)), -LEAN * other))
-        bare = found + LEAN * torch.tensor(STRENGTHS)[:, None]
+        more = torch.tensor([[TIME.get(of, 0.0) * (other > 0) - LEAN * other for other in STRENGTHS] for of in Way])
+        torch.testing.assert_close(found[..., 0], more.expand(2, -1, -1))
+        bare = found - more[..., None]
         number = 0 if strength == 0 and way.deep else number  # of no strength, that is the whole way
         assert (bare.flatten(1).argmin(1) == number * len(SHARES) + len(SHARES) - 1).all()
 

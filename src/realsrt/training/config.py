@@ -182,7 +182,7 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
 
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
-    "deep": {"batch": 8, "crop": 192, "perceptual": 0.06, "perceptual_views": True, "clean_pixel": 2.0},
+    "deep": {"batch": 1, "crop": 256, "lr": 2e-5, "perceptual": 0.06, "perceptual_views": True, "clean_pixel": 2.0},
     "strength": {"lr": 2e-3, "weight_decay": 0.3, "batch": 32, "crop": 256, "pool": 640, "refresh": 0},
     "tokenizer": {"lr": 4e-4},
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},

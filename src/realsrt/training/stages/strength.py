@@ -25,7 +25,10 @@ DECIBEL = 0.05
 """What a decibel of squared error costs, in squeeze distance."""
 LEAN = 0.3
 """What the whole way from the mild to the strong end is worth beyond squeeze distance, which hardly sees noise that was
-left in. Both are chosen by a network that has no part in the costs: docs/experiments.md."""
+left in."""
+TIME = {Way.DEEP_REDUCED: 0.07, Way.DEEP: 0.45}
+"""What the time costs that a deep way takes. All three are chosen by a network that has no part in the costs:
+docs/experiments.md."""
 _LEAST_ERROR = 2e-4
 """Below so much squared error (37 dB) decibels stop counting: they would come from noise that nobody sees."""
 _BEND = 0.3
@@ -88,7 +91,7 @@ class StrengthMain(nn.Module):
 @torch.no_grad()
 def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_BCHW: Tensor) -> Tensor:
     """What every choice costs (B,K), relative to the plain enlargement: squeeze distance, and the decibels that its
-    squared error adds (to first order), less what its strength is worth beyond these."""
+    squared error adds (to first order), less what its strength is worth beyond these, and what its time costs."""
     plain, distance = upscale_bicubic(lq_BCHW, trunk.config.network.scale), squeeze_to(features, gt_BCHW)
 
     def measure(image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,11 +109,12 @@ def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_
                 image = torch.lerp(image, deep, strength)  # as Trunk.restore mixes them
             elif way.reduced:
                 image = trunk.restore(lq_BCHW, strength, way)[1]
-            costs.append(torch.full_like(far_B, -LEAN * strength))
+            more = (TIME.get(way, 0.0) if strength else 0.0) - LEAN * strength
+            costs.append(torch.full_like(far_B, more))
             for share in SHARES[1:]:
                 found_B, error_of_B = measure(mix(plain, image, share))
-                more_B = (error_of_B - error_B) / (error_B + _LEAST_ERROR)
-                costs.append(found_B - far_B + DECIBEL * 10 / math.log(10) * more_B - LEAN * strength)
+                worse_B = (error_of_B - error_B) / (error_B + _LEAST_ERROR)
+                costs.append(found_B - far_B + DECIBEL * 10 / math.log(10) * worse_B + more)
     return torch.stack(costs, 1)
 
 
