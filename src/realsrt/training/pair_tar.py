@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import RealSRTError, UsageError, why
 from realsrt.io.atomic import lock
 from realsrt.io.files import is_full
 
@@ -85,7 +85,7 @@ class PairTar:
             self._put(end + _BLOCK, content[_BLOCK:] + bytes(2 * _BLOCK), whole=True)
             self._put(end, content[:_BLOCK])
         except OSError as error:
-            reason = "the disk is full" if is_full(error) else str(error.strerror)
+            reason = "the disk is full" if is_full(error) else why(error)
             raise RealSRTError(f"{self.path}: {reason}; what is there is whole, and the same command goes on") from None
         self._end = end + len(content)
         self.names += members
