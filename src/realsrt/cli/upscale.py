@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from realsrt.batch.outputs import CONFIDENCE, TRUST, settings_of
+from realsrt.batch.outputs import CONFIDENCE, TRUST, left_beside, settings_of
 from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.batch.report import Report, check_report
 from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
@@ -99,9 +99,9 @@ def upscale(
                 "a pipe takes one image alone: no --confidence, --save-steps, --trust, --resume or --shard"
             )
         output = pipes.output
-        made = listed_outputs(Path(output))
+        listed = listed_outputs(Path(output))
         jobs = plan_batch(
-            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made,
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=listed,
             tell=note,
         )  # fmt: skip
         _check_formats(jobs)
@@ -127,6 +127,10 @@ def upscale(
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
             stopped = BatchLoop(up, options, files, past, written, screen, signals, pipes.spoken).run(jobs)
+        made = [job.target for job, one in zip(jobs, written.records, strict=False) if one.status != "failed"]
+        images = {job.target for job in jobs} | (manifest.targets() if manifest else set())
+        if left := left_beside(made, files, images):
+            note(left)
         return _conclude(written, len(jobs), stopped, signals) or pipes.deliver()
 
 
