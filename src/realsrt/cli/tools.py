@@ -76,15 +76,21 @@ def export(
     from realsrt.checkpoint import load_model, onnx
     from realsrt.checkpoint.trunk_files import export_trunk
 
-    kind, out = format or _format_of(out), Path(out)
-    if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
-        out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
-    if kind == "parts" and out.exists() and not out.is_dir():
+    kind, target = format or _format_of(out), Path(out)
+    if kind != "parts" and _FORMATS.get(target.suffix.lower()) != kind:
+        target = target.with_name(target.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
+    if kind == "parts" and target.exists() and not target.is_dir():
         raise UsageError(
-            f"{out}: is a file, and the parts need a folder; give another name, or --format for one file (.onnx, .pth, "
-            ".safetensors, or ncnn's .param with its .bin)"
+            f"{target}: is a file, and the parts need a folder; give another name, or --format for one file (.onnx, "
+            ".pth, .safetensors, or ncnn's .param with its .bin)"
         )
-    outs = [out / "guide.onnx"] if kind == "parts" else [out, out.with_suffix(".bin")] if kind == "ncnn" else [out]
+    outs = (
+        [target / "guide.onnx"]
+        if kind == "parts"
+        else [target, target.with_suffix(".bin")]
+        if kind == "ncnn"
+        else [target]
+    )
     check_outputs(*outs)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
@@ -95,11 +101,11 @@ def export(
     if kind in ("onnx", "parts"):
         own = model.config.num_steps if steps is None else steps
         of = f" of {own} step{'s' * (own != 1)}, the longer the more" if kind == "onnx" else ""
-        note(f"{out}: writing the model as ONNX{of}, then comparing it with PyTorch; this may take minutes")
+        note(f"{target}: writing the model as ONNX{of}, then comparing it with PyTorch; this may take minutes")
     if kind == "onnx":
-        written = onnx.export_whole(model, out, denoise=denoise, steps=steps)
+        written = onnx.export_whole(model, target, denoise=denoise, steps=steps)
     else:
-        written = (onnx.export if kind == "parts" else export_trunk)(model, out, denoise=denoise)
+        written = (onnx.export if kind == "parts" else export_trunk)(model, target, denoise=denoise)
     for path in written:
         print(path)
     return 0
