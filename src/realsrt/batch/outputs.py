@@ -1,5 +1,6 @@
 """What is written of one upscaled picture: itself, the pictures after each step, the maps of confidence."""
 
+import os
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -116,7 +117,7 @@ def left_beside(targets: Iterable[Path], files: Files, results: Container[Path] 
     for target in targets:
         for kind, (ending, stale) in kinds.items():
             path = target.with_name(target.stem + ending + ("" if "." in ending else target.suffix))
-            if stale and path not in results and path.is_file():
+            if stale and path not in results and os.path.isfile(path):  # not where a name is too long
                 found[kind].append(path)
     told = [
         f"{len(paths)} {kind.format('s' * (len(paths) > 1))} ({paths[0]}{', …' * (len(paths) > 1)})"
