@@ -231,4 +231,6 @@ def test_files_that_are_none(tmp_path):
 
 def test_labels_are_stems_where_they_differ():
     assert labels(["small", "a/x.pth", "b/y.onnx"]) == ["small", "x", "y"]
-    assert labels(["a/x.pth", "b/x.onnx"]) == ["a/x.pth", "b/x.onnx"]
+    assert labels(["a/x.pth", "b/x.onnx"]) == ["x.pth", "x.onnx"]
+    assert labels(["small", "a/small.onnx"]) == ["small", "small.onnx"]
+    assert labels(["a/x.pth", "b/x.pth", "b/y.pth"]) == ["a/x.pth", "b/x.pth", "y"]

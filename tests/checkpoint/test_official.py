@@ -25,6 +25,7 @@ from realsrt.checkpoint.official import (
 )
 from realsrt.errors import CheckpointError, UsageError
 from realsrt.model import RealSRT
+from realsrt.models.srvgg import SRVGGConfig
 
 SHARED = Path(os.environ.get("REALSRT_SHARED", Path(__file__).parents[3] / "shared"))
 KEYS = SHARED / "golden" / "official_keys.json"
@@ -223,6 +224,13 @@ def test_damaged_files_are_not_called_malicious(tmp_path, damage):
 def test_other_pickles(tmp_path, content):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=r"other\.pth has no 'params_ema'"):
+        load_official(tmp_path / "other.pth")
+
+
+@pytest.mark.parametrize("wrapped", ["params", "params_ema"])
+def test_of_networks_of_others_compare_is_named(tmp_path, wrapped):
+    torch.save({wrapped: SRVGGConfig(8, 1, 4).build().state_dict()}, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="other projects are for realsrt compare"):
         load_official(tmp_path / "other.pth")
 
 

@@ -10,8 +10,9 @@ import torch
 
 from realsrt import presets
 from realsrt.checkpoint import load_model
+from realsrt.checkpoint.foreign import load_any
 from realsrt.cli import main
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import CheckpointError, RealSRTError, UsageError
 from realsrt.io.image import read
 from realsrt.model import RealSRT
 
@@ -90,6 +91,8 @@ def test_files(exported):
         "guide.onnx", "generator.onnx", "critic.onnx", "decoder.onnx", "realsrt.json"
     ]  # fmt: skip
     assert all(path.parent == folder and path.stat().st_size for path in paths)
+    with pytest.raises(CheckpointError, match=r"guide\.onnx is the guide alone; realsrt export"):
+        load_any(str(folder / "guide.onnx"))
 
 
 def test_what_computes_something_else_is_refused(tmp_path, monkeypatch):
@@ -119,6 +122,10 @@ def test_one_file_makes_the_same_images_of_any_size(tmp_path, preset, steps):
     model = presets.build(preset, 3)
     (path,) = onnx.export_whole(model, tmp_path / "whole.onnx", denoise=0.3, steps=steps)
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    shown = {entry.name: entry.shape[1:] for entry in (*session.get_inputs(), *session.get_outputs())}
+    if preset == "tiny":
+        confidence = {"confidence": ["height/2", "width/2"]} if steps else {}
+        assert shown == {"lq": [3, "height", "width"], "image": [3, "4*height", "4*width"]} | confidence
     for size in [(64, 64)] if preset == "tiny_paper" else [(64, 64), (26, 48)]:
         lq = torch.rand(3, 3, *size, generator=torch.Generator().manual_seed(1))
         denoise = None if model.trunk is None else 0.3

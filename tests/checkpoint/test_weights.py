@@ -123,6 +123,7 @@ def test_files_of_others(tmp_path):
         found = message(tmp_path / f"{name}.safetensors")
         assert name in found
         assert "not of this package" in found
+        assert "realsrt compare" in found
 
 
 def rewrite(file, change_header=None, change_state=None):

@@ -90,6 +90,45 @@ def test_an_empty_mask_is_said_at_the_end(folder, tmp_path, capsys, images, whic
     assert f"{which}; docs/trust.md" in last
 
 
+def test_what_is_of_an_earlier_result_is_said_in_one_line(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    argv = upscaling(folder, out)
+    argv[1:2] = [str(folder / "lq" / f"{number}.png") for number in range(2)]
+    trust = "--trust", "0.9", "--calibration", str(folder / "c.json")
+    assert main([*argv, *trust, "--confidence", "--save-steps"]) == 0
+    assert "left from before" not in capsys.readouterr().err
+    before = {path: path.read_bytes() for path in out.glob("*_*.png")}
+    assert main([*argv, "--steps", "1"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "realsrt: note: left from before, not of what was made now, by their names: "
+        f"2 masks of trust ({out / '0_trust.png'}, …), 2 confidence maps ({out / '0_confidence.png'}, …), "
+        f"2 images of a first step ({out / '0_step1.png'}, …)"
+    ]
+    assert before == {path: path.read_bytes() for path in out.glob("*_*.png")}
+    (out / "1_trust.png").unlink()
+    assert main([*argv, "--resume", *trust, "--save-steps"]) == 0
+    assert "names: 2 confidence maps (" in capsys.readouterr().err
+
+
+def test_images_of_such_names_are_no_maps_and_masks(folder, tmp_path, capsys):
+    own = [tmp_path / name for name in ("a.png", "a_trust.png", "b.png", "b_confidence.png")]
+    for path in own:
+        path.write_bytes((folder / "lq" / "0.png").read_bytes())
+    argv = upscaling(folder, tmp_path / "out")
+    for images in (own[:2], own[2:], own[:3:2]):  # both now, or one in an earlier run
+        assert main([argv[0], *map(str, images), *argv[2:]]) == 0
+        assert "left from before" not in capsys.readouterr().err
+
+
+def test_of_a_regenerated_image_no_mask_is_left_unsaid(folder, tmp_path, capsys):
+    argv = upscaling(folder, tmp_path / "a.png")
+    assert main([*argv, "--trust", "0.9", "--calibration", str(folder / "c.json")]) == 0
+    capsys.readouterr()
+    assert main(["regenerate", *argv[1:], "--box", "0,0,16,16"]) == 0
+    assert f"by their names: 1 mask of trust ({tmp_path / 'a_trust.png'})" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more, said",
     [
@@ -101,10 +140,14 @@ def test_an_empty_mask_is_said_at_the_end(folder, tmp_path, capsys, images, whic
         (("--trust", "0.9", "--calibration", "c.json", "--trust-error", "7"), "no thresholds for a mean error of 7"),
         (
             ("--trust", "0.9", "--calibration", "c.json", "--steps", "1"),
-            "other options: steps not given (now 1); give",
+            "other options: --steps not given (now 1); give",
         ),
-        (("--trust", "0.9", "--calibration", "c.json", "-s", "2"), "outscale 4 (now 2)"),
-        (("--trust", "0.9", "--calibration", "c.json", "--precision", "bf16"), "precision float32 (now bfloat16)"),
+        (("--trust", "0.9", "--calibration", "c.json", "-s", "2"), "--outscale 4 (now 2)"),
+        (("--trust", "0.9", "--calibration", "c.json", "-r", "9x8"), "--resize not given (now 9x8)"),
+        (
+            ("--trust", "0.9", "--calibration", "c.json", "--precision", "bf16"),
+            " (now all in bfloat16, as with --precision bf16); give the same",
+        ),
         (("--trust", "0.9", "--steps", "0"), "0 steps give the base image alone"),
         (("--calibration", "c.json"), "give that too"),
         (("--trust", "0.9", "--calibration", "tiny.safetensors"), "is no calibration"),
@@ -115,6 +158,20 @@ def test_what_cannot_be_promised_is_refused_before_anything_is_written(folder, t
     assert main(upscaling(folder, tmp_path / "out" / "a.png", *more)) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_options_that_change_nothing_may_be_given(folder, tmp_path):
+    window = str(presets.get("tiny").window)
+    argv = upscaling(folder, tmp_path / "a.png", "--trust", "0.9", "--calibration", str(folder / "c.json"))
+    assert main([*argv, "--tile", window, "--resize", "32x32", "--seed", "3"]) == 0
+    assert main([*argv, "--tile", str(2 * int(window))]) == 2
+
+
+def test_a_size_counts_as_x4_only_if_every_image_becomes_so(folder, tmp_path, capsys):
+    imageio.write(tmp_path / "b.png", Picture.from_array(np.zeros((8, 9, 3), np.uint8)))
+    argv = upscaling(folder, tmp_path / "out", "--trust", "0.9", "--calibration", str(folder / "c.json"), "-r", "32x32")
+    assert main([argv[0], str(tmp_path / "b.png"), *argv[1:]]) == 2
+    assert "--resize not given (now 32x32)" in capsys.readouterr().err
 
 
 def test_a_calibration_of_other_weights_is_refused(folder, tmp_path, capsys):
@@ -132,7 +189,8 @@ def test_a_calibration_is_of_the_precision_that_windows_were_computed_in(folder,
     assert document["options"]["window_precision"] == "bfloat16"
     argv = upscaling(folder, tmp_path / "out" / "a.png", "--trust", "0.9", "--calibration", str(tmp_path / "c.json"))
     assert main([*argv, "--fp32"]) == 2
-    assert "other options: window_precision bfloat16 (now float32); give" in capsys.readouterr().err
+    told = "windows in bfloat16, as without --fp32 on CPUs that multiply it (now all in float32, as with --fp32); give"
+    assert f"other options: {told}" in capsys.readouterr().err
     assert main(argv) == 0
     monkeypatch.setattr("realsrt.inference.runner.cpu_multiplies_bf16", lambda: False)
     assert main(argv) == 2

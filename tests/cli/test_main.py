@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import realsrt
+from realsrt import presets
 from realsrt.cli import main, spelled
 from realsrt.io import image as imageio
 
@@ -100,12 +101,50 @@ def test_convert_names_what_is_wrong(capsys, tmp_path):
 
 
 def test_parts_are_not_exported_into_a_file(capsys, tmp_path):
-    (tmp_path / "x.bin").write_bytes(b"mine")
-    assert main(["export", str(tmp_path / "x.bin")]) == 2
+    (tmp_path / "x").write_bytes(b"mine")
+    assert main(["export", str(tmp_path / "x")]) == 2
     told = capsys.readouterr().err
-    assert f"{tmp_path / 'x.bin'}: is a file, and the parts need a folder; give another name, or" in told
+    assert f"{tmp_path / 'x'}: is a file, and the parts need a folder; give another name, or" in told
     assert "guide.onnx" not in told
-    assert (tmp_path / "x.bin").read_bytes() == b"mine"
+    assert (tmp_path / "x").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("x.xyz", "x.xyz: cannot write '.xyz' files; use .pth, .safetensors, .param, .onnx, or end a folder's name"),
+        ("x.bin", "x.param writes ncnn's .param and .bin"),
+        ("x.onnx --steps 257", "--steps"),
+        ("x --steps 1", "--steps is for one ONNX file"),
+    ],
+)
+def test_what_is_not_exported_is_said_before_any_work(capsys, monkeypatch, tmp_path, words, says):
+    monkeypatch.setattr("realsrt.checkpoint.load_model", lambda *_: pytest.fail("worked"))
+    monkeypatch.chdir(tmp_path)
+    assert says in fails(capsys, 2, "export", *words.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("out", ["v1.xyz/", "there.xyz", "parts --format parts", "x.xyz --format parts"])
+def test_parts_go_into_what_is_meant_to_be_a_folder(capsys, monkeypatch, tmp_path, out):
+    monkeypatch.setattr("realsrt.checkpoint.onnx.need_the_extra", lambda: None)
+    monkeypatch.setattr("realsrt.checkpoint.load_model", lambda *_: presets.build("tiny", 0))
+    monkeypatch.setattr("realsrt.checkpoint.onnx.export", lambda _, folder, **__: [folder / "guide.onnx"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.xyz").mkdir()
+    assert main(["export", *out.split()]) == 0
+    told = capsys.readouterr()
+    folder = out.split()[0].rstrip("/")
+    assert told.out == f"{folder}/guide.onnx\n"
+    assert f"note: {folder}: writing the model as ONNX, then comparing" in told.err
+
+
+def test_an_export_says_how_many_steps_it_takes(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("realsrt.checkpoint.onnx.need_the_extra", lambda: None)
+    monkeypatch.setattr("realsrt.checkpoint.load_model", lambda *_: presets.build("tiny", 0))
+    monkeypatch.setattr("realsrt.checkpoint.onnx.export_whole", lambda _, path, **__: [path])
+    assert main(["export", str(tmp_path / "x.onnx"), "--steps", "99"]) == 0
+    assert "x.onnx: writing the model as ONNX of 99 steps, the longer the more" in capsys.readouterr().err
 
 
 def test_signs_that_a_pipe_cannot_hold_are_written_otherwise(monkeypatch, tmp_path):

@@ -227,6 +227,17 @@ def test_an_option_that_is_the_models_own_may_be_given():
     given = {"steps": config.num_steps, "stride": config.stride, "color_fix": config.color_fix, "fidelity": 1.0}
     assert calibrated_options(given, "fp32", "fp32", config) == bare
     assert calibrated_options(given | {"steps": 1}, "fp32", "fp32", config) != bare
+    for tile, same in (
+        (config.window, True),
+        (2 * config.window, False),
+    ):  # with which the model's own stride is another
+        tiled = [calibrated_options(one | {"tile": tile}, "fp32", "fp32", config) for one in (bare, given)]
+        assert (tiled[0] == tiled[1]) is same
+
+
+def test_one_pair_is_one_pair():
+    assert calibration([0.1]).images == "1 pair"
+    assert calibration([0.1, 0.2]).images == "2 pairs"
 
 
 @pytest.mark.parametrize(

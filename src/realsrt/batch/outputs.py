@@ -1,5 +1,7 @@
 """What is written of one upscaled picture: itself, the pictures after each step, the maps of confidence."""
 
+import os
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,6 +102,29 @@ def _save(
     notices = imageio.write(target, out.image, quality=files.quality, strip=files.strip, provenance=made)
     paths.append(target)
     return notices
+
+
+def left_beside(targets: Iterable[Path], files: Files, results: Container[Path] = ()) -> str:
+    """One line on what lies beside images just made and is named like a map, mask or step of theirs, but was there
+    before: how many of which kind, by their names, as whose they are is not known; "" for none. `results` are images,
+    whatever their names."""
+    kinds = {
+        "mask{} of trust": (TRUST, files.trusted_above is None),
+        "confidence map{}": (CONFIDENCE, not files.confidence),
+        "image{} of a first step": ("_step1", not files.save_steps),
+    }
+    found: dict[str, list[Path]] = {kind: [] for kind in kinds}
+    for target in targets:
+        for kind, (ending, stale) in kinds.items():
+            path = target.with_name(target.stem + ending + ("" if "." in ending else target.suffix))
+            if stale and path not in results and os.path.isfile(path):  # not where a name is too long
+                found[kind].append(path)
+    told = [
+        f"{len(paths)} {kind.format('s' * (len(paths) > 1))} ({paths[0]}{', …' * (len(paths) > 1)})"
+        for kind, paths in found.items()
+        if paths
+    ]
+    return f"left from before, not of what was made now, by their names: {', '.join(told)}" if told else ""
 
 
 def trusted(confidence_hw: "np.ndarray | None", files: Files) -> "np.ndarray | None":

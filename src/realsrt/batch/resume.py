@@ -57,6 +57,10 @@ class Manifest:
         if self.alone:
             share_lock(self._file.fileno())
 
+    def targets(self) -> set[Path]:
+        """Of all images that it lists, whatever became of them."""
+        return {self.path.parent / target for target in self._entries}
+
     def key(self, job: FileJob) -> str:
         """The target's path within the folder, with slashes."""
         return Path(os.path.relpath(job.target, self.path.parent)).as_posix()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from realsrt.checkpoint.load import load_model
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, check_stored, unpickle
-from realsrt.checkpoint.onnx import WINDOW_KEY
+from realsrt.checkpoint.onnx import PART_KEY, WINDOW_KEY
 from realsrt.checkpoint.published import load_published
 from realsrt.checkpoint.weights import read_header, read_tensors
 from realsrt.errors import CheckpointError, UsageError, first_line, installing, needs
@@ -118,9 +118,19 @@ def load_any(source: str, *, device: str | torch.device = "cpu") -> RealSRT | Fo
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """Weight files by their stem, or by the whole path where stems are equal; other names as they are."""
-    stems = [Path(name).stem if name.endswith((".safetensors", ".pth", ".onnx")) else name for name in names]
-    return [stem if stems.count(stem) == 1 else name for stem, name in zip(stems, names, strict=True)]
+    """Weight files by their stem, by their name where stems are equal, or else by the whole path; other names as they
+    are."""
+
+    def by(part: str) -> list[str]:
+        files = (".safetensors", ".pth", ".onnx")
+        return [getattr(Path(name), part) if name.endswith(files) else name for name in names]
+
+    shorter_first = list(zip(by("stem"), by("name"), names, strict=True))
+    taken = [list(column) for column in zip(*shorter_first, strict=True)]
+    return [
+        next((label for label, others in zip(own, taken, strict=True) if others.count(label) == 1), own[-1])
+        for own in shorter_first
+    ]
 
 
 def _is_ours(path: Path) -> bool:
@@ -143,6 +153,9 @@ def _by_onnx(path: Path) -> ForeignNetwork:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its own kinds
         raise CheckpointError(f"{path} is no ONNX file that can be run: {first_line(error)}") from None
+    metadata = session.get_modelmeta().custom_metadata_map
+    if part := metadata.get(PART_KEY):
+        raise CheckpointError(f"{path} is the {part} alone; realsrt export writes the whole model to a name in .onnx")
     entries = session.get_inputs()
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     if len(entries) != 1 or entries[0].type not in types or len(entries[0].shape) != 4:
@@ -150,7 +163,7 @@ def _by_onnx(path: Path) -> ForeignNetwork:
         takes = ", ".join(f"{entry.name} {entry.type} {size}" for entry, size in zip(entries, sizes, strict=True))
         raise CheckpointError(f"{path} takes {takes}: one image of floats, (1,3,H,W), is needed")
     name, kind = entries[0].name, types[entries[0].type]
-    window = session.get_modelmeta().custom_metadata_map.get(WINDOW_KEY)
+    window = metadata.get(WINDOW_KEY)
     sides = [int(window)] * 2 if window else [side if isinstance(side, int) else None for side in entries[0].shape[2:]]
     if sides[0] != sides[1]:
         raise CheckpointError(

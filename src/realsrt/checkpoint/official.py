@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from realsrt import presets
-from realsrt.checkpoint.weights import check_state, from_state
+from realsrt.checkpoint.weights import OTHERS, check_state, from_state
 from realsrt.errors import CheckpointError, first_line
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
@@ -106,6 +106,8 @@ def load_official(path: Path) -> RealSRT:
     official = read_pickle(path)
     if not official or not all(isinstance(v, Tensor) for v in official.values()):
         raise CheckpointError(f"{path} holds no state dict under 'params_ema'; is it the authors' net_g file?")
+    if not official.keys() & official_shapes().keys():
+        raise CheckpointError(f"{path} holds no tensor of the authors' network{OTHERS}")
     state = from_official(official, str(path))
     info = CheckpointInfo(str(path), file_sha256(path), {"converted_from": path.name})
     return from_state(presets.base(), state, info, str(path))
@@ -117,7 +119,8 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
     found = [content[name] for name in names if name in content] if isinstance(content, dict) else []
     params = found[0] if found else None
     if not isinstance(params, dict):
-        raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?")
+        other = "" if "params" in names else OTHERS
+        raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?{other}")
     check_stored(params, path)
     return params
 

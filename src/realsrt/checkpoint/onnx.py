@@ -17,7 +17,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -35,6 +35,8 @@ from realsrt.sampling.schedules import SCHEDULES, masked_count
 OPSET = 20
 WINDOW_KEY = "window"
 """Metadata of a whole model's file with steps: the side of the windows that it is meant for, in input pixels."""
+PART_KEY = "realsrt_part"
+"""Metadata of a part's file: which one it is."""
 TOLERANCE = 1e-3  # of a part's floats, between PyTorch and ONNX Runtime
 
 
@@ -145,7 +147,7 @@ def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int
         UsageError: Without the extra.
         RealSRTError: If the file computes something else.
     """
-    _need_the_extra()
+    need_the_extra()
     steps = model.config.num_steps if steps is None else steps
     model = _plain(model)
     window, fold = model.config.window, model.config.fold if steps else 1
@@ -155,11 +157,14 @@ def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int
     rng = torch.Generator().manual_seed(0)
     inputs = [torch.rand(2, 3, *size, generator=rng) for size in sizes]
     outputs = ["image", "confidence"] if steps else ["image"]
+    axes = {"lq": ("height", "width"), "image": tuple(f"{model.config.scale}*{side}" for side in ("height", "width"))}
+    axes["confidence"] = tuple(f"{side}/{model.config.fold}" for side in ("height", "width"))
     shape: dict[int, object] = {0: torch.export.Dim("batch", min=1, max=4096)}
     if free:
         shape |= {axis: fold * torch.export.Dim(name, min=4, max=4096) for axis, name in ((2, "rows"), (3, "columns"))}
     part = _WholePart(model, denoise, steps)
-    _save(part, (inputs[-1],), ["lq"], outputs, {"lq": shape}, path, {WINDOW_KEY: str(window)} if steps else {})
+    metadata = {WINDOW_KEY: str(window)} if steps else {}
+    _save(part, (inputs[-1],), ["lq"], outputs, {"lq": shape}, path, metadata, axes if free else {})
     for lq in inputs:
         _compare(part, (lq,), ["lq"], path)
     return [path]
@@ -169,7 +174,7 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     """Write ``guide``, ``generator``, ``critic`` and ``decoder`` as .onnx and ``realsrt.json`` (how to join them) into
     `folder`, each checked against PyTorch on a random window. `denoise`: strength of the trunk, 0 to 1.
     Raises UsageError without the extra, RealSRTError if a part computes something else."""
-    _need_the_extra()
+    need_the_extra()
     model = _plain(model)
     folder.mkdir(parents=True, exist_ok=True)
     rng = torch.Generator().manual_seed(0)
@@ -209,7 +214,8 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     return [*paths, folder / "realsrt.json"]
 
 
-def _need_the_extra() -> None:
+def need_the_extra() -> None:
+    """Raises UsageError without it."""
     with needs("onnx", "exporting"):
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
@@ -231,15 +237,16 @@ def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output
         fixed = names.index("lq") + 1
         shapes = tuple({0: batch} for _ in names[:fixed]), tuple({0: batch} for _ in names[fixed:])
         shapes = (*shapes[0], shapes[1])
-    _save(part, inputs, names, outputs, shapes, path)
+    _save(part, inputs, names, outputs, shapes, path, {PART_KEY: path.stem}, {})
     _compare(part, inputs, names, path)
     return path
 
 
 def _save(
     part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], shapes: Any, path: Path,
-    metadata: dict[str, str] | None = None,
+    metadata: dict[str, str], axes: Mapping[str, tuple[str, ...]],
 ) -> None:  # fmt: skip
+    """`axes`: what the last axes of inputs and outputs are called, where they are free; torch calls them s30."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -248,7 +255,11 @@ def _save(
             dynamic_shapes=shapes,
         )  # fmt: skip
     assert program is not None
-    program.model.metadata_props.update(metadata or {})
+    program.model.metadata_props.update(metadata)
+    for value in (*program.model.graph.inputs, *program.model.graph.outputs):
+        for number, name in enumerate(reversed(axes.get(value.name or "", ()))):
+            assert value.shape is not None
+            value.shape[-1 - number] = name
     program.save(str(path))
 
 

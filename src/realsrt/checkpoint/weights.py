@@ -27,6 +27,7 @@ from realsrt.model import CheckpointInfo, RealSRT
 FORMAT_VERSION = 1
 OPTIONAL = ("critic.knots",)
 """Tensors that a file may lack: the model has values of its own."""
+OTHERS = "; networks of other projects are for realsrt compare"
 _SIDES = ("window", "stride")
 _LARGEST_SIDE = 256  # of a window: attention's memory grows with its fourth power
 _MOST_PARAMETERS = 20_000  # tensors; the largest preset has about a thousand
@@ -51,7 +52,7 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from None
     if "realsrt" not in metadata:
         raise CheckpointError(
-            f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry"
+            f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry{OTHERS}"
         )
     try:
         header = json.loads(metadata["realsrt"])

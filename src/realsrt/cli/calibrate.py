@@ -40,6 +40,7 @@ def calibrate(
         group_number,
         grouped,
         mean_confidence,
+        pairs_of,
         scores,
         trust_mask,
     )
@@ -67,7 +68,7 @@ def calibrate(
             found.append(scores(out.confidence, *cell_errors(made, wanted), BOUNDS))
             maps.append(out.confidence)
             screen.advance()
-    made_of = f"{len(found)} pairs" + (f": {about}" if about else "")
+    made_of = pairs_of(len(found)) + (f": {about}" if about else "")
     means = [mean_confidence(one) for one in maps]
     calibration = Calibration(
         model_sha256=up.model.info.sha256,

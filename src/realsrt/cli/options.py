@@ -23,6 +23,11 @@ def option(*names: str, **more: Any) -> Parameter:
     return Parameter(name=list(names) or None, negative=(), **more)
 
 
+def flag(name: str) -> str:
+    """The option that gives a field of `UpscaleArgs`."""
+    return "--resize" if name == "size" else "--" + name.replace("_", "-")
+
+
 def _size(_: Any, tokens: Any) -> tuple[int, int]:
     text = tokens[0].value
     width, _, height = text.lower().partition("x")
@@ -85,9 +90,8 @@ class UpscaleArgs(UpscaleOptions):
         super().__post_init__()
         if self.size is not None and self.outscale != UpscaleOptions.outscale:
             raise UsageError("give --outscale or --resize, not both")
-        if idle := self.without_effect():
-            names = ", ".join("--" + name.replace("_", "-") for name in idle)
-            raise UsageError(f"0 steps give the base image, on which {names} would have no effect: leave that out")
+        if idle := ", ".join(map(flag, self.without_effect())):
+            raise UsageError(f"0 steps give the base image, on which {idle} would have no effect: leave that out")
 
 
 @Parameter(name="*", negative=())

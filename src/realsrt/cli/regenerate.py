@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from realsrt.batch.outputs import CONFIDENCE, save
+from realsrt.batch.outputs import CONFIDENCE, left_beside, save
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.process import provenance_of, read_image
 from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_outputs, option, parse_box
@@ -97,6 +97,8 @@ def regenerate(
     for notice in (*picture.notices, *notices):
         note(notice)
     _tell(job, last[-1:] + written, out)
+    if left := left_beside([job.target], files):
+        note(left)
     return 0
 
 

@@ -1,6 +1,7 @@
 """The small commands: convert, export, models, info."""
 
 import json
+import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -11,8 +12,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from realsrt.cli.options import check_outputs, make_folders
-from realsrt.cli.show import table
+from realsrt.cli.show import note, table
 from realsrt.errors import UsageError
+from realsrt.inference.options import MAX_STEPS
 
 _EXTRAS = {
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
@@ -45,7 +47,7 @@ def convert(
 
 
 def export(
-    out: Annotated[Path, Parameter(help="A file, or the folder of the parts.")],
+    out: Annotated[str, Parameter(help="A file, or the folder of the parts.")],
     /,
     *,
     format: Annotated[
@@ -53,7 +55,7 @@ def export(
         Parameter(
             help="parts: the model as ONNX files in a folder; onnx: as one file; pth: the trunk's network for what "
             "loads Real-ESRGAN's (.pth or .safetensors); ncnn: the same as .param and .bin. By default as OUT's suffix "
-            "says, else parts."
+            "says; parts if it has none."
         ),
     ] = None,
     model_name: Annotated[
@@ -65,34 +67,60 @@ def export(
     ] = 0.5,
     steps: Annotated[
         int | None,
-        Parameter(help="With onnx: steps of generation, by default the model's own.", validator=Number(gte=0)),
+        Parameter(
+            help="With onnx: steps of generation, by default the model's own.", validator=Number(gte=0, lte=MAX_STEPS)
+        ),
     ] = None,
 ) -> int:
     """Write a model for other programs, each file compared with PyTorch (extras: onnx, ncnn). See docs/export.md."""
     from realsrt.checkpoint import load_model, onnx
     from realsrt.checkpoint.trunk_files import export_trunk
 
-    kind = format or _FORMATS.get(out.suffix.lower(), "parts")
-    if kind != "parts" and _FORMATS.get(out.suffix.lower()) != kind:
-        out = out.with_name(out.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
-    if kind == "parts" and out.exists() and not out.is_dir():
+    kind, target = format or _format_of(out), Path(out)
+    if kind != "parts" and _FORMATS.get(target.suffix.lower()) != kind:
+        target = target.with_name(target.name + next(suffix for suffix, own in _FORMATS.items() if own == kind))
+    if kind == "parts" and target.exists() and not target.is_dir():
         raise UsageError(
-            f"{out}: is a file, and the parts need a folder; give another name, or --format for one file (.onnx, .pth, "
-            ".safetensors, or ncnn's .param with its .bin)"
+            f"{target}: is a file, and the parts need a folder; give another name, or --format for one file (.onnx, "
+            ".pth, .safetensors, or ncnn's .param with its .bin)"
         )
-    outs = [out / "guide.onnx"] if kind == "parts" else [out, out.with_suffix(".bin")] if kind == "ncnn" else [out]
+    outs = (
+        [target / "guide.onnx"]
+        if kind == "parts"
+        else [target, target.with_suffix(".bin")]
+        if kind == "ncnn"
+        else [target]
+    )
     check_outputs(*outs)
-    model = load_model(model_path or model_name)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
+    if kind in ("onnx", "parts"):
+        onnx.need_the_extra()
+    model = load_model(model_path or model_name)
     make_folders(*outs)
+    if kind in ("onnx", "parts"):
+        own = model.config.num_steps if steps is None else steps
+        of = f" of {own} step{'s' * (own != 1)}, the longer the more" if kind == "onnx" else ""
+        note(f"{target}: writing the model as ONNX{of}, then comparing it with PyTorch; this may take minutes")
     if kind == "onnx":
-        written = onnx.export_whole(model, out, denoise=denoise, steps=steps)
+        written = onnx.export_whole(model, target, denoise=denoise, steps=steps)
     else:
-        written = (onnx.export if kind == "parts" else export_trunk)(model, out, denoise=denoise)
+        written = (onnx.export if kind == "parts" else export_trunk)(model, target, denoise=denoise)
     for path in written:
         print(path)
     return 0
+
+
+def _format_of(out: str) -> str:
+    """As its suffix says; parts for a folder. Raises UsageError for a suffix that is none of ours."""
+    suffix = Path(out).suffix.lower()
+    if suffix in _FORMATS:
+        return _FORMATS[suffix]
+    if suffix and not out.endswith(("/", os.sep)) and not Path(out).is_dir():
+        asked = f"{Path(out).with_suffix('.param')} writes ncnn's .param and .bin" if suffix == ".bin" else ""
+        known = f"cannot write '{suffix}' files; use {', '.join(_FORMATS)}, or end a folder's name (of parts) with /"
+        raise UsageError(f"{out}: {asked or known}")
+    return "parts"
 
 
 def models(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False) -> int:

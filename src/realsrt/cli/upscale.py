@@ -1,23 +1,24 @@
 """`realsrt upscale`: pictures in, better pictures out; one bad file never stops the rest."""
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from realsrt.batch.outputs import CONFIDENCE, TRUST, settings_of
+from realsrt.batch.outputs import CONFIDENCE, TRUST, left_beside, settings_of
 from realsrt.batch.plan import FileJob, plan_batch, take_shard
 from realsrt.batch.report import Report, check_report
 from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
 from realsrt.batch.signals import stop_signals
-from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, check_targets, option
+from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, check_targets, flag, option
 from realsrt.cli.pipes import Pipes
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, UsageError, shown
 from realsrt.inference.options import UpscaleOptions
 
 if TYPE_CHECKING:
@@ -41,23 +42,56 @@ class TrustArgs:
         if self.trust is None and (self.calibration or self.trust_error != TrustArgs.trust_error):
             raise UsageError("--calibration and --trust-error are for the mask of --trust: give that too")
 
-    def thresholds(self, up: "Upscaler", options: UpscaleOptions) -> "Thresholds | None":
-        """Of `Files.trusted_above`; says on stderr what it promises. Raises UsageError."""
+    def thresholds(self, up: "Upscaler", options: UpscaleOptions, jobs: Sequence[FileJob]) -> "Thresholds | None":
+        """Of `Files.trusted_above`, for these images; says on stderr what it promises. Raises UsageError."""
         if self.trust is None:
             return None
         from realsrt.evaluation.trust import calibrated_options, embedded_calibration, load_calibration
 
         sha256 = up.model.info.sha256
         found = load_calibration(self.calibration) if self.calibration else embedded_calibration(sha256)
-        found.check(
-            sha256, calibrated_options(options.pixel_options(), up.precision, up.window_precision, up.model.config)
-        )
+        pixel_options = _as_it_results(options, jobs).pixel_options()
+        now = calibrated_options(pixel_options, up.precision, up.window_precision, up.model.config)
+        found.check(sha256, now, _difference)
         thresholds = found.thresholds(self.trust, self.trust_error)
         note(
             f"trust: where the mask is white, the mean error is at most {self.trust_error:g} levels of 255 in "
-            f"{100 * self.trust:g} % of images like those calibrated on ({found.about or f'{found.pairs} pairs'})"
+            f"{100 * self.trust:g} % of images like those calibrated on ({found.images})"
         )
         return thresholds
+
+
+def _as_it_results(options: UpscaleOptions, jobs: Sequence[FileJob]) -> UpscaleOptions:
+    """Without a size that each of the images has anyway."""
+    from realsrt.io.image import header
+
+    for job in jobs if options.size else ():
+        with suppress(ImageError):  # said when it is read
+            if job.source.is_file():
+                found = header(job.source)
+                if UpscaleOptions().out_size(found.width, found.height) != options.size:
+                    return options
+    return replace(options, size=None)
+
+
+def _difference(name: str, calibrated: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Of one option, as it is given here."""
+    if name in ("precision", "window_precision"):
+        return f"{_rounding(calibrated)} (now {_rounding(now)})"
+    was, is_ = (
+        "x".join(map(str, value)) if isinstance(value, list) else shown(value)
+        for value in (calibrated.get(name), now.get(name))
+    )
+    return f"{flag(name)} {was} (now {is_})"
+
+
+def _rounding(options: Mapping[str, Any]) -> str:
+    precision = options.get("precision")
+    windows = options.get("window_precision", precision)
+    if windows != precision:
+        return f"windows in {windows}, as without --fp32 on CPUs that multiply it"
+    given = {"float32": "--fp32", "bfloat16": "--precision bf16", "float16": "--precision fp16"}
+    return f"all in {precision}, as with {given.get(str(precision), '--precision')}"
 
 
 def upscale(
@@ -99,9 +133,9 @@ def upscale(
                 "a pipe takes one image alone: no --confidence, --save-steps, --trust, --resume or --shard"
             )
         output = pipes.output
-        made = listed_outputs(Path(output))
+        listed = listed_outputs(Path(output))
         jobs = plan_batch(
-            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=made,
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=listed,
             tell=note,
         )  # fmt: skip
         _check_formats(jobs)
@@ -116,7 +150,7 @@ def upscale(
         up = model.load(compile=compile) if jobs else None
         if up:
             up.check(options)  # what is refused leaves no folder and no report behind
-            files = replace(files, trusted_above=trust.thresholds(up, options))
+            files = replace(files, trusted_above=trust.thresholds(up, options, jobs))
         written = stack.enter_context(Report(report, append=resume, streams=streams))
         if not up:
             note(f"no picture falls to shard {shard}")
@@ -127,6 +161,10 @@ def upscale(
         signals = stack.enter_context(stop_signals())
         with Screen(len(jobs)) as screen:
             stopped = BatchLoop(up, options, files, past, written, screen, signals, pipes.spoken).run(jobs)
+        made = [job.target for job, one in zip(jobs, written.records, strict=False) if one.status != "failed"]
+        images = {job.target for job in jobs} | (manifest.targets() if manifest else set())
+        if left := left_beside(made, files, images):
+            note(left)
         return _conclude(written, len(jobs), stopped, signals) or pipes.deliver()
 
 

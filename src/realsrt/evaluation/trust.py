@@ -15,7 +15,7 @@ import json
 import math
 import os
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from itertools import pairwise
@@ -83,8 +83,11 @@ def calibrated_options(
     pixel_options: Mapping[str, Any], precision: object, windows: object, config: ModelConfig
 ) -> dict[str, Any]:
     """What a calibration holds for, as plain data: the options of upscaling and how numbers are rounded, those of
-    `windows` too. An option that is the model's own (``steps``, ``stride`` …) is None, given or not."""
-    own = {"steps": config.num_steps, **{key: getattr(config, key, None) for key in pixel_options if key != "steps"}}
+    `windows` too. An option that is the model's own (``steps``, ``tile`` …), or does nothing, is None, given or not."""
+    own = {key: getattr(config, key, None) for key in pixel_options}
+    own |= {"steps": config.num_steps, "tile": config.window, "seed": pixel_options.get("seed")}  # nothing is drawn
+    if pixel_options.get("tile") not in (None, config.window):
+        own["stride"] = None  # the model's own is of its own window
     given = {key: None if value == own.get(key) else value for key, value in pixel_options.items()}
     rounded = {"precision": precision, _WINDOWS: windows}
     return json.loads(json.dumps(given | {key: str(one).removeprefix("torch.") for key, one in rounded.items()}))
@@ -142,6 +145,17 @@ def mean_confidence(confidence_hw: np.ndarray) -> float:
     return float(confidence_hw.mean(dtype=np.float64))
 
 
+def pairs_of(count: int) -> str:
+    return f"{count} pair" + "s" * (count != 1)
+
+
+Tell = Callable[[str, Mapping[str, Any], Mapping[str, Any]], str]
+
+
+def _difference(name: str, calibrated: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    return f"{name} {shown(calibrated.get(name))} (now {shown(now.get(name))})"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
     """What pairs have shown of one model with one set of options.
@@ -159,6 +173,11 @@ class Calibration:
     @property
     def pairs(self) -> int:
         return sum(group.pairs for group in self.groups)
+
+    @property
+    def images(self) -> str:
+        """What it was calibrated on, for people."""
+        return self.about or pairs_of(self.pairs)
 
     def threshold(self, level: float, bound: float, confidence_hw: np.ndarray) -> float:
         """Of `trust_mask`, for an image with this map, all of it. Raises UsageError as `thresholds` does."""
@@ -187,12 +206,12 @@ class Calibration:
         least = {level: math.ceil(level / (1 - level) - 1e-9) for level in levels}
         if not (high := [f"{level:g} (needs {pairs})" for level, pairs in least.items() if pairs > few]):
             return ""
-        pairs = f"{few} pair" + "s" * (few > 1) + " of a group" * (len(self.groups) > 1)
+        pairs = pairs_of(few) + " of a group" * (len(self.groups) > 1)
         return f"{pairs} can promise a trust of up to {self.most:g}, not of {', '.join(high)}"
 
-    def check(self, model_sha256: str, options: Mapping[str, Any]) -> None:
+    def check(self, model_sha256: str, options: Mapping[str, Any], tell: Tell = _difference) -> None:
         """Raise UsageError for another model or other options than were calibrated. One that does not say how windows
-        are rounded is taken for any."""
+        are rounded is taken for any. `tell`: how an option of this name differs, from those calibrated and these."""
         where = self.where or "the calibration"
         options = {name: value for name, value in options.items() if name != _WINDOWS or name in self.options}
         if self.model_sha256 != model_sha256:
@@ -201,9 +220,7 @@ class Calibration:
                 f"({model_sha256[:16] or 'no file'}…): make one with realsrt calibrate"
             )
         if other := [name for name in {**self.options, **options} if self.options.get(name) != options.get(name)]:
-            told = ", ".join(
-                f"{name} {shown(self.options.get(name))} (now {shown(options.get(name))})" for name in other
-            )
+            told = ", ".join(dict.fromkeys(tell(name, self.options, options) for name in other))
             raise UsageError(f"{where} is of other options: {told}; give the same, or make one with realsrt calibrate")
 
     def save(self, path: str | os.PathLike[str]) -> None:

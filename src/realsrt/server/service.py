@@ -191,8 +191,7 @@ class Service:
         except UsageError as error:
             raise refuse(422, str(error)) from None
         cells_hw, error, share = first.mask(threshold, bound, *record.out_size)
-        about = self.calibration.about or f"{self.calibration.pairs} pairs"
-        return TrustMask(level=level, error=error, about=about, share=share, cells=runs_of(cells_hw))
+        return TrustMask(level=level, error=error, about=self.calibration.images, share=share, cells=runs_of(cells_hw))
 
     def cancel(self, record: JobRecord) -> JobRecord:
         """A job that has not ended is cancelled; the files of one that has are removed."""
