@@ -6,7 +6,7 @@
 # DATA          folders of photographs and WebDataset-format tars, sides of 256 px or more; none where PAIRS is enough
 # MILD, STRONG  the two published networks that the trunk starts from (Real-ESRGAN's releases), .pth or .safetensors
 # DEEP          the published network that the trunk's deep one starts from
-# DEEP_SHARE    how much of what the deep stage learns is kept (default 0.3; recipes/mix.py)
+# DEEP_SHARE    how much of what the deep stage learns is kept (default 0.7; recipes/mix.py)
 # INIT          weights to go on from in their place, such as the shipped ones
 # PAIRS         recorded pairs with a teacher's images (`realsrt teach`), the target where the input lost much
 # STEPS         budgets of deep, strength, tokenizer, generator, critic, control (2500 1200 1000 1200 250 700); 0: no such
@@ -58,8 +58,8 @@ stage() { # name [option…]
   [ "$count" != 0 ] && [ "$time" != 0 ] || { echo "$name: passed over"; return; }
   [ -z "$count" ] || budget+=(--max-steps "$count")
   [ -z "$time" ] || budget+=(--max-minutes "$time")
-  unless_given --pool 240 --perceptual-file "$features" \
-    --perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9 "$@"
+  [[ " $* " == *" --pool "* ]] || set -- --pool 240 "$@"
+  unless_given --perceptual-file "$features" --perceptual-taps conv1 fire3 fire5 fire6 fire7 fire8 fire9 "$@"
   realsrt train "$name" "${start[@]}" "${pairs[@]}" --out "$out/$name" "${budget[@]}" --resume "${kept[@]}" "${options[@]}"
   start=(--init "$out/$name/model.safetensors")
 }
@@ -69,11 +69,11 @@ all=("${pairs[@]}")
 # Crops as large as a tile: the deep network looks far, and in small ones it learns to live at an edge.
 stage deep --crop 256 --batch 1 --lr 2e-5 --pixel 0.3 --clean-pixel 5 --precision bf16 --degradation everyday
 if [ -e "$out/deep/model.safetensors" ]; then
-  python "$(dirname "$0")/mix.py" "${INIT:-${DEEP:-}}" "$out/deep/model.safetensors" "${DEEP_SHARE:-0.3}" "$out/deep.safetensors"
+  python "$(dirname "$0")/mix.py" "${INIT:-${DEEP:-}}" "$out/deep/model.safetensors" "${DEEP_SHARE:-0.7}" "$out/deep.safetensors"
   start=(--init "$out/deep.safetensors")
 fi
 pairs=("${all[@]}")
-stage strength --pool 640 --refresh 0
+stage strength --pool 640
 stage tokenizer --crop 96 --batch 12 --perceptual 0.05
 stage generator --crop 128 --batch 12
 stage critic --crop 128 --batch 8 --critic-labels far --critic-temperatures 0 1 --mask-sampling full

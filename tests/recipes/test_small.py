@@ -94,6 +94,8 @@ def test_every_option_is_one_that_training_knows(recipe):
 
     known = {f"--{field.name.replace('_', '-')}" for field in fields(TrainConfig)}
     for words in recipe("/data.tar", PAIRS="/taught.tar", **ENDS):
+        given = [word for word in words if word.startswith("--")]
+        assert len(given) == len(set(given))  # the command refuses an option that is given twice
         assert {word for word in words if word.startswith("--")} <= known
 
 
