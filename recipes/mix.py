@@ -44,11 +44,13 @@ def mix(start: Path, end: Path, share: float) -> realsrt.RealSRT:
 
 def main() -> int:
     try:
-        start, end, share, out = sys.argv[1:]
-        realsrt.save_model(mix(Path(start), Path(end), float(share)), Path(out))
+        start, end, text, out = sys.argv[1:]
+        share = float(text)
     except ValueError:
         print(__doc__, file=sys.stderr)
         return 2
+    try:
+        realsrt.save_model(mix(Path(start), Path(end), share), Path(out))
     except RealSRTError as error:
         print(f"recipes/mix.py: {error}", file=sys.stderr)
         return 2

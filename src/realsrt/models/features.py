@@ -109,27 +109,33 @@ def squeeze_distance(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, 
     averaged over positions and summed over taps with equal weight. x, y: RGB in [0,1], same shape. The construction
     is that of LPIPS (arXiv:1801.03924, section 3) without its learned weights: never report it as LPIPS.
     """
-    distance_B = x_BCHW.new_zeros(x_BCHW.shape[0], dtype=torch.float32)
-    for distance_BHW in squeeze_maps(features, x_BCHW, y_BCHW, taps):
+    return mean_distance(squeeze_maps(features, x_BCHW, y_BCHW, taps))
+
+
+def mean_distance(maps: Sequence[Tensor]) -> Tensor:
+    """The distance (B,) that maps (B,H,W) of all taps tell of."""
+    distance_B = maps[0].new_zeros(len(maps[0]), dtype=torch.float32)
+    for distance_BHW in maps:
         distance_B = distance_B + distance_BHW.mean((1, 2))
     return distance_B
 
 
-def squeeze_to(features: SqueezeFeatures, y_BCHW: Tensor) -> Callable[[Tensor], Tensor]:
-    """:func:`squeeze_distance` of many images from the same one, which is looked at once."""
-    known = [unit(fy_BCHW) for fy_BCHW in features(y_BCHW, TAPS)]
-
-    def distance(x_BCHW: Tensor) -> Tensor:
-        pairs = zip(features(x_BCHW, TAPS), known, strict=True)
-        return torch.stack([(unit(fx) - fy).square().sum(1).mean((1, 2)) for fx, fy in pairs]).sum(0)
-
-    return distance
-
-
 def squeeze_maps(features: SqueezeFeatures, x_BCHW: Tensor, y_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:
     """What :func:`squeeze_distance` averages: for every tap the distance at each of its positions, (B,H,W)."""
-    pairs = zip(features(x_BCHW, taps), features(y_BCHW, taps), strict=True)
-    return [(unit(fx_BCHW) - unit(fy_BCHW)).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
+    return squeeze_maps_to(features, y_BCHW, taps)(x_BCHW)
+
+
+def squeeze_maps_to(
+    features: SqueezeFeatures, y_BCHW: Tensor, taps: Sequence[str] = TAPS
+) -> Callable[[Tensor], list[Tensor]]:
+    """:func:`squeeze_maps` of many images against the same one, which is looked at once."""
+    known = [unit(fy_BCHW) for fy_BCHW in features(y_BCHW, taps)]
+
+    def maps(x_BCHW: Tensor) -> list[Tensor]:
+        pairs = zip(features(x_BCHW, taps), known, strict=True)
+        return [(unit(fx_BCHW) - fy_BCHW).square().sum(1) for fx_BCHW, fy_BCHW in pairs]
+
+    return maps
 
 
 def cell_means(maps: Sequence[Tensor], cells: tuple[int, int]) -> Tensor:

@@ -29,8 +29,8 @@ class DeepMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         cfg, lq_BCHW, target_BCHW = self.config, batch.lq, target_of(batch, self.config)
-        lost_B = severity(lq_BCHW, batch.gt) >= LOST
-        if random.Random(derive_seed(cfg.seed, 17, step)).random() < cfg.reduced_share and bool(lost_B.any()):
+        reduced = random.Random(derive_seed(cfg.seed, 17, step)).random() < cfg.reduced_share
+        if reduced and bool((lost_B := severity(lq_BCHW, batch.gt) >= LOST).any()):
             lq_BCHW, target_BCHW = lq_BCHW[lost_B], target_BCHW[lost_B]
             image = seen_reduced(lq_BCHW, self.deep.config.scale, self.deep)
         else:

@@ -14,7 +14,7 @@ from realsrt.errors import UsageError
 from realsrt.imaging.color import luma
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.model import RealSRT
-from realsrt.models.features import SqueezeFeatures, squeeze_to
+from realsrt.models.features import SqueezeFeatures, mean_distance, squeeze_maps_to
 from realsrt.models.trunk import SHARES, SHARPNESS, STRENGTHS, Trunk, Way, mix
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
@@ -92,12 +92,12 @@ class StrengthMain(nn.Module):
 def measured_costs(trunk: Trunk, features: SqueezeFeatures, lq_BCHW: Tensor, gt_BCHW: Tensor) -> Tensor:
     """What every choice costs (B,K), relative to the plain enlargement: squeeze distance, and the decibels that its
     squared error adds (to first order), less what its strength is worth beyond these, and what its time costs."""
-    plain, distance = upscale_bicubic(lq_BCHW, trunk.config.network.scale), squeeze_to(features, gt_BCHW)
+    plain, maps = upscale_bicubic(lq_BCHW, trunk.config.network.scale), squeeze_maps_to(features, gt_BCHW)
 
     def measure(image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Squeeze distance and squared error of luma, (B,) both."""
         image_BCHW = (image_BCHW.clamp(0, 1) * 255).round() / 255
-        return distance(image_BCHW), (luma(image_BCHW) - luma(gt_BCHW)).square().mean((1, 2, 3))
+        return mean_distance(maps(image_BCHW)), (luma(image_BCHW) - luma(gt_BCHW)).square().mean((1, 2, 3))
 
     far_B, error_B = measure(plain)
     whole = [trunk.restore(lq_BCHW, strength, Way.WHOLE)[1] for strength in STRENGTHS]
