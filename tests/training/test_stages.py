@@ -334,10 +334,10 @@ def test_the_critic_learns_without_the_map_fitted_to_an_older_one(model):
     assert "confidence" not in model.info.provenance
 
 
-@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet", "projected"])
 @pytest.mark.parametrize("name", ["tokenizer", "control"])
 def test_adversary_and_model_learn_apart(model, name, kind):
-    stage = build_stage(model, name, gan=0.5, discriminator=kind)
+    stage = build_stage(model, name, gan=0.5, discriminator=kind, perceptual_file=FEATURES, perceptual_views=True)
     assert stage.adversary is not None
     assert not any(p is q for p in stage.main.parameters() for q in stage.adversary.parameters())
     outcome = stage.main(make_batch(), 0)
@@ -346,14 +346,16 @@ def test_adversary_and_model_learn_apart(model, name, kind):
     assert all(p.grad is None for p in stage.adversary.parameters())
     model.zero_grad(set_to_none=True)
     stage.adversary(*outcome.images).loss.backward()
-    assert all(p.grad is not None for p in stage.adversary.parameters())
+    learning = list((stage.adversary.net.heads if kind == "projected" else stage.adversary).parameters())
+    assert all(p.grad is not None for p in learning)
+    assert sum(p.requires_grad for p in stage.adversary.parameters()) == len(learning)  # features stay as they are
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet", "projected"])
 def test_an_adversary_learns_to_tell(kind):
     torch.manual_seed(0)
-    config = make_config("control", max_steps=1, init=Path("x"), discriminator=kind)
+    config = make_config("control", max_steps=1, init=Path("x"), discriminator=kind, perceptual_file=FEATURES)
     adversary = Adversary(config)
     real = waves(2, 32)
     fake = F.interpolate(F.avg_pool2d(real, 8), scale_factor=8.0)
@@ -369,6 +371,24 @@ def test_an_adversary_learns_to_tell(kind):
             break
     assert losses[-1] < losses[0] / 2
     assert judged.figures["d_real"] > judged.figures["d_fake"]
+
+
+def test_a_projected_adversary_sees_what_the_perceptual_loss_sees(model, monkeypatch):
+    """The same views, the same offsets: else it would teach the model a weave that only its strides like."""
+    stage = build_stage(
+        model, "control", gan=0.5, discriminator="projected", perceptual_file=FEATURES, perceptual_views=True
+    )
+    shown, net = [], stage.main.image_loss.perceptual
+    monkeypatch.setattr(net, "forward", lambda x, y: shown.append((x, y)) or x.flatten(1).mean(1))
+    batch = make_batch()
+    for step in range(3):
+        real, fake = stage.main(batch, step).images
+        image, target = shown[-1]
+        assert torch.equal(fake, image)
+        assert torch.equal(real, target)
+    assert len({float(y.detach().mean()) for _, y in shown}) == 3
+    with pytest.raises(UsageError, match="--perceptual-file"):
+        Adversary(make_config("control", max_steps=1, init=Path("x"), discriminator="projected"))
 
 
 def test_the_adversarial_weight_is_the_ratio_of_gradients(model):

@@ -88,8 +88,9 @@ class LossConfig:
     gan_warmup: int = 0
     """For so many steps from there on the discriminator learns alone, while the model waits: a young discriminator adds
     grit."""
-    discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
-    """Network of the adversarial loss; sn: with spectral normalisation."""
+    discriminator: Literal["patch", "patch_sn", "unet", "projected"] = "patch_sn"
+    """Network of the adversarial loss; sn: with spectral normalisation; projected: heads on the features of the
+    perceptual loss, which need the fewest steps to become of use."""
     discriminator_width: int = 32
     """Channels of its first layer."""
     discriminator_lr: float = 4e-4

@@ -87,7 +87,8 @@ def train(config: TrainConfig) -> Path:
                     figures = state.learn(parts, progress)
                 step = state.step
                 if not compiled and not waits:  # after the first whole step, in which the work was counted
-                    compile_parts(model, state.adversary)
+                    any_size = config.discriminator == "projected"  # it sees random views
+                    compile_parts(model, None if any_size else state.adversary)
                     work.close()
                     compiled = True
                 means = log.add(step, budget.minutes, figures, show=step % config.log_every == 0)
