@@ -80,7 +80,7 @@ stage critic --crop 128 --batch 8 --critic-labels far --critic-temperatures 0 1 
 # What is left to learn is in clean inputs: of these as many photographs as there are, of the others recorded pairs.
 clean=()
 [ -z "${PAIRS:-}" ] || [ ${#data[@]} = 0 ] || clean=(--degradation bicubic)
-stage control --crop 128 --batch 6 --lr 3e-4 --tune-decoder --perceptual 0.06 --perceptual-views --clean-pixel 2 \
+stage control --crop 256 --batch 2 --lr 2e-4 --tune-decoder --perceptual 0.06 --perceptual-views --pixel 0.5 --clean-pixel 4 \
   --sampler-steps 2 --gan 0 "${clean[@]}"
 
 [ "${start[0]}" = --init ] || { echo "no stage had a budget" >&2; exit 2; }
