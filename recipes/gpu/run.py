@@ -42,8 +42,8 @@ STAGES = {
     "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 8 --degradation everyday --gan 0.5 --discriminator unet "
     "--discriminator-width 64 --discriminator-lr 2e-4 --gan-warmup 600",
     "strength": "--crop 256 --degradation everyday",
-    "control": "--crop 256 --lr 2e-4 --perceptual 0.06 --perceptual-views --clean-pixel 6 --clean-share 0.5 --sampler-steps 1 2 2 4 "
-    "--gan 0.1 --discriminator unet",
+    "control": "--crop 256 --lr 2e-4 --perceptual 0.06 --perceptual-views --clean-pixel 6 --clean-share 0.5 "
+    "--sampler-steps 1 2 2 4 --gan 0.1 --discriminator unet",
     "generator": "--crop 128",
     "critic": "--crop 128 --critic-labels far --critic-temperatures 0 1 --mask-sampling full",
 }

@@ -398,6 +398,8 @@ def test_missing_and_foreign_initial_weights(config, chain, tmp_path):
         train(config("generator", init=chain["tokenizer"], preset="tiny_paper"))
     with pytest.raises(UsageError, match=r"nothing to resume.*--init"):
         train(config("generator", resume=True))
+    with pytest.raises(UsageError, match=r"nothing to resume.*--init"):  # a trunk is no start for tokens
+        train(config("generator", resume=True, trunk=(tmp_path / "mild.pth", tmp_path / "strong.pth")))
     (tmp_path / "taken").write_text("")
     with pytest.raises(UsageError, match=r"can't make the folder.*taken"):
         train(config("tokenizer", "taken"))

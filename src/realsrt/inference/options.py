@@ -1,7 +1,5 @@
-"""The options of upscaling and of regenerating: their meaning, defaults and bounds, for Python, the command line, the
-service and the page.
-
-An option is added by adding a field here: every surface then has it.
+"""The options of upscaling and of regenerating: their meaning, defaults and bounds, for Python, the command line, bulk
+and the service, which have a field that is added here at once. The page has its own form.
 """
 
 import math

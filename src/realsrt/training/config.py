@@ -181,6 +181,11 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     profile_flops: bool = True
     """Measure the machine's peak at the start, count one step's work, and log the share of peak."""
 
+    @property
+    def begins(self) -> bool:
+        """Whether the run needs no weights of a stage before."""
+        return self.stage == "tokenizer" or (self.stage in ("deep", "strength") and bool(self.trunk))
+
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
     "deep": {"batch": 1, "crop": 256, "lr": 2e-5, "perceptual": 0.06, "perceptual_views": True, "clean_pixel": 2.0},
@@ -222,8 +227,7 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         )
     if config.resume and config.overwrite:
         raise UsageError("give --resume or --overwrite, not both")
-    begins = config.stage == "tokenizer" or (config.stage in ("deep", "strength") and config.trunk)
-    if not begins and config.init is None and not config.resume:
+    if not config.begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
         raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")

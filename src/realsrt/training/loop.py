@@ -34,8 +34,7 @@ def train(config: TrainConfig) -> Path:
     if saved is None and not config.overwrite and (there := storage.holds_run()):
         resume = "" if config.resume else "--resume goes on with it, "
         raise UsageError(f"{config.out} holds a run already ({there}): {resume}--overwrite starts anew in its place")
-    begins = config.stage == "tokenizer" or config.trunk
-    if config.resume and saved is None and config.init is None and not begins:
+    if config.resume and saved is None and config.init is None and not config.begins:
         raise UsageError(f"nothing to resume in {config.out} ({state_file.name} is missing); give --init")
     model = initial_model(config, saved)
     crop = crop_side(config, model)
