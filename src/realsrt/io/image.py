@@ -31,7 +31,7 @@ from realsrt.io.metadata.fields import (
 )
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.opening import Opened, open_image, unreadable
-from realsrt.io.picture import TOLERATED, Picture, from_float, to_float
+from realsrt.io.picture import Picture, check_floats, from_float, to_float
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
@@ -125,7 +125,7 @@ def _read(opened: Opened, max_pixels: int) -> Picture:
         raise unreadable(path, error) from error
     except _Refused as error:
         raise ImageError(f"{path}: {error}") from error
-    _check_floats(path, pixels)
+    check_floats(pixels, f"{path}: ")
     pixels = _upright(pixels, orientation)
     told = (*opened.notices, *(f"{path}: {notice}" for notice in notices))
     size = pixels.shape[1], pixels.shape[0]
@@ -240,17 +240,6 @@ def _check_size(path: Path, image: pyvips.Image, max_pixels: int) -> None:
         )
 
 
-def _check_floats(path: Path, pixels: np.ndarray) -> None:
-    """Floats outside [0,1] would be clipped without a word."""
-    if pixels.dtype.kind != "f":
-        return
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ImageError(f"{path}: has values that are not finite (NaN or infinity); mend it first")
-    if low < -TOLERATED or high > 1 + TOLERATED:
-        raise ImageError(f"{path}: float pictures go from 0 to 1, this one from {low:g} to {high:g}; scale it first")
-
-
 def _number(image: pyvips.Image, name: str) -> int:
     value = image.get(name) if image.get_typeof(name) else 1
     return value if isinstance(value, int) else 1
@@ -321,6 +310,7 @@ def write(
     """
     path = Path(path)
     picture = picture if isinstance(picture, Picture) else Picture.from_array(picture)
+    check_floats(picture.pixels, f"{path}: ")
     format = output_format(path)
     picture = fitted(picture, path)
     depth = min(picture.depth, picture.file_depth or picture.depth)
