@@ -31,7 +31,7 @@ from realsrt.io.metadata.fields import (
 )
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.opening import Opened, open_image, unreadable
-from realsrt.io.picture import Picture, check_floats, from_float, to_float
+from realsrt.io.picture import Picture, check_floats, from_float, to_float, to_whole
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
@@ -393,7 +393,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         del fields["cicp"]
         if code[1] in colour.HDR:
             fields.pop("icc-profile-data", None)
-            image, peak = colour.to_srgb(vips_image(pixels), code, min(bits, picture.depth))
+            image, peak = colour.to_srgb(vips_image(to_whole(pixels)), code, min(bits, picture.depth))
             told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now"
             told += f", its light of up to {peak:,.0f} cd/m² brought down to white" if peak > colour.WHITE else ""
             return replace(picture, metadata=fields), image, [told]
@@ -411,6 +411,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
     if kind and code and not format.profiles:
         del fields["icc-profile-data"]  # which says the same
     elif picture.gray and kind == b"GRAY" and not format.gray:
+        image = vips_image(to_whole(pixels))
         image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
         image = image.icc_transform("srgb", embedded=True, depth=bits if image.format == "ushort" else 8)
         kind = b"RGB "
@@ -423,7 +424,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         del fields["icc-profile-data"]
         new = colour.same_as(profile)
         if new is None:
-            new = 9, colour.SRGB
+            new, image = (9, colour.SRGB), vips_image(to_whole(pixels))
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
             image = colour.into(image, new, 8 if picture.depth == 8 else 16)
             remarks.append(f"{format.name} is written without ICC profile: it is BT.2020 now, and looks the same")

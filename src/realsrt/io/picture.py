@@ -142,6 +142,11 @@ def to_float(samples: np.ndarray) -> np.ndarray:
     return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
 
 
+def to_whole(samples: np.ndarray) -> np.ndarray:
+    """Samples as whole numbers, which is what colours can be transformed in: floats as 16 bit."""
+    return from_float(to_float(samples), np.uint16) if samples.dtype.kind == "f" else samples
+
+
 def from_float(samples: np.ndarray, dtype: Any) -> np.ndarray:
     """Samples in [0,1] as `dtype`, clamped and rounded to nearest. Raises ImageError on NaN or infinity."""
     if not np.isfinite(samples).all():

@@ -19,6 +19,7 @@ import numpy as np
 
 from realsrt.errors import ImageError, UsageError, needs, why
 from realsrt.inference.regions import CELL
+from realsrt.io import preview
 from realsrt.io.atomic import write_whole
 from realsrt.io.picture import to_float
 
@@ -81,7 +82,8 @@ def least_confident_box(confidence: np.ndarray, hw: tuple[int, int]) -> Box:
 
 
 def _shown(picture: Picture) -> np.ndarray:
-    """On white, as 8-bit RGB."""
+    """On white, as 8-bit sRGB."""
+    picture = preview.plain(picture)
     rgb, alpha = picture.rgb_float(), picture.alpha_float()
     if alpha is not None:
         rgb = rgb * alpha[..., None] + 1 - alpha[..., None]
