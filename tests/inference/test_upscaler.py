@@ -1,4 +1,5 @@
 import itertools
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 import realsrt
 from realsrt.errors import ImageError, RealSRTError, UsageError
 from realsrt.inference import upscaler
+from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.runner import Runner, is_out_of_memory
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io.metadata.colour import of_code
@@ -266,6 +268,18 @@ def test_what_is_no_picture_is_refused(bad, words):
         {"outscale": float("inf")},
         {"size": (0, 5)},
         {"max_minibatch": 0},
+        {"tile": 16.0},
+        {"stride": 8.5},
+        {"stride": "8"},
+        {"seed": 1.5},
+        {"max_minibatch": 2.0},
+        {"size": (100.5, 50)},
+        {"size": (100,)},
+        {"size": 100},
+        {"outscale": None},
+        {"outscale": "large"},
+        {"fidelity": [1]},
+        {"confidence_exit": "sure"},
     ],
 )
 def test_impossible_options_are_refused_before_work(options):
@@ -274,6 +288,13 @@ def test_impossible_options_are_refused_before_work(options):
         with pytest.raises(UsageError):
             call(noise(8, 8, 3), **options)
     assert not up.model.batches
+
+
+def test_options_are_the_same_however_they_are_written():
+    numbers = UpscaleOptions(tile=np.int64(16), stride=np.uint8(8), size=[np.int32(30), 20], confidence_exit=1, steps=1)
+    plain = UpscaleOptions(tile=16, stride=8, size=(30, 20), confidence_exit=1.0, steps=1)
+    assert json.dumps(numbers.pixel_options()) == json.dumps(plain.pixel_options())
+    assert make().upscale(noise(8, 8, 3), numbers).image.shape == (20, 30, 3)
 
 
 def test_a_model_with_a_table_of_positions_has_one_tile_size():
