@@ -81,7 +81,7 @@ class UpscaleOptions(_Options):
     """How the colours of the input are kept: as a window's mean and deviation (adain), as what is coarse to the output
     (wavelet) or to the input (coarse); the model's own if not given."""
     seed: int | None = None
-    """For what is random (nothing is, by default)."""
+    """Changes nothing: upscaling draws no random numbers."""
     alpha: Alpha = "lanczos"
     """What enlarges transparency; the model takes twice the time."""
     confidence: bool = True
