@@ -300,7 +300,7 @@ def write(
         Notices of one line each on what the format could not hold.
 
     Raises:
-        ImageError: The format cannot hold it, or the disk does not take it.
+        ImageError: The format cannot hold it, the disk does not take it, or there are floats outside [0,1].
         UsageError: For another quality.
 
     >>> import tempfile
