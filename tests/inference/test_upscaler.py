@@ -163,6 +163,7 @@ def test_tensors_come_back_as_they_went_in(channels, dtype):
     out = make().upscale(batch)
     assert out.image.shape == (2, channels, 36, 44)
     assert out.image.dtype == dtype
+    assert out.image.is_contiguous()
     assert out.confidence is not None
     assert out.confidence.shape == (2, 5, 6)
     assert out.ids.shape == (2, 1, 8, 8)

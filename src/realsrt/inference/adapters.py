@@ -153,8 +153,8 @@ def _of_tensor(tensor: Tensor) -> tuple[list[Picture], _Back]:
     arrays = tensor.detach().to("cpu", kind).permute(0, 2, 3, 1).numpy()
 
     def back(made: list[Picture]) -> Tensor:
-        chw = np.stack([picture.pixels.transpose(2, 0, 1) for picture in made])
-        return torch.from_numpy(chw).to(tensor.device, tensor.dtype)
+        hwc = torch.from_numpy(np.stack([picture.pixels for picture in made]))
+        return hwc.to(tensor.device, tensor.dtype).permute(0, 3, 1, 2).contiguous()
 
     return [Picture.from_array(hwc.copy()) for hwc in arrays], back
 
