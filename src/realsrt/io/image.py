@@ -411,8 +411,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
     if kind and code and not format.profiles:
         del fields["icc-profile-data"]  # which says the same
     elif picture.gray and kind == b"GRAY" and not format.gray:
-        image = vips_image(to_whole(pixels))
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
+        image = vips_image(to_whole(pixels), profile)
         image = image.icc_transform("srgb", embedded=True, depth=bits if image.format == "ushort" else 8)
         kind = b"RGB "
         del fields["icc-profile-data"]
@@ -424,9 +423,8 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         del fields["icc-profile-data"]
         new = colour.same_as(profile)
         if new is None:
-            new, image = (9, colour.SRGB), vips_image(to_whole(pixels))
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
-            image = colour.into(image, new, 8 if picture.depth == 8 else 16)
+            new = 9, colour.SRGB
+            image = colour.into(vips_image(to_whole(pixels), profile), new, 8 if picture.depth == 8 else 16)
             remarks.append(f"{format.name} is written without ICC profile: it is BT.2020 now, and looks the same")
         fields["cicp"] = (pyvips.GValue.blob_type, bytes(new))
     return replace(picture, metadata=fields), image, remarks

@@ -19,9 +19,7 @@ def plain(picture: Picture) -> Picture:
         if picture.code and picture.code[1] in colour.HDR:
             shown, _ = colour.to_srgb(vips_image(to_whole(picture.pixels)), picture.code, 8)
         elif picture.icc:
-            image = vips_image(pixels)
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc)  # pyright: ignore[reportArgumentType]
-            shown = image.icc_transform("srgb", embedded=True)
+            shown = vips_image(pixels, picture.icc).icc_transform("srgb", embedded=True)
         else:
             return Picture(pixels)
         return Picture(np.ascontiguousarray(shown.numpy().reshape(shown.height, shown.width, shown.bands)))
