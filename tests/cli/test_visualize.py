@@ -36,6 +36,12 @@ def test_a_figure_has_a_column_a_step_and_rows_a_picture(folder):
     assert 1.8 < two.height / one.height < 2.1
 
 
+def test_images_of_one_name_go_together(folder):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.png").write_bytes((folder / "b.png").read_bytes())
+    assert run(folder, "same.png", inputs=("a.png", "deep/a.png")) == 0
+
+
 def test_a_gif_has_the_input_and_every_step(folder):
     assert run(folder, "steps.gif", "--zoom", "8,8,60,48") == 0
     gif = Image.open(folder / "steps.gif")

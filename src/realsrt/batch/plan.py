@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from realsrt.errors import UsageError, why
-from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept
+from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept, is_picture_name
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,16 @@ class FileJob:
     def beside(self, ending: str) -> Path:
         """A companion of the target, named by its stem: beside("_confidence.png")."""
         return self.target.with_name(self.target.stem + ending)
+
+
+def find_images(inputs: Sequence[str | os.PathLike[str]], *, tell: Callable[[str], None] | None = None) -> list[Path]:
+    """The files, each once, that files, folders (not those inside them) and globs stand for; `tell` as in
+    `plan_batch`. Raises UsageError for missing or empty inputs."""
+    passed = PassedOver()
+    found = list(_find([os.fspath(text) for text in inputs], Path(os.devnull), False, passed))
+    if tell and passed:
+        tell(str(passed))
+    return list(dict.fromkeys(path for path, _, _ in found))
 
 
 def plan_batch(
@@ -56,21 +66,22 @@ def plan_batch(
         found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
         if not found:
             raise UsageError(f"all that was found is what an earlier run wrote into {output}: name one file to go on")
-    if len(found) == 1 and found[0][1] is None and is_image(output) and not output.is_dir():
+    one = len(found) == 1 and found[0][1] is None
+    folder_meant = means_folder or output.is_dir()
+    if one and is_image(output) and not folder_meant:
         if ext != "auto" and output.suffix.lower() not in _same(ext):
             raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")
         jobs = [FileJob(found[0][0], output)]
     else:
-        one = len(found) == 1 and found[0][1] is None
-        ending = output.suffix[1:]
-        if one and ending.isalpha() and len(ending) <= 5 and not (means_folder or output.exists()):
+        ending, pictured = output.suffix[1:], is_picture_name(output)
+        if one and (pictured or (ending.isalpha() and len(ending) <= 5)) and not (folder_meant or output.exists()):
             raise UsageError(
                 f"cannot write '.{ending}' files; use {', '.join(WRITABLE)}, or end a folder's name with /"
             )
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
-        if is_image(output) and not output.is_dir():
-            raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
+        if pictured and not folder_meant:
+            raise UsageError(f"{output} names one file, but the input is a folder or several files; give a folder")
         jobs = [
             FileJob(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
             for source, folder, problem in found

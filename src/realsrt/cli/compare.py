@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from realsrt.batch.plan import plan_batch
+from realsrt.batch.plan import find_images
 from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, make_folders, option
 from realsrt.cli.show import Screen, note, table
 from realsrt.errors import UsageError
@@ -71,7 +71,7 @@ def compare(
     contact_sheet.check(output)
     if rows < 1:
         raise UsageError("--rows must be 1 or more")
-    sources = [job.source for job in plan_batch(input, output.parent / "as upscaled", ext="png", tell=note)]
+    sources = find_images(input, tell=note)
     if output.resolve() in {Path(source).resolve() for source in (*sources, *models)}:
         raise UsageError(f"{output} is read too and would be overwritten; give another name")
     names = labels(models)

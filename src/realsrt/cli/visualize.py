@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from realsrt.batch.plan import plan_batch
+from realsrt.batch.plan import find_images
 from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, make_folders, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
@@ -36,8 +36,7 @@ def visualize(
 
     if output.suffix.lower() not in render.SUFFIXES:
         raise UsageError(f"{output}: cannot draw such a file; use {', '.join(render.SUFFIXES)}")
-    folder = output.parent / "as upscaled"  # finds the inputs; nothing is written there
-    sources = [job.source for job in plan_batch(input, folder, ext="png", tell=note)]
+    sources = find_images(input, tell=note)
     if output.resolve() in {source.resolve() for source in sources}:
         raise UsageError(f"{output} is an input too and would be overwritten; give another name")
     if len(sources) > 1 and output.suffix.lower() not in render.FIGURES:
