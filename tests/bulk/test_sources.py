@@ -59,6 +59,26 @@ def test_a_manifest_of_paths_urls_and_keys(make, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "names, paths, keys",
+    [
+        (("path", "key"), ["a.png", "b.png"], [1, 2]),
+        (("Path", "KEY"), [1, 2], ["x/1", "x/2"]),
+        (("URL", "n"), pa.array(["a.png", "b.png"]).dictionary_encode(), [[1], []]),
+    ],
+)
+def test_a_manifests_values_are_text_whatever_their_types(tmp_path, names, paths, keys):
+    table = pa.table({names[0]: paths, names[1]: keys})
+    expected = [*map(str, table.column(int(names[1] != "n")).to_pylist())]
+    pq.write_table(table, tmp_path / "list.parquet")
+    assert [item.key for item in plan(tmp_path / "list.parquet", tmp_path)] == expected
+    lines = [",".join(names), *(f"{path},{key}" for path, key in zip(*table.to_pydict().values(), strict=True))]
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = plan(tmp_path / "list.csv", tmp_path)
+    assert [item.key for item in found] == expected
+    assert [item.uri for item in found] == [str(tmp_path / str(path)) for path in table.column(0).to_pylist()]
+
+
 def test_tars_by_name_and_glob(make, tmp_path):
     content = make(tmp_path / "a.png").read_bytes()
     for shard in ("s-0.tar", "s-1.tar"):
@@ -100,6 +120,11 @@ def test_what_is_passed_over_is_counted(make, tmp_path):
         ("cut.tar", "cannot be read"),
         ("some.tar.gz", "decompress it"),
         ("bad.parquet", "no manifest that can be read"),
+        ("lists.parquet", "no manifest that can be read"),
+        ("bytes.csv", "no manifest that can be read"),
+        ("quotes.csv", "no manifest that can be read"),
+        ("more.csv", "row 2 has more or fewer values"),
+        ("fewer.csv", "row 1 has more or fewer values"),
         ("other.csv", "no column named path"),
         ("nosuch://x", "nosuch"),
     ],
@@ -111,6 +136,11 @@ def test_sources_that_are_none(make, tmp_path, source, words, monkeypatch):
     (tmp_path / "cut.tar").write_bytes(b"words" * 300)
     (tmp_path / "bad.parquet").write_bytes(b"words")
     (tmp_path / "other.csv").write_text("file\na.png\n")
+    pq.write_table(pa.table({"path": [["a.png"]]}), tmp_path / "lists.parquet")
+    (tmp_path / "bytes.csv").write_bytes(b"path\n\xff.png\n")
+    (tmp_path / "quotes.csv").write_text('path\n"a"b.png\n')
+    (tmp_path / "more.csv").write_text("path\na.png\nb.png,c.png\n")
+    (tmp_path / "fewer.csv").write_text("path,key\na.png\n")
     with pytest.raises(UsageError, match=words) as caught:
         plan(source, tmp_path)
     assert "\n" not in str(caught.value)
