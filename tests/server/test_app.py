@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import errno
 import json
@@ -107,6 +108,21 @@ def test_events_tell_states_steps_and_progress(opened, picture, monkeypatch):
     assert found[-1][1]["progress"] == 1
     again = events(here.http.get(f"/v1/jobs/{id}/events").text)
     assert again[-1][1]["state"] == "done"  # who comes late learns the end at once
+
+
+def test_the_database_is_not_asked_on_the_event_loop(opened, picture, monkeypatch):
+    here = opened(working=False)
+    id, loops, store = here.post(picture()).json()["id"], [], here.service.store
+    ahead = store.ahead
+
+    def asked(*args):
+        loops.append(asyncio._get_running_loop())
+        return ahead(*args)
+
+    monkeypatch.setattr(store, "ahead", asked)
+    here.service.stopping = True  # streams end
+    assert [kind for kind, _ in events(here.http.get(f"/v1/jobs/{id}/events").text)] == ["state"]
+    assert loops == [None]
 
 
 def test_a_full_queue_says_when_to_come_back(opened, picture):

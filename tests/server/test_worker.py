@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from realsrt.errors import ImageError, RealSRTError
+from realsrt.server import maker
 from realsrt.server import worker as parts
 
 
@@ -68,6 +69,22 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
         from realsrt.io import image as imageio
 
         assert (imageio.read(path).pixels == pixels).all()
+
+
+def test_large_images_are_computed_row_by_row_whatever_they_come_with(opened, picture, up, monkeypatch):
+    monkeypatch.setattr(maker, "PREVIEW_PIXELS", 120)
+    batches, alone = Batches(up), []
+    monkeypatch.setattr(
+        batches,
+        "upscale",
+        lambda image, *a, **k: alone.append((image.width, "rows" in k)) or up.upscale(image, *a, **k),
+    )
+    here = opened(upscaler=batches, working=False)
+    ids = [here.post(picture(f"{width}.png", 10, width)).json()["id"] for width in (20, 11, 30, 12)]
+    held(here)()
+    results(here, ids)
+    assert batches.together == [[(11, 1), (12, 1)]]
+    assert alone == [(20, True), (30, True)]
 
 
 def test_on_the_cpu_one_at_a_time(opened, picture, up):

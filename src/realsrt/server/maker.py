@@ -28,7 +28,7 @@ from realsrt.server.records import JobRecord
 from realsrt.server.results import Kept, Results, write_candidates, write_step
 from realsrt.server.trust import first_confidence
 
-PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
+PREVIEW_PIXELS = 1_000_000  # larger inputs are computed alone, row by row, without previews: memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Task:
     job: JobRecord
     source: Path
     target: Path
+
+    @property
+    def large(self) -> bool:
+        """Whether the image is not held whole."""
+        return self.job.width * self.job.height > PREVIEW_PIXELS
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,9 @@ class Maker:
     def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
         for task in tasks:  # of an attempt that was ended
             remove_leftovers([FileJob(task.target, task.target)], [CONFIDENCE])
-        for task in self._together(tasks, tell, check) if len(tasks) > 1 else tasks:
+        small = [task for task in tasks if not task.large]
+        left = self._together(small, tell, check) if len(small) > 1 else small
+        for task in [*left, *(task for task in tasks if task.large)]:
             self._alone(task, tell, check)
 
     def close(self) -> None:
@@ -200,7 +207,7 @@ class Maker:
             if show:
                 show(out)
 
-        if task.job.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
+        if task.job.edits or (show and not task.large):
             made, computed = self._results.make(task.job, picture, task.source, progress, shown if show else None)
             write_candidates(folder, made.result)
             return made, computed
