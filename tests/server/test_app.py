@@ -534,6 +534,25 @@ def test_near_misses_are_hinted_at(opened, picture):
     assert problem(here.post(picture(), nothing=1), 422) == "nothing: there is no such option"
 
 
+@pytest.mark.parametrize(
+    ("more", "refused"), [({}, False), ({"page": True}, True), ({"keys": Keys({ONE: "one"})}, True)]
+)
+def test_the_interface_says_what_is_refused(opened, more, refused):
+    here = opened(working=False, **more)
+    schema = here.http.get("/openapi.json").json()
+    operations = {path: op for path, methods in schema["paths"].items() for op in methods.values()}
+    open_to_all = {"/healthz", "/readyz", "/metrics"}
+    for path, operation in operations.items():
+        answers = operation["responses"]
+        assert ("401" in answers) is (refused and path not in open_to_all), path
+        assert ("422" in answers) is (path not in open_to_all)
+        for status in answers.keys() - {"200", "202"}:
+            assert list(answers[status]["content"]) == ["application/problem+json"]
+    assert here.http.get("/v1/models").status_code == (401 if refused else 200)
+    assert "Problem" in schema["components"]["schemas"]
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
+
+
 def test_formats_offered_are_those_that_can_be_written(opened):
     schema = opened().http.get("/openapi.json").json()
     parameters = schema["paths"]["/v1/jobs"]["post"]["parameters"]
