@@ -6,9 +6,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from realsrt.batch.outputs import CONFIDENCE
+from realsrt.batch.outputs import CONFIDENCE, left_beside
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import duration, error, note
@@ -95,6 +97,12 @@ def bulk(
     where = None if stopped else write_results(store, outcomes)
     told = {"pictures": len(items), **tally.counts, "start_seconds": started, "seconds": round(tally.seconds, 3)}
     print(json.dumps({**told, "pictures_per_second": round(tally.rate, 3), "results": where}), flush=True)
+    settled = {outcome.key for outcome in outcomes if outcome.status != "failed"}
+    targets = {item.key: PurePosixPath(item.target) for item in items}
+    made = [target for key, target in targets.items() if key in settled]
+    with suppress(OSError):  # of the store, which has taken all results
+        if left := left_beside(made, files, set(targets.values()), store.listed()):
+            note(f"{store.shown}: {left}")
     if stopped:
         why = f"by {signal.Signals(signals[0]).name}" if signals else "as the disk is full: make room"
         error(f"stopped {why}; {len(items) - tally.settled} left; the same command goes on")
