@@ -89,7 +89,6 @@ def test_large_images_are_computed_row_by_row_whatever_they_come_with(opened, pi
 
 def test_on_the_cpu_one_at_a_time(opened, picture, up):
     here = opened(working=False)
-    assert not here.service.worker._maker.together
     asked = []
     here.service.store.take = lambda most=1: asked.append(most) or []
     time.sleep(0.05)

@@ -87,7 +87,7 @@ class OutputStore:
             return False
 
     def listed(self) -> Callable[[PurePath], bool]:
-        """Says of a name whether a file is there; a store that is no disk is listed now, for all names. Raises OSError."""
+        """Says of a name whether a file is there; what is no disk is listed now, once for all. Raises OSError."""
         if self.local:
             return lambda name: os.path.isfile(self.path(str(name)))
         self.fs.invalidate_cache()

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.plan import FileJob
@@ -54,14 +54,6 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The image after a step."""
-
-    id: str
-    preview: Preview
-
-
-@dataclass(frozen=True)
 class Made:
     """A job is done, in so many seconds. `computed`: nothing of it was taken from memory."""
 
@@ -82,7 +74,7 @@ class Failed:
     trace: str
 
 
-Event = Progress | Step | Made | Failed
+Event = Progress | Preview | Made | Failed
 Tell = Callable[[Event], None]
 Check = Callable[[], None]
 
@@ -99,35 +91,16 @@ class ModelFacts:
     config: ModelConfig
 
 
-class Computes(Protocol):
-    """What computes tasks: here, or in a process of its own."""
-
-    @property
-    def together(self) -> bool:
-        """Whether tasks that ask for the same are best given together."""
-        ...
-
-    def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
-        """Compute tasks that ask for the same. `tell` hears what happens, `check` is called now and then; what they
-        raise ends it."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class Maker:
     """Computes in this process; nothing can end it between two calls of `check`."""
 
     def __init__(self, up: Upscaler, max_pixels: int) -> None:
-        self.up, self._max_pixels = up, max_pixels
+        self.up, self.device, self._max_pixels = up, up.device, max_pixels
         self._results = Results(up)
 
-    @property
-    def together(self) -> bool:
-        """Whether images share batches: where there are batches."""
-        return self.up.device.type != "cpu" and hasattr(self.up, "upscale_many")
-
     def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
+        """Compute tasks that ask for the same. `tell` hears what happens, `check` is called now and then; what they
+        raise ends it."""
         for task in tasks:  # of an attempt that was ended
             remove_leftovers([FileJob(task.target, task.target)], [CONFIDENCE])
         small = [task for task in tasks if not task.large]
@@ -148,7 +121,7 @@ class Maker:
 
         def show(out: Upscaled) -> None:
             mean = mean_confidence(out.confidence)
-            tell(Step(id, Preview(out.step, out.num_steps, preview.jpeg(out.image), mean)))
+            tell(Preview(id, out.step, out.num_steps, preview.jpeg(out.image), mean))
 
         try:
             picture = self._read(task)
