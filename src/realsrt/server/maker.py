@@ -1,13 +1,11 @@
 """Jobs, from their input files to the files of their results: the same bytes that `realsrt upscale` writes."""
 
 import contextlib
-import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.plan import FileJob
@@ -104,9 +102,11 @@ class Maker:
         for task in tasks:  # of an attempt that was ended
             remove_leftovers([FileJob(task.target, task.target)], [CONFIDENCE])
         small = [task for task in tasks if not task.large]
-        left = self._together(small, tell, check) if len(small) > 1 else small
-        for task in [*left, *(task for task in tasks if task.large)]:
-            self._alone(task, tell, check)
+        if together := small if len(small) > 1 else []:
+            self._together(together, tell, check)
+        for task in tasks:
+            if task not in together:
+                self._alone(task, tell, check)
 
     def close(self) -> None:
         pass
@@ -136,8 +136,8 @@ class Maker:
         else:
             tell(Made(id, record, time.monotonic() - started, computed))
 
-    def _together(self, tasks: Sequence[Task], tell: Tell, check: Check) -> list[Task]:
-        """In shared batches; after what goes wrong with one, returns those that are left."""
+    def _together(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
+        """In shared batches; what goes wrong with one is that one's."""
         say("jobs.together", count=len(tasks), ids=[task.job.id for task in tasks])
         ready: list[tuple[Task, Picture]] = []
         for task in tasks:
@@ -145,23 +145,19 @@ class Maker:
                 ready.append((task, self._read(task)))
             except Exception as problem:
                 tell(_failed(task, problem))
-        if not ready:
-            return []
-        up: Any = self.up
-        started = time.monotonic()
-        results: Iterator[Upscaled] = up.upscale_many(iter([p for _, p in ready]), tasks[0].job.options.upscaling)
-        for done, (task, picture) in enumerate(ready):
-            if done:
+        started, options = time.monotonic(), tasks[0].job.options.upscaling
+        results = self.up.upscale_many([picture for _, picture in ready], options, return_errors=True)
+        for done, (task, picture) in enumerate(ready, 1):
+            if done > 1:
                 check()
             try:
-                out = next(results)
+                if isinstance(out := next(results), Exception):
+                    raise out
                 record = self._write(task, picture, Kept(out, first=first_confidence(out.confidence)))
             except Exception as problem:
-                left = [task for task, _ in ready[done:]]
-                say("jobs.apart", logging.WARNING, problem, error=_line(problem), left=len(left))
-                return left
-            tell(Made(task.job.id, record, (time.monotonic() - started) / (done + 1)))
-        return []
+                tell(_failed(task, problem))
+            else:
+                tell(Made(task.job.id, record, (time.monotonic() - started) / done))
 
     def _read(self, task: Task) -> Picture:
         """The input, if its result can be written. Raises ImageError."""
