@@ -50,11 +50,12 @@ def bulk(
     failed (each named on stderr), 2 usage.
     """
     from realsrt.bulk.cluster import ray_running, shares
-    from realsrt.bulk.plan import checked_model, make_work
+    from realsrt.bulk.plan import checked_model, settings_on
     from realsrt.bulk.results import BulkRecord, write_results
     from realsrt.bulk.run import Tally, run
     from realsrt.bulk.sources import plan_items
     from realsrt.bulk.store import open_store
+    from realsrt.bulk.work import BulkRun
 
     began = time.monotonic()
     if num_actors != "auto" and not (num_actors.isdecimal() and int(num_actors)):
@@ -74,10 +75,11 @@ def bulk(
     with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)
         share = shares(ray.cluster_resources(), actors, model.threads, batch, model.device, len(items))
-        work = make_work(
-            dst, model.weights, info, options, files, device=share.device, precision=model.chosen_precision,
-            threads=share.threads,
-            max_tries=max_tries,
+        precision = model.chosen_precision
+        work = BulkRun(
+            output=dst, options=options, files=files, weights=model.weights, model=info.source,
+            model_sha256=info.sha256, settings=settings_on(share.device, precision, info.sha256, options, files),
+            device=share.device, precision=precision, threads=share.threads, max_tries=max_tries,
         )  # fmt: skip
         tally = Tally(len(items))
         started = round(time.monotonic() - began, 3)
