@@ -1,10 +1,12 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 
 from realsrt.cli import main
+from realsrt.errors import ImageError
 from realsrt.evaluation import pairing, registry
 from realsrt.evaluation.metrics import psnr, psnr_y, ssim
 from realsrt.evaluation.niqe import FEATURES
@@ -39,6 +41,21 @@ def run(capsys, status, *argv):
     assert main(["evaluate", *argv]) == status
     captured = capsys.readouterr()
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def test_names_that_are_no_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"\xff")
+    try:
+        pictures(tmp_path / "hr", [f"{odd}.png"])
+    except ImageError:
+        pytest.skip("names are text here")
+    pictures(tmp_path / "lr", [f"{odd}.png"], 9)
+    run(capsys, 0, "lr", "--target", "hr", "--csv", "out.csv", "--json", "out.json", "--sheet", "out.html")
+    (found,) = json.loads((tmp_path / "out.json").read_text("utf-8"))["pictures"]
+    assert (found["name"], found["target"]) == (odd, f"hr/{odd}.png")
+    for file in ("out.csv", "out.html"):
+        assert "\\udcff" in (tmp_path / file).read_text("utf-8")
 
 
 def test_values_are_those_of_the_metrics(folders, capsys):
