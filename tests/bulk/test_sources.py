@@ -158,3 +158,33 @@ def test_collisions_are_refused(make, tmp_path):
         plan_items(str(tmp_path / "in"), OutputStore(str(tmp_path / "in")))
     with pytest.raises(UsageError, match="cannot write"):
         plan(tmp_path / "in", tmp_path, ext="bmp")
+
+
+def test_inputs_are_not_overwritten_by_another_name_of_theirs(make, tmp_path):
+    image = make(tmp_path / "in" / "a.png")
+    (tmp_path / "links").mkdir()
+    try:
+        os.symlink(tmp_path / "in", tmp_path / "link")
+        os.symlink(image, tmp_path / "links" / "a.png")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    for name, row in (("path", str(image)), ("url", f"file://{image}")):
+        (tmp_path / f"{name}.csv").write_text(f"{name},key\n{row},a.png\n")
+    for source in ("link", "links", "path.csv", "url.csv"):
+        with pytest.raises(UsageError, match="is an input too"):
+            plan_items(str(tmp_path / source), OutputStore(str(tmp_path / "in")))
+    with pytest.raises(UsageError, match="is an input too"):
+        plan_items(str(tmp_path / "in"), OutputStore(str(tmp_path / "link")))
+    pq.write_table(pa.table({"path": [str(image)], "key": ["b.png"]}), tmp_path / "in" / "results.parquet")
+    with pytest.raises(UsageError, match=r"results.parquet is an input too"):
+        plan_items(str(tmp_path / "in" / "results.parquet"), OutputStore(str(tmp_path / "in")))
+    (item,) = plan(tmp_path / "url.csv", tmp_path)
+    assert item.uri == str(image)
+
+
+def test_names_that_differ_in_case_only_collide_where_they_are_one_file(make, tmp_path, monkeypatch):
+    make(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("path,key\na.png,x/photo.png\na.png,x/Photo.png\n")
+    monkeypatch.setattr("realsrt.batch.plan._case_blind", lambda folder: True)
+    with pytest.raises(UsageError, match="would both become"):
+        plan(tmp_path / "list.csv", tmp_path)

@@ -43,6 +43,14 @@ def run(capsys, status, *argv):
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
 
 
+@pytest.mark.parametrize("option, file", [("--sheet", "good/a_x4.png"), ("--csv", "hr/a.png"), ("--json", "hr/a.png")])
+def test_no_picture_is_overwritten(folders, capsys, option, file):
+    before = (folders / file).read_bytes()
+    _, err = run(capsys, 2, "good", "--target", "hr", "--suffix", "_x4", option, file)
+    assert err == f"realsrt: error: {file} is an input too and would be overwritten; give another name\n"
+    assert (folders / file).read_bytes() == before
+
+
 def test_names_that_are_no_text(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     odd = os.fsdecode(b"\xff")

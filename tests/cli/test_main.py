@@ -139,6 +139,7 @@ def test_parts_are_not_exported_into_a_file(capsys, tmp_path):
         ("x.bin", "x.param writes ncnn's .param and .bin"),
         ("x.onnx --steps 257", "--steps"),
         ("x --steps 1", "--steps is for one ONNX file"),
+        ("x.safetensors --model-path ./x.safetensors", "x.safetensors is an input too and would be overwritten"),
     ],
 )
 def test_what_is_not_exported_is_said_before_any_work(capsys, monkeypatch, tmp_path, words, says):

@@ -195,8 +195,8 @@ def images_in(
 def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str]) -> None:
     jobs = [job for job in jobs if not job.problem]
     refuse_collisions(
-        {_identity(job.source) for job in jobs},
-        ((job.source, path, _identity(path)) for job in jobs for path in (job.target, *map(job.beside, companions))),
+        {identity(job.source) for job in jobs},
+        ((job.source, path, identity(path)) for job in jobs for path in (job.target, *map(job.beside, companions))),
     )
 
 
@@ -214,7 +214,7 @@ def refuse_collisions(inputs: Container[str], made: Iterable[tuple[object, objec
         before[identity] = source
 
 
-def _identity(path: Path) -> str:
+def identity(path: Path) -> str:
     """The same for paths that are the same file."""
     real = os.path.normcase(os.path.realpath(path))
     return unicodedata.normalize("NFC", real).casefold() if _case_blind(path.absolute().parent) else real

@@ -8,10 +8,12 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch.plan import checked_naming, images_in, output_name, refuse_collisions
+from realsrt.batch.plan import checked_naming, identity, images_in, output_name, refuse_collisions
+from realsrt.bulk.results import RESULTS
 from realsrt.bulk.store import OutputStore, is_local
 from realsrt.errors import UsageError, first_line, why
 from realsrt.io.files import open_fs
@@ -61,7 +63,7 @@ def plan_items(
         raise UsageError(f"{source}: no images there{f'; {passed}' if passed else ''}")
     items = [replace(item, target=_target(item.key, suffix, ext)) for item in found]
     items.sort(key=lambda item: item.key)
-    _refuse_collisions(items, store, companions)
+    _refuse_collisions(items, path if is_local(fs) else source, store, companions)
     if tell and passed:
         tell(str(passed))
     return items
@@ -121,7 +123,7 @@ def _in_manifest(fs: Any, path: str, source: str) -> Iterator[Item]:
         where = row[columns[0]]
         if not where:
             raise UsageError(f"{source}: row {number} has no {columns[0]}")
-        full = where
+        full = where = open_fs(where)[1] if where.startswith(("file://", "local://")) else where
         if "://" not in where and not os.path.isabs(where):
             full = os.path.join(os.path.dirname(path), where)
         if "://" not in full:
@@ -170,17 +172,23 @@ def _members(fs: Any, tar: str) -> Iterator[tuple[PurePosixPath, Item | None]]:
             yield name, Item(f"{stem}/{name}", uri, member.offset_data, member.size)
 
 
-def _refuse_collisions(items: list[Item], store: OutputStore, companions: Sequence[str]) -> None:
-    def identity(name: str) -> str:
-        full = store.path(name)
-        return os.path.normcase(full if store.local else store.fs.unstrip_protocol(full))
+def _refuse_collisions(items: list[Item], source: str, store: OutputStore, companions: Sequence[str]) -> None:
+    def known(uri: str) -> str:
+        return uri if "://" in uri else identity(Path(uri))
+
+    def made(name: PurePosixPath) -> tuple[PurePosixPath, str]:
+        full = store.path(name.as_posix())
+        return name, identity(Path(full)) if store.local else store.fs.unstrip_protocol(full)
 
     good = [(item, PurePosixPath(item.target)) for item in items if not item.problem]
     refuse_collisions(
-        {os.path.normcase(item.uri) for item in items if item.start is None},
-        (
-            (item.shown, path, identity(path.as_posix()))
-            for item, target in good
-            for path in (target, *(target.with_name(target.stem + ending) for ending in companions))
+        {known(uri) for uri in (source, *(item.uri for item in items if item.start is None))},
+        chain(
+            [("the results", *made(PurePosixPath(RESULTS)))],
+            (
+                (item.shown, *made(path))
+                for item, target in good
+                for path in (target, *(target.with_name(target.stem + ending) for ending in companions))
+            ),
         ),
     )

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from realsrt.batch.outputs import CONFIDENCE, left_beside, save
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.process import provenance_of, read_image
-from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_outputs, option, parse_box
+from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_not_read, check_outputs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.inference.options import Sampling
@@ -67,7 +67,9 @@ def regenerate(
         check_limit(below)
     endings = [f"_{number}" for number in range(2, sampling.candidates + 1)]
     job = _with_companions(input, output, endings, files.confidence)
-    check_outputs(*(job.beside(ending + job.target.suffix) for ending in endings))
+    others = [job.beside(ending + job.target.suffix) for ending in endings]
+    check_outputs(*others)
+    check_not_read([mask] if mask else [], job.target, *others, job.beside(CONFIDENCE) if files.confidence else None)
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
     for region in regions if box else ():
@@ -91,8 +93,8 @@ def regenerate(
 
     plain = replace(files, confidence=False)
     written = []
-    for ending, other in zip(endings, out.candidates[1:], strict=True):
-        written += save(FileJob(job.source, job.beside(ending + job.target.suffix)), other, plain, made(other))[1]
+    for target, other in zip(others, out.candidates[1:], strict=True):
+        written += save(FileJob(job.source, target), other, plain, made(other))[1]
     notices, last = save(job, out, files, made(out))
     for notice in (*picture.notices, *notices):
         note(notice)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from realsrt.cli.options import check_outputs, make_folders
+from realsrt.cli.options import check_not_read, check_outputs, make_folders
 from realsrt.cli.show import note, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import MAX_STEPS
@@ -45,6 +45,7 @@ def convert(
     from realsrt.checkpoint.convert import convert_file
 
     check_outputs(target)
+    check_not_read([source], target)
     make_folders(target)
     print(convert_file(source, target))
     return 0
@@ -96,6 +97,7 @@ def export(
         else [target]
     )
     check_outputs(*outs)
+    check_not_read([model_path] if model_path else [], *outs)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
     if kind in ("onnx", "parts"):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from realsrt.batch.plan import find_images
-from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, make_folders, option, parse_box
+from realsrt.cli.options import ModelArgs, SteppedArgs, check_not_read, check_outputs, make_folders, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.io.files import MAX_PIXELS
@@ -37,8 +37,7 @@ def visualize(
     if output.suffix.lower() not in render.SUFFIXES:
         raise UsageError(f"{output}: cannot draw such a file; use {', '.join(render.SUFFIXES)}")
     sources = find_images(input, tell=note)
-    if output.resolve() in {source.resolve() for source in sources}:
-        raise UsageError(f"{output} is an input too and would be overwritten; give another name")
+    check_not_read(sources, output)
     if len(sources) > 1 and output.suffix.lower() not in render.FIGURES:
         raise UsageError(f"a {output.suffix} shows one picture, got {len(sources)}; use .png for several")
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
