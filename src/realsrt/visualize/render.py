@@ -166,8 +166,10 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
             scale.tick_params(labelsize=8, length=2)
         top += 2 * h + 4 * gap
     buffer = io.BytesIO()
-    pil = {"pil_kwargs": {"quality": quality, "optimize": True, "progressive": True}}
-    figure.savefig(buffer, format=kind, **pil if kind == "jpg" else {"metadata": {"Title": "RealSRT"}})
+    more: dict[str, Any] = {"metadata": {"Title": "RealSRT"}}
+    if kind == "jpg":
+        more = {"pil_kwargs": {"quality": quality, "optimize": True, "progressive": True}}
+    figure.savefig(buffer, format=kind, **more)
     return buffer.getvalue()
 
 
