@@ -109,6 +109,17 @@ def test_companions_collide_too(files):
     refused(["in"], "out", companions=["_confidence.png"], words=["in/a.png", "in/a_confidence.png"])
 
 
+def test_so_do_images_of_steps(files):
+    files("in/a.png", "in/a_step2.png", "in/a_step3.jpg", "in/b_step1_confidence.png", "in/b.png", "in/b_step01.png")
+    assert len(pairs(["in"], "out")) == 6
+    assert len(pairs(["in"], "out", steps=1)) == 6
+    refused(["in"], "out", steps=2, words=["in/a.png and in/a_step2.png would both become out/a_step2.png"])
+    refused(
+        ["in/b.png", "in/b_step1_confidence.png"], "out", steps=1, companions=["_confidence.png"],
+        words=["out/b_step1_confidence.png"],
+    )  # fmt: skip
+
+
 def test_inputs_are_never_overwritten(files):
     files("in/a.png", "in/a_x4.png")
     refused(["in/a.png"], "in/a.png", words=["in/a.png", "--suffix"])

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from realsrt.errors import UsageError, why
 from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept, is_picture_name
+
+STEP = re.compile(r"_step\d+(?=(_confidence)?\.[^.]*$)")  # in the name of an image, or of a map, after a step
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ def plan_batch(
     ext: str = "auto",
     recursive: bool = False,
     companions: Sequence[str] = (),
+    steps: int = 0,
     made: Collection[str] = (),
     tell: Callable[[str], None] | None = None,
 ) -> list[FileJob]:
@@ -52,9 +56,10 @@ def plan_batch(
 
     `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
     inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
-    are the endings of files written beside each target, which must not collide either. `made`: real paths of what
-    earlier runs into this output wrote, which is no input, unless it is the only one and named itself. `tell` is told,
-    in one line, how many files of folders are passed over as images or videos of kinds that are not read.
+    are the endings of files written beside each target, which must not collide either, nor those of so many
+    `steps`. `made`: real paths of what earlier runs into this output wrote, which is no input, unless it is the only
+    one and named itself. `tell` is told, in one line, how many files of folders are passed over as images or videos of
+    kinds that are not read.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
     means_folder = os.fspath(output).endswith(("/", os.sep))
@@ -87,7 +92,7 @@ def plan_batch(
             for source, folder, problem in found
         ]
     jobs = list(dict.fromkeys(jobs))
-    _refuse_collisions(jobs, companions)
+    _refuse_collisions(jobs, companions, steps)
     if tell and passed:
         tell(str(passed))
     return jobs
@@ -192,11 +197,18 @@ def images_in(
             passed.see(path)
 
 
-def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str]) -> None:
+def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str], steps: int) -> None:
     jobs = [job for job in jobs if not job.problem]
+    named = {found[0] for job in jobs for path in (job.source, job.target) if (found := STEP.search(path.name))}
+    marks = ["", *(mark for number in range(1, steps + 1) if (mark := f"_step{number}") in named)]
     refuse_collisions(
         {identity(job.source) for job in jobs},
-        ((job.source, path, identity(path)) for job in jobs for path in (job.target, *map(job.beside, companions))),
+        (
+            (job.source, path, identity(path))
+            for job in jobs
+            for mark in marks
+            for path in map(job.beside, (mark + ending for ending in (job.target.suffix, *companions)))
+        ),
     )
 
 
