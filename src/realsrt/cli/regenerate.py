@@ -66,10 +66,13 @@ def regenerate(
     if below is not None:
         check_limit(below)
     endings = [f"_{number}" for number in range(2, sampling.candidates + 1)]
-    job = _with_companions(input, output, endings, files.confidence)
+    job, *more = plan_batch([input], output)
+    if more or Path(input).is_dir():
+        raise UsageError(f"regenerate takes one picture, and {input} is {1 + len(more)}; give a file")
     others = [job.beside(ending + job.target.suffix) for ending in endings]
     check_outputs(*others)
-    check_not_read([mask] if mask else [], job.target, *others, job.beside(CONFIDENCE) if files.confidence else None)
+    read = [job.source, mask] if mask else [job.source]
+    check_not_read(read, job.target, *others, job.beside(CONFIDENCE) if files.confidence else None)
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
     for region in regions if box else ():
@@ -102,21 +105,6 @@ def regenerate(
     if left := left_beside([job.target], files):
         note(left)
     return 0
-
-
-def one_image(input: str, output: str, companions: list[str], command: str) -> FileJob:
-    """The one image of a command that takes one, and its target. Raises UsageError."""
-    jobs = plan_batch([input], output, companions=companions)
-    if len(jobs) != 1 or Path(input).is_dir():
-        raise UsageError(f"{command} takes one picture, and {input} is {len(jobs)}; give a file")
-    return jobs[0]
-
-
-def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> FileJob:
-    """The job, none of whose files is an input."""
-    maps = [CONFIDENCE] if confidence else []
-    suffix = one_image(input, output, maps, "regenerate").target.suffix
-    return one_image(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
 
 
 def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "np.ndarray":
