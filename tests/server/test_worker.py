@@ -73,6 +73,18 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
         assert (imageio.read(path).pixels == pixels).all()
 
 
+def test_options_that_the_model_does_not_allow_any_more(opened, picture, up, monkeypatch):
+    """Of jobs that have waited while the service got another model."""
+    monkeypatch.setattr("realsrt.server.service.Service._check_work", lambda *_: None)
+    batches = Batches(up)
+    monkeypatch.setattr(batches, "upscale_many", up.upscale_many)
+    here = opened(upscaler=batches, working=False)
+    ids = [here.post(picture(f"{width}.png", 10, width), stride=7).json()["id"] for width in (10, 11, 12)]
+    held(here)()
+    for id in ids:
+        assert here.ended(id)["error"].startswith("stride must be a multiple of")
+
+
 def test_large_images_are_computed_row_by_row_whatever_they_come_with(opened, picture, up, monkeypatch):
     monkeypatch.setattr(maker, "PREVIEW_PIXELS", 120)
     batches, alone = Batches(up), []

@@ -13,7 +13,7 @@ from realsrt.batch.process import provenance_of, read_image, save_image, upscale
 from realsrt.batch.report import Record, mean_confidence
 from realsrt.batch.resume import remove_leftovers
 from realsrt.config import ModelConfig
-from realsrt.errors import RealSRTError
+from realsrt.errors import RealSRTError, UsageError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import preview
@@ -154,6 +154,10 @@ class Maker:
                 if isinstance(out := next(results), Exception):
                     raise out
                 record = self._write(task, picture, Kept(out, first=first_confidence(out.confidence)))
+            except UsageError as problem:  # of the options, which are those of all
+                for left, _ in ready[done - 1 :]:
+                    tell(_failed(left, problem))
+                return
             except Exception as problem:
                 tell(_failed(task, problem))
             else:
