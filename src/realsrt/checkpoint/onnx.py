@@ -83,11 +83,16 @@ class _DecoderPart(_OnnxPart):
         return self.model.decode(ids, self._guide(lq, rest))
 
 
-PARTS: dict[str, tuple[type[_OnnxPart], tuple[str, ...], tuple[str, ...]]] = {
-    "generator": (_GeneratorPart, ("ids", "mask"), ("choice",)),
-    "critic": (_CriticPart, ("ids",), ("confidence",)),
-    "decoder": (_DecoderPart, ("ids",), ("image",)),
-}
+def parts(model: RealSRT, denoise: float) -> dict[str, tuple[nn.Module, list[str], list[str]]]:
+    """The parts that `export` writes: each as a module, what it takes and what it gives. `denoise`: strength of the
+    trunk, 0 to 1."""
+    known = ["up", *["features"] * (model.trunk is not None), *["cond_ids"] * model.needs_token_condition]
+    return {
+        "guide": (_GuidePart(model, denoise), ["lq"], known),
+        "generator": (_GeneratorPart(model), ["ids", "mask", "lq", *known], ["choice"]),
+        "critic": (_CriticPart(model), ["ids", "lq", *known], ["confidence"]),
+        "decoder": (_DecoderPart(model), ["ids", "lq", *known], ["image"]),
+    }
 
 
 class _WholePart(_OnnxPart):
@@ -179,19 +184,12 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     rng = torch.Generator().manual_seed(0)
     window = model.config.window
-    lq = torch.rand(2, 3, window, window, generator=rng)
-    with torch.inference_mode():
-        ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
-        extra = _GuidePart(model, denoise)(lq)
-    lq, ids = lq.clone(), ids.clone()
-    extra = tuple(x.clone() for x in extra)
-    names = _guide_names(model)
-    mask = torch.rand(ids.shape, generator=rng) < 0.5
-    given = {"ids": ids, "mask": mask}
-    paths = [_write(_GuidePart(model, denoise), (lq,), ["lq"], names, folder / "guide.onnx")]
-    for name, (part, wants, outputs) in PARTS.items():
-        inputs = (*(given[want] for want in wants), lq, *extra)
-        paths.append(_write(part(model), inputs, [*wants, "lq", *names], list(outputs), folder / f"{name}.onnx"))
+    given = example(model, torch.rand(2, 3, window, window, generator=rng), denoise)
+    ids = given["ids"]
+    given["mask"] = torch.rand(ids.shape, generator=rng) < 0.5
+    paths = []
+    for name, (part, takes, gives) in parts(model, denoise).items():
+        paths.append(_write(part, tuple(given[each] for each in takes), takes, gives, folder / f"{name}.onnx"))
     facts = {
         "model": asdict(model.info),
         "preset": model.config.preset,
@@ -214,6 +212,16 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     return [*paths, folder / "realsrt.json"]
 
 
+@torch.no_grad()
+def example(model: RealSRT, lq: Tensor, denoise: float) -> dict[str, Tensor]:
+    """What `parts` take, for windows (B,3,n,n): the guide's, ids after one step, and a mask of all positions."""
+    part, _, known = parts(model, denoise)["guide"]
+    ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
+    return {"lq": lq, "ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)} | dict(
+        zip(known, part(lq), strict=True)
+    )
+
+
 def need_the_extra() -> None:
     """Raises UsageError without it."""
     with needs("onnx", "exporting"):
@@ -223,11 +231,6 @@ def need_the_extra() -> None:
 
 def _plain(model: RealSRT) -> RealSRT:
     return cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
-
-
-def _guide_names(model: RealSRT) -> list[str]:
-    features = ["features"] if model.trunk is not None else []
-    return ["up", *features, *(["cond_ids"] if model.needs_token_condition else [])]
 
 
 def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> Path:
