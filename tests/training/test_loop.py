@@ -349,6 +349,7 @@ def test_a_diverging_run_stops_and_keeps_its_last_save(config):
         ({"degradation": "rain"}, ["rain", "mixed"]),
         ({"tile": 512, "crop": 64}, ["512 px"]),
         ({"crop": None, "tile": 96}, ["128", "--tile", "96"]),
+        ({"tile": 130, "crop": 64}, ["--tile", "multiple of 4", "130"]),
         ({"precision": "fp16"}, ["fp16"]),
         ({"preset": "tiny_paper", "stage": "generator", "crop": 64}, ["tiny_paper", "256", "64"]),
     ],

@@ -35,6 +35,10 @@ LARGE = "trunk.deep."  # two thirds of the numbers of `small`
 _LARGEST_TABLE = 4_000_000  # bytes of the list of tensors and the header
 
 
+class ForeignFileError(CheckpointError):
+    """A safetensors file that this package did not write."""
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """The ``realsrt`` header of a weight file. Raises CheckpointError."""
     try:
@@ -51,7 +55,7 @@ def read_header(path: Path) -> dict[str, Any]:
             "give a safetensors file or download it again"
         ) from None
     if "realsrt" not in metadata:
-        raise CheckpointError(
+        raise ForeignFileError(
             f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry{OTHERS}"
         )
     try:

@@ -70,6 +70,8 @@ def crop_side(config: TrainConfig, model: RealSRT) -> int:
     crop = config.crop or grid or 128
     if grid and crop != grid and config.stage != "tokenizer":
         raise UsageError(f"preset {model.config.preset!r} takes crops of {grid} px only, not {crop}")
+    if config.tile % model.config.scale:
+        raise UsageError(f"--tile must be a multiple of {model.config.scale}, the model's scale, not {config.tile}")
     if crop > config.tile:
         raise UsageError(f"crops of {crop} px need a --tile of at least that, not {config.tile}")
     return crop
