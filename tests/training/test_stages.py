@@ -419,7 +419,7 @@ def test_dropped_tokens_and_dropped_control(model):
         model.control.zero_out.weight.normal_(0, 1)
         guide = model.guide(batch.lq)
         empty = torch.zeros(2, model.config.tokenizer.quantizer.dim, 8, 8)
-        without_tokens = model.tokenizer.decode(model.tokenizer.post(empty), guide)
+        without_tokens = model.tokenizer.decode(model.tokenizer.post_quant_conv(empty), guide)
         steered = model.super_resolve(batch.lq, want_confidence=False)
         without_control = model.decode(steered.ids.flatten(1), guide, fidelity=0.0)
         assert float((steered.image - without_control).abs().max()) > 0.01
