@@ -20,11 +20,11 @@ import torch
 from common import degraded
 from torch import Tensor
 
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.evaluation import registry
 from realsrt.evaluation.metrics import bootstrap_interval
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
 
 

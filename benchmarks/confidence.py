@@ -21,11 +21,11 @@ from common import degraded, spearman
 from torch import Tensor
 
 from realsrt.checkpoint import load_model
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import UsageError
 from realsrt.evaluation import registry
 from realsrt.evaluation.lite import lite_maps, load_lite
 from realsrt.evaluation.metrics import bootstrap_interval, largest_gap
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import SqueezeFeatures, cell_means, ranks, squeeze_maps
 
 REGION = 64

@@ -20,10 +20,10 @@ from common import degraded, to_8bit
 from torch import Tensor
 
 import realsrt
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.evaluation import registry
 from realsrt.evaluation.metrics import psnr_y
 from realsrt.imaging import tiling
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import squeeze_distance
 
 DEFAULT = ("2 32 dense 1", "2 48 dense 1", "2 56 dense 1", "2 64 dense 1", "2 32 sparse 1", "2 48 sparse 1",

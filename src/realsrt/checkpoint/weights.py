@@ -5,25 +5,26 @@ The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``conf
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file as read_safetensors
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from realsrt.checkpoint.packed import pack, unpack
-from realsrt.config import ModelConfig, from_dict, to_dict
+from realsrt.config import from_dict, to_dict
 from realsrt.errors import CheckpointError, first_line, why
 from realsrt.io.atomic import write_whole
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
 
+Network = TypeVar("Network", bound=nn.Module)
 FORMAT_VERSION = 1
 OPTIONAL = ("critic.knots",)
 """Tensors that a file may lack: the model has values of its own."""
@@ -51,8 +52,7 @@ def read_header(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no weight file, or a damaged one ({first_line(error)}); "
-            "give a safetensors file or download it again"
+            f"{path} is no weight file, or a damaged one ({why(error)}); give a safetensors file or download it again"
         ) from None
     if "realsrt" not in metadata:
         raise ForeignFileError(
@@ -75,8 +75,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of any safetensors file, whoever wrote it. Raises CheckpointError."""
     try:
         return read_safetensors(path)
-    except (SafetensorError, OSError):
-        raise CheckpointError(f"{path} is no weight file, or a damaged one; download it again") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no weight file, or a damaged one ({why(error)}); give a safetensors file or download it again"
+        ) from None
 
 
 def load_file(path: Path, shown: str) -> RealSRT:
@@ -85,14 +87,10 @@ def load_file(path: Path, shown: str) -> RealSRT:
         config = from_dict(header["config"])
     except CheckpointError as error:
         raise CheckpointError(f"{path}: its header's {error}") from None
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({first_line(error)}); download it again") from None
+    state = read_tensors(path)
     _check_size(header["config"], len(state), str(path))
     info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
-    return from_state(config, unpack(state), info, str(path))
+    return from_state(lambda: RealSRT(config, info), unpack(state), str(path))
 
 
 def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
@@ -108,18 +106,18 @@ def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
             raise CheckpointError(f"{where}: its header's {name} of {value!r:.40} is beyond what the file holds")
 
 
-def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: CheckpointInfo, where: str) -> RealSRT:
-    """A model of ``config`` holding exactly ``state`` (as float32). Raises CheckpointError naming the first key that
-    is missing, unexpected or of the wrong shape."""
+def from_state(build: Callable[[], Network], state: Mapping[str, Tensor], where: str) -> Network:
+    """What ``build`` makes, holding exactly ``state`` (as float32), in eval mode. Raises CheckpointError naming the
+    first key that is missing, unexpected or of the wrong shape."""
     try:
         with torch.device("meta"), bounded_building():
-            model = RealSRT(config, info)
+            network = build()
     except Exception as error:  # whatever a nonsensical size leads to
         raise CheckpointError(f"{where} describes a model that can't be built: {first_line(error)}") from None
-    shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if k in state or k not in OPTIONAL}
+    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items() if k in state or k not in OPTIONAL}
     check_state(state, shapes, where)
-    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
-    return model.eval()
+    network.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
+    return network.eval()
 
 
 @contextmanager
