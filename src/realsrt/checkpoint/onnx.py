@@ -47,6 +47,14 @@ class _OnnxPart(nn.Module):
         super().__init__()
         self.model = model
 
+    def _find(self, lq: Tensor, denoise: float, views: Sequence[Tensor]) -> Guide:
+        """The guide, by what the trunk sees in these views: of free sizes it could not choose its pieces."""
+        trunk = self.model.trunk
+        if trunk is None:
+            return self.model.guide(lq)
+        costs = trunk.costs_of([trunk.look(view) for view in views])
+        return self.model.guide(lq, Ground(*trunk.at(denoise, lq, costs)))
+
     def _guide(self, lq: Tensor, rest: Sequence[Tensor]) -> Guide:
         left = iter(rest)
         up = next(left)
@@ -60,9 +68,7 @@ class _GuidePart(_OnnxPart):
         self.denoise = denoise
 
     def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
-        trunk = self.model.trunk
-        ground = Ground(*trunk.at(self.denoise, lq, trunk.costs_of([trunk.look(lq)]))) if trunk else None
-        guide = self.model.guide(lq, ground)
+        guide = self._find(lq, self.denoise, [lq])
         return tuple(x for x in (guide.up, guide.features, guide.ids) if x is not None)
 
 
@@ -105,7 +111,9 @@ class _WholePart(_OnnxPart):
             model.trunk.network(denoise)  # made here: while exporting, tensors have no values
 
     def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
-        guide = self._find(lq)
+        ends = slice(None, PIECE), slice(-PIECE, None)  # pieces of an image up to 384 pixels a side; a window is one
+        views = [lq] if self.steps else [lq[:, :, rows, columns] for rows in ends for columns in ends]
+        guide = self._find(lq, self.denoise, views)
         if not self.steps:
             return (guide.up,)
         model, schedule = self.model, SCHEDULES[self.model.config.schedule]
@@ -121,18 +129,6 @@ class _WholePart(_OnnxPart):
             count = torch.ones_like(place).sum(1, keepdim=True) * schedule(step / self.steps) + 1e-9
             mask = place + 1 <= count
         return model.decode(ids, guide), model.grid(model.critic.confidence(score), guide)
-
-    def _find(self, lq: Tensor) -> Guide:
-        """The guide, of images of any size: `Trunk.costs` would choose its pieces by the size."""
-        trunk = self.model.trunk
-        if trunk is None:
-            return self.model.guide(lq)
-        if self.steps:  # a window, which is one piece
-            looks = [trunk.look(lq)]
-        else:  # an image; up to 384 pixels a side these are the pieces
-            ends = slice(None, PIECE), slice(-PIECE, None)
-            looks = [trunk.look(lq[:, :, rows, columns]) for rows in ends for columns in ends]
-        return self.model.guide(lq, Ground(*trunk.at(self.denoise, lq, trunk.costs_of(looks))))
 
 
 def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int | None = None) -> list[Path]:

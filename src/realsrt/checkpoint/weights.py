@@ -3,6 +3,7 @@
 The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``config`` and ``provenance``.
 """
 
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -193,6 +194,13 @@ def save_model(
         k: v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()
     }
     write_file(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
+
+
+def write_torch(path: Path, content: object) -> None:
+    """Write a file by torch.save, whole or not at all. Raises CheckpointError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_file(path, buffer.getbuffer())
 
 
 def write_file(path: Path, content: bytes | memoryview) -> None:
