@@ -40,8 +40,8 @@ SMALLER = 4
 TRUNK = ("deep", "strength")
 """Stages of the trunk."""
 STAGES = {
-    "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 8 --degradation everyday --gan 0.5 --discriminator unet "
-    "--discriminator-width 64 --discriminator-lr 2e-4 --gan-warmup 600",
+    "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 7 --degradation everyday --gan 0.1 "
+    "--discriminator projected --gan-warmup 300",
     "strength": "--crop 256 --degradation everyday",
     "control": "--crop 256 --lr 2e-4 --perceptual 0.06 --perceptual-views --clean-pixel 6 --clean-share 0.5 "
     "--sampler-steps 1 2 2 4 --gan 0.1 --discriminator unet",
