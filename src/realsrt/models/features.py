@@ -14,6 +14,8 @@ from realsrt.errors import UsageError
 TAPS = ("conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")
 """Layers that can be tapped, shallow to deep: the ones LPIPS uses for this network."""
 
+LEAST_SIDE = 17
+"""Pixels that images need on either side for all layers."""
 _BGR_MEAN = (104.0, 117.0, 123.0)
 # name: (input channels, squeeze channels, channels of each of the two expansions)
 _FIRES = {
@@ -68,7 +70,7 @@ class SqueezeFeatures(nn.Module):
     def forward(self, x_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:
         """Activations of the named layers, in the order of `taps`; layers deeper than the deepest tap are not run.
 
-        x_BCHW: RGB in [0,1], sides of at least 17 px.
+        x_BCHW: RGB in [0,1], sides of at least LEAST_SIDE.
         """
         found: dict[str, Tensor] = {}
         x_BCHW = F.relu(self.conv1(x_BCHW.flip(1) * 255.0 - self.mean))

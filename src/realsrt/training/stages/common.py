@@ -20,7 +20,7 @@ from realsrt.imaging.resize import resize, upscale_bicubic
 from realsrt.losses import adaptive_weight, charbonnier, hinge_d_loss, hinge_g_loss
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
-from realsrt.models.features import SqueezeFeatures, check_taps, squeeze_distance
+from realsrt.models.features import LEAST_SIDE, SqueezeFeatures, check_taps, squeeze_distance
 from realsrt.models.guide import Guide
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
@@ -159,7 +159,7 @@ def random_view(images_BCHW: Tensor, rng: random.Random) -> Tensor:
     images_BCHW = (images_BCHW - 0.5) * contrast_C[:, None, None] + 0.5 + rng.uniform(-0.1, 0.1)
     if rng.random() < 0.4:
         factor = rng.uniform(0.6, 1.5)
-        size = [max(17, round(side * factor)) for side in images_BCHW.shape[-2:]]
+        size = [max(LEAST_SIDE, round(side * factor)) for side in images_BCHW.shape[-2:]]
         images_BCHW = F.interpolate(images_BCHW, size, mode="bilinear", antialias=True)
     return images_BCHW
 
