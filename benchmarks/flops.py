@@ -3,6 +3,7 @@
 A multiply-add is two FLOPs.
 """
 
+import copy
 import sys
 
 import torch
@@ -24,6 +25,8 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
     """GFLOP of one window by part, and in all ("total"), at ``num_steps`` (default: the preset's); a trunk restores it
     whole."""
     if model.trunk is not None:
+        model = copy.deepcopy(model)
+        assert model.trunk is not None
         torch.nn.init.zeros_(model.trunk.estimator.net[-1].weight)  # of costs that are equal the first is taken
         torch.nn.init.zeros_(model.trunk.estimator.net[-1].bias)
     counter = flop_counter()

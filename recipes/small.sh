@@ -69,7 +69,7 @@ all=("${pairs[@]}")
 # Crops as large as a tile: the deep network looks far, and in small ones it learns to live at an edge.
 stage deep --crop 256 --batch 1 --lr 2e-5 --pixel 0.2 --clean-pixel 7 --precision bf16 --degradation everyday \
   --gan 0.1 --discriminator projected --gan-warmup 400
-if [ -e "$out/deep/model.safetensors" ]; then
+if [ "${start[1]}" = "$out/deep/model.safetensors" ]; then # not where the stage is passed over, and another run left one
   python "$(dirname "$0")/mix.py" "${INIT:-${DEEP:-}}" "$out/deep/model.safetensors" "${DEEP_SHARE:-0.7}" "$out/deep.safetensors"
   start=(--init "$out/deep.safetensors")
 fi

@@ -2,6 +2,7 @@
 
 It stands on a folder that `recipes/gpu.sh pack` made; a start that fails does so in seconds, in one line."""
 
+import gc
 import json
 import lzma
 import os
@@ -190,6 +191,14 @@ def measure(run: Run, batches: tuple[int, ...]) -> dict[int, float]:
     return found
 
 
+def release() -> None:
+    """Give the GPU's memory back: from here on other processes train."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def choose_batch(speeds: Mapping[int, float], minutes: float, least_steps: int = LEAST_STEPS) -> int:
     """Of the batches that leave a stage of so many minutes enough steps, that with the most samples a second; where
     none does, the one with the most steps."""
@@ -306,6 +315,7 @@ def start(run: Run, wished: list[float]) -> None:
     given = os.environ.get("BATCH")
     batches = (int(given),) if given else (4, 8, 16, 32) if run.device == "cuda" else (2,)
     speeds = measure(run, batches)
+    release()
     if not speeds:
         raise StartFailed("not one step of the smallest batch fits into memory and time")
     run.batch = choose_batch(speeds, wished[0])

@@ -1,6 +1,7 @@
 """Everything a training run depends on, in one frozen dataclass, and the defaults of each stage."""
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -196,6 +197,15 @@ _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
     "control": {"lr": 2e-4, "gan": 0.2, "tune_decoder": True, "batch": 8},
 }
 
+_BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # nan is within none
+    "max_steps max_minutes batch accumulate global_batch tile pool log_every save_steps data_weight lr clip "
+    "discriminator_width discriminator_lr": (lambda x: x > 0, "be more than zero"),
+    "refresh seed perceptual_shift gan_start gan_warmup warmup weight_decay save_minutes pixel perceptual commitment "
+    "gan clean_pixel clean_share": (lambda x: x >= 0, "not be negative"),
+    "lr_end ema reduced_share token_drop control_drop": (lambda x: 0 <= x <= 1, "be from 0 to 1"),
+    "betas": (lambda pair: all(0 <= x < 1 for x in pair), "be from 0 to less than 1"),
+}
+
 
 def make_config(stage: str, **options: Any) -> TrainConfig:
     """The config of a stage: its defaults, overridden by the options that are not None. Raises UsageError."""
@@ -207,19 +217,16 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         config = replace(config, out=Path(config.out))
     if config.max_steps is None and config.max_minutes is None:
         raise UsageError("give --max-steps or --max-minutes")
-    positive = ("max_steps", "max_minutes", "batch", "accumulate", "global_batch", "tile", "pool", "log_every", "lr")
-    for name in (*positive, "save_steps", "data_weight"):
-        if (value := getattr(config, name)) is not None and value <= 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
+    for names, (fits, words) in _BOUNDS.items():
+        for name in names.split():
+            if (value := getattr(config, name)) is not None and not fits(value):
+                raise UsageError(f"--{name.replace('_', '-')} must {words}, not {value}")
     for text in config.pairs:
         pair_source(text)
     if not config.sampler_steps or min(config.sampler_steps) < 1:
         raise UsageError("--sampler-steps must be more than zero")
     if config.gan_warmup and config.gan <= 0:
         raise UsageError("--gan-warmup needs a discriminator: give --gan")
-    for name in ("refresh", "seed", "perceptual_shift", "gan_start", "gan_warmup"):
-        if getattr(config, name) < 0:
-            raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
     if len(config.trunk) not in (0, 2, 3):
         raise UsageError(
             "--trunk takes two files, the mild and the strong denoiser, or three, for a deep network the third, not "

@@ -14,19 +14,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import UsageError
 from realsrt.imaging.resize import resize, upscale_bicubic
-from realsrt.losses import (
-    SqueezeLoss,
-    adaptive_weight,
-    charbonnier,
-    hinge_d_loss,
-    hinge_g_loss,
-    load_squeeze_features,
-)
+from realsrt.losses import adaptive_weight, charbonnier, hinge_d_loss, hinge_g_loss
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
-from realsrt.models.features import SqueezeFeatures
+from realsrt.models.features import LEAST_SIDE, SqueezeFeatures, check_taps, squeeze_distance
 from realsrt.models.guide import Guide
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
@@ -85,13 +79,14 @@ def squeeze_features(config: TrainConfig, who: str) -> SqueezeFeatures:
 
 
 class ImageLoss(nn.Module):
-    """Pixel + perceptual + adversarial loss; the adversarial weight adapts to the gradients at ``last_layer``."""
+    """Pixel + perceptual + adversarial loss; the adversarial weight adapts to the gradients at ``last_layer``. Raises
+    UsageError for a layer that can't be compared, CheckpointError for a bad feature file."""
 
     def __init__(self, config: TrainConfig, adversary: Adversary | None) -> None:
         super().__init__()
         self.config = config
-        file = config.perceptual_file
-        self.perceptual = SqueezeLoss(file, config.perceptual_taps) if file else None
+        check_taps(config.perceptual_taps)
+        self.features = load_squeeze_features(config.perceptual_file) if config.perceptual_file else None
         self._adversary = [adversary]  # in a list: it is trained by its own optimizer, not as part of this module
 
     def _shift(self, step: int) -> tuple[int, int]:
@@ -122,9 +117,9 @@ class ImageLoss(nn.Module):
         pixel_B = pixel_B * (cfg.clean_pixel + (1 - cfg.clean_pixel) * severity_B)
         loss = cfg.pixel * pixel_B.mean()
         seen = image_BCHW, gt_BCHW
-        if self.perceptual is not None:
+        if self.features is not None:
             seen = self._seen(image_BCHW, gt_BCHW, step)
-            perceptual_B = self.perceptual(*seen)
+            perceptual_B = squeeze_distance(self.features, *seen, cfg.perceptual_taps)
             figures["perceptual"] = perceptual_B.detach().mean()
             loss = loss + cfg.perceptual * (share_B * perceptual_B).mean()
         adversary = self._adversary[0]
@@ -164,7 +159,7 @@ def random_view(images_BCHW: Tensor, rng: random.Random) -> Tensor:
     images_BCHW = (images_BCHW - 0.5) * contrast_C[:, None, None] + 0.5 + rng.uniform(-0.1, 0.1)
     if rng.random() < 0.4:
         factor = rng.uniform(0.6, 1.5)
-        size = [max(17, round(side * factor)) for side in images_BCHW.shape[-2:]]
+        size = [max(LEAST_SIDE, round(side * factor)) for side in images_BCHW.shape[-2:]]
         images_BCHW = F.interpolate(images_BCHW, size, mode="bilinear", antialias=True)
     return images_BCHW
 
