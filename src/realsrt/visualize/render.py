@@ -169,8 +169,10 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
             scale.tick_params(labelsize=8, length=2)
         top += 2 * h + 4 * gap
     buffer = io.BytesIO()
-    pil = {"quality": quality, "optimize": True, "progressive": True} if kind == "jpg" else None
-    figure.savefig(buffer, format=kind, pil_kwargs=pil, metadata=None if kind == "jpg" else {"Title": "RealSRT"})
+    more: dict[str, Any] = {"metadata": {"Title": "RealSRT"}}
+    if kind == "jpg":
+        more = {"pil_kwargs": {"quality": quality, "optimize": True, "progressive": True}}
+    figure.savefig(buffer, format=kind, **more)
     return buffer.getvalue()
 
 
@@ -268,7 +270,7 @@ def _html(one: Strip) -> bytes:
     }  # fmt: skip
     for mark, text in fill.items():
         page = page.replace(mark, text)
-    return page.encode()
+    return page.encode(errors="backslashreplace")  # a name may be no text
 
 
 def _uri(image: Any, format: str) -> str:
