@@ -51,7 +51,6 @@ def assert_close(out, other):
         ("critic", {"critic_labels": "wrong"}),
         ("control", {"gan": 0.5, "discriminator": "patch_sn"}),
         ("generator", {"refresh": 5, "pool": 12}),
-        ("control", {"gan": 0.5, "accumulate": 2}),
     ],
 )
 def test_two_halves_are_one_whole(photos, tmp_path, init, stage, options):
