@@ -12,7 +12,7 @@ import copy
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import realsrt
 from realsrt.checkpoint import onnx
 
 Call = Callable[[], Any]
+DENOISE = 0.5
 
 
 def first(x: Any) -> torch.Tensor:
@@ -49,17 +50,16 @@ def openvino(path: Path, feed: dict[str, Any]) -> Call:
     return lambda: list(compiled(some).values())
 
 
-def engines(model: Any, name: str, path: Path, feed: dict[str, torch.Tensor]) -> dict[str, Callable[[], Call]]:
+def engines(part: Any, path: Path, feed: dict[str, torch.Tensor]) -> dict[str, Callable[[], Call]]:
     """How to make each engine's call, by the engine's name."""
-    part_class = onnx._GuidePart if name == "guide" else onnx.PARTS[name][0]
     inputs = tuple(feed.values())
 
-    def eager(model: Any, memory: torch.memory_format = torch.contiguous_format) -> Call:
-        part = part_class(copy.deepcopy(model).to(memory_format=memory))
-        return lambda: part(*inputs)
+    def eager(part: Any, memory: torch.memory_format = torch.contiguous_format) -> Call:
+        own = copy.deepcopy(part).to(memory_format=memory)
+        return lambda: own(*inputs)
 
     def bf16() -> Call:
-        plain = eager(model, torch.channels_last)
+        plain = eager(part, torch.channels_last)
 
         def call() -> Any:
             with torch.autocast("cpu", torch.bfloat16):
@@ -68,15 +68,14 @@ def engines(model: Any, name: str, path: Path, feed: dict[str, torch.Tensor]) ->
         return call
 
     def int8() -> Call:
-        return eager(torch.ao.quantization.quantize_dynamic(copy.deepcopy(model), {torch.nn.Linear}, torch.qint8))
+        return eager(torch.ao.quantization.quantize_dynamic(copy.deepcopy(part), {torch.nn.Linear}, torch.qint8))
 
     def compiled() -> Call:
-        part = torch.compile(part_class(copy.deepcopy(model).to(memory_format=torch.channels_last)))
-        return lambda: part(*inputs)
+        return torch.compile(eager(part, torch.channels_last))
 
     known = {
-        "eager": lambda: eager(model),
-        "channels_last": lambda: eager(model, torch.channels_last),
+        "eager": lambda: eager(part),
+        "channels_last": lambda: eager(part, torch.channels_last),
         "bfloat16": bf16,
         "int8": int8,
         "compile": compiled,
@@ -96,48 +95,45 @@ def measure(calls: dict[str, Call], repeats: int) -> dict[str, float]:
     return best
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="small")
     parser.add_argument("--repeats", type=int, default=9)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     model = realsrt.load_model(args.model).eval()
-    folder = Path(tempfile.mkdtemp())
-    onnx.export(model, folder)
     window = model.config.window
     lq = torch.rand(1, 3, window, window, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
-        rest = dict(zip(onnx._guide_names(model), onnx._GuidePart(model)(lq), strict=True))
-    given = {"ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)}
     print("part | engine | ms | of eager | differs by")
-    for name in ("guide", *onnx.PARTS):
-        wants = () if name == "guide" else onnx.PARTS[name][1]
-        feed = {want: given[want] for want in wants} | {"lq": lq} | ({} if name == "guide" else rest)
-        with torch.inference_mode():
-            feed = {key: value.clone() for key, value in feed.items()}
-            calls, reasons = {}, {}
-            for engine, make in engines(model, name, folder / f"{name}.onnx", feed).items():
-                try:
-                    calls[engine] = make()
-                    calls[engine](), calls[engine]()
-                except Exception as error:  # an engine that cannot is a result too
-                    calls.pop(engine, None)
-                    reasons[engine] = f"{type(error).__name__}: {error}".splitlines()[0][:90]
-            expected = first(calls["eager"]())
-            took = measure(calls, args.repeats)
-            for engine, call in calls.items():
-                got = first(call())
-                if expected.is_floating_point():
-                    gap = f"{float((got.float() - expected).abs().max()):.1e}"
-                else:
-                    gap = f"{float((got != expected).float().mean()):.1%} of codes"
-                print(
-                    f"{name} | {engine} | {took[engine]:.1f} | {took[engine] / took['eager']:.2f} | {gap}", flush=True
-                )
-        for engine, reason in reasons.items():
-            print(f"{name} | {engine} | - | - | {reason}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        onnx.export(model, Path(folder), denoise=DENOISE)
+        given = onnx.example(model, lq, DENOISE)
+        for name, (part, takes, _) in onnx.parts(model, DENOISE).items():
+            feed = {each: given[each] for each in takes}
+            compare(name, engines(part, Path(folder, f"{name}.onnx"), feed), args.repeats)
+
+
+def compare(name: str, makers: dict[str, Callable[[], Call]], repeats: int) -> None:
+    """Print a line for each engine of a part."""
+    calls, reasons = {}, {}
+    for engine, make in makers.items():
+        try:
+            calls[engine] = make()
+            calls[engine](), calls[engine]()
+        except Exception as error:  # an engine that cannot is a result too
+            calls.pop(engine, None)
+            reasons[engine] = f"{type(error).__name__}: {error}".splitlines()[0][:90]
+    expected = first(calls["eager"]())
+    took = measure(calls, repeats)
+    for engine, call in calls.items():
+        got = first(call())
+        if expected.is_floating_point():
+            gap = f"{float((got.float() - expected).abs().max()):.1e}"
+        else:
+            gap = f"{float((got != expected).float().mean()):.1%} of codes"
+        print(f"{name} | {engine} | {took[engine]:.1f} | {took[engine] / took['eager']:.2f} | {gap}", flush=True)
+    for engine, reason in reasons.items():
+        print(f"{name} | {engine} | - | - | {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,21 +10,17 @@ from the image before and from each other, in levels of 255, mean over the regio
 `--max-temperature 4` spreads the candidates' temperatures from --temperature to 4.
 """
 
-import argparse
 from collections.abc import Sequence
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import degraded
+from common import basic_parser, degraded, squeeze
 from torch import Tensor
 
-from realsrt.evaluation import registry
 from realsrt.evaluation.metrics import bootstrap_interval
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import SqueezeFeatures, squeeze_distance
 
 
@@ -53,8 +49,7 @@ def levels(one: Tensor, other: Tensor) -> float:
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=Path)
+    parser = basic_parser(__doc__)
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--temperature", type=float, default=1.0)
@@ -65,17 +60,12 @@ def main() -> None:
     parser.add_argument("--regions", type=int, default=2, help="an image")
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--context", type=int, default=32)
-    parser.add_argument("--features", type=Path)
-    parser.add_argument("--limit", type=int)
     args = parser.parse_args()
-    up, features = (
-        Upscaler.from_pretrained(args.model),
-        load_squeeze_features(args.features or registry.checkout_features()),
-    )
+    up, features = Upscaler.from_pretrained(args.model), squeeze(args)
     agreement: dict[str, list[float]] = {name: [] for name in ("score", "nearness to before", "nearness to the target")}
     apart: dict[str, list[float]] = {"the image before": [], "each other": []}
     rows: dict[str, list[float]] = {name: [] for name in ("before", "mean", "best by score", "best possible")}
-    for number, item in enumerate(degraded(args.target, args.protocol, 0, args.limit)):
+    for number, item in enumerate(degraded(args.hr, args.protocol, 0, args.limit)):
         assert item.target is not None
         before = up.upscale(item.lq)
         rng = np.random.default_rng(number)

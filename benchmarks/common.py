@@ -15,6 +15,7 @@ from torch import Tensor
 
 from realsrt import degradations
 from realsrt.checkpoint.foreign import labels
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import UsageError
 from realsrt.evaluation import pairing, registry
 from realsrt.evaluation.pairing import load as to_tensor
@@ -22,6 +23,7 @@ from realsrt.evaluation.registry import Metric
 from realsrt.imaging.resize import upscale_bicubic
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
+from realsrt.models.features import SqueezeFeatures
 
 BICUBIC = "bicubic"
 MS_SSIM_SIDE = 176
@@ -196,10 +198,23 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 # The command line
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """The options that both have."""
+def basic_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of whatever measures on a folder of targets."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("hr", type=Path, help="folder of targets that were not trained on")
+    made.add_argument("--limit", type=positive, help="the first so many images of each folder")
+    made.add_argument("--features", type=Path, help="SqueezeNet feature file; this checkout's if not given")
+    return made
+
+
+def squeeze(args: argparse.Namespace) -> SqueezeFeatures:
+    """The network of ``--features``."""
+    return load_squeeze_features(args.features or registry.checkout_features())
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that tables of several models have in common."""
+    made = basic_parser(description)
     made.add_argument("--real", type=Path, help="folder of real low-quality images")
     made.add_argument("--models", nargs="+", default=["small"], help="embedded names, weight files, hf:org/repo")
     made.add_argument("--steps", type=int, nargs="+", default=[2], help="0: a model's base image, where it has one")
@@ -209,8 +224,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made.add_argument("--color-fix")
     made.add_argument("--fidelity", type=float, default=1.0)
     made.add_argument("--device", default="auto")
-    made.add_argument("--limit", type=positive, help="the first so many images of each folder")
-    made.add_argument("--features", type=Path, help="SqueezeNet feature file; this checkout's if not given")
     made.add_argument("--sheet", type=Path, help="folder for sheets")
     made.add_argument("--json", type=Path, help="file for every value")
     return made

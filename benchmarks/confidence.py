@@ -10,22 +10,18 @@ as lite's always is, among all places of these images. The largest gap depends o
 brackets is where it lies in 95 of 100 draws of as many of them, with replacement.
 """
 
-import argparse
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import degraded, spearman
+from common import basic_parser, degraded, spearman, squeeze
 from torch import Tensor
 
 from realsrt.checkpoint import load_model
 from realsrt.errors import UsageError
-from realsrt.evaluation import registry
 from realsrt.evaluation.lite import lite_maps, load_lite
 from realsrt.evaluation.metrics import bootstrap_interval, largest_gap
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import SqueezeFeatures, cell_means, ranks, squeeze_maps
 
 REGION = 64
@@ -56,9 +52,9 @@ def drawn_gaps(confidence: list[Tensor], rank: list[Tensor], names: list[str], d
     return sorted(found)
 
 
-def distances(squeeze: SqueezeFeatures) -> dict[str, Callable[[Tensor, Tensor], list[Tensor]]]:
+def distances(features: SqueezeFeatures) -> dict[str, Callable[[Tensor, Tensor], list[Tensor]]]:
     """By name: what gives maps of how far two images are apart; lite only where it is installed."""
-    found = {"squeeze": partial(squeeze_maps, squeeze)}
+    found = {"squeeze": partial(squeeze_maps, features)}
     try:
         return found | {"lite": partial(lite_maps, load_lite())}
     except UsageError as missing:
@@ -68,18 +64,15 @@ def distances(squeeze: SqueezeFeatures) -> dict[str, Callable[[Tensor, Tensor], 
 
 @torch.inference_mode()
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("target", type=Path)
+    parser = basic_parser(__doc__)
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocols", nargs="+", default=["realesrgan"])
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--features", type=Path)
-    parser.add_argument("--limit", type=int)
     args = parser.parse_args()
     model = load_model(args.model)
-    measures = distances(load_squeeze_features(args.features or registry.checkout_features()))
+    measures = distances(squeeze(args))
     side = model.config.window
-    items = [item for protocol in args.protocols for item in degraded(args.target, protocol, 0, args.limit)]
+    items = [item for protocol in args.protocols for item in degraded(args.hr, protocol, 0, args.limit)]
     for steps in args.steps:
         by_token, all_confidence, all_right = [], [], []
         all_distance: dict[str, list[Tensor]] = {name: [] for name in measures}

@@ -3,20 +3,30 @@
 A multiply-add is two FLOPs.
 """
 
+import copy
 import sys
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from realsrt import presets
 from realsrt.model import RealSRT
 from realsrt.models.trunk import Trunk, Way
-from realsrt.nn.flops import flop_counter
+from realsrt.nn.flops import FOR_CPU
+
+
+def flop_counter() -> FlopCounterMode:
+    """torch's counter, by module, with all formulas. Not for training steps: it hooks into modules, which
+    ``torch.autograd.grad`` does not bear."""
+    return FlopCounterMode(display=False, custom_mapping=FOR_CPU)
 
 
 def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidence: bool = False) -> dict[str, float]:
     """GFLOP of one window by part, and in all ("total"), at ``num_steps`` (default: the preset's); a trunk restores it
     whole."""
     if model.trunk is not None:
+        model = copy.deepcopy(model)
+        assert model.trunk is not None
         torch.nn.init.zeros_(model.trunk.estimator.net[-1].weight)  # of costs that are equal the first is taken
         torch.nn.init.zeros_(model.trunk.estimator.net[-1].bias)
     counter = flop_counter()

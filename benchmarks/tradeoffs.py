@@ -8,22 +8,18 @@ energy across the setting's own window borders over that elsewhere, beside the s
 images; seconds are of one image of --side pixels made of the validation images, all settings in turns in one run.
 """
 
-import argparse
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
-from common import degraded, to_8bit
+from common import basic_parser, degraded, squeeze, to_8bit
 from torch import Tensor
 
 import realsrt
-from realsrt.evaluation import registry
 from realsrt.evaluation.metrics import psnr_y
 from realsrt.imaging import tiling
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import squeeze_distance
 
 DEFAULT = ("2 32 dense 1", "2 48 dense 1", "2 56 dense 1", "2 64 dense 1", "2 32 sparse 1", "2 48 sparse 1",
@@ -52,19 +48,16 @@ def seam(image: Tensor, stride: int, window: int = 64, scale: int = 4) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("hr")
+    parser = basic_parser(__doc__)
     parser.add_argument("--model", default="small")
     parser.add_argument("--protocol", default="realesrgan")
     parser.add_argument("--settings", nargs="+", default=list(DEFAULT))
-    parser.add_argument("--features", help="SqueezeNet feature file; this checkout's if not given")
-    parser.add_argument("--limit", type=int)
     parser.add_argument("--side", type=int, default=384)
     parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args(argv)
     up = realsrt.Upscaler.from_pretrained(args.model)
-    net = load_squeeze_features(args.features or registry.checkout_features())
-    items = degraded(Path(args.hr), args.protocol, 0, args.limit)
+    net = squeeze(args)
+    items = degraded(args.hr, args.protocol, 0, args.limit)
     large = _mosaic([item.lq for item in items], args.side)
     first: dict[str, list[float]] = {}
     spent = {setting: math.inf for setting in args.settings}

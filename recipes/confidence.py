@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 import realsrt
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.evaluation import pairing, registry
 from realsrt.evaluation.metrics import largest_gap
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import cell_means, ranks, squeeze_maps
 from realsrt.models.heads import KNOTS, CodeCritic, straight
 

@@ -67,8 +67,9 @@ stage() { # name [option…]
 all=("${pairs[@]}")
 [ ${#data[@]} = 0 ] || pairs=(--data "${data[@]}") # a teacher's image would be its own
 # Crops as large as a tile: the deep network looks far, and in small ones it learns to live at an edge.
-stage deep --crop 256 --batch 1 --lr 2e-5 --pixel 0.3 --clean-pixel 5 --precision bf16 --degradation everyday
-if [ -e "$out/deep/model.safetensors" ]; then
+stage deep --crop 256 --batch 1 --lr 2e-5 --pixel 0.2 --clean-pixel 7 --precision bf16 --degradation everyday \
+  --gan 0.1 --discriminator projected --gan-warmup 400
+if [ "${start[1]}" = "$out/deep/model.safetensors" ]; then # not where the stage is passed over, and another run left one
   python "$(dirname "$0")/mix.py" "${INIT:-${DEEP:-}}" "$out/deep/model.safetensors" "${DEEP_SHARE:-0.7}" "$out/deep.safetensors"
   start=(--init "$out/deep.safetensors")
 fi
@@ -80,7 +81,7 @@ stage critic --crop 128 --batch 8 --critic-labels far --critic-temperatures 0 1 
 # What is left to learn is in clean inputs: of these as many photographs as there are, of the others recorded pairs.
 clean=()
 [ -z "${PAIRS:-}" ] || [ ${#data[@]} = 0 ] || clean=(--degradation bicubic)
-stage control --crop 128 --batch 6 --lr 3e-4 --tune-decoder --perceptual 0.06 --perceptual-views --clean-pixel 2 \
+stage control --crop 256 --batch 2 --lr 2e-4 --tune-decoder --perceptual 0.06 --perceptual-views --pixel 0.5 --clean-pixel 4 \
   --sampler-steps 2 --gan 0 "${clean[@]}"
 
 [ "${start[0]}" = --init ] || { echo "no stage had a budget" >&2; exit 2; }

@@ -1,11 +1,19 @@
 import json
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
-from realsrt import presets
+from realsrt import config, presets
 from realsrt.config import from_dict, to_dict
 from realsrt.errors import CheckpointError, UsageError, shown, why
+from realsrt.inference import options
+
+
+def test_what_a_model_may_choose_can_be_asked_for():
+    """Options are read without the models' configuration, so both list the choices."""
+    for name in ("ColorFix", "Refine"):
+        assert set(get_args(getattr(config, name))) == set(get_args(getattr(options, name)))
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)

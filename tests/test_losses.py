@@ -1,28 +1,12 @@
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from realsrt import losses
-from realsrt.errors import CheckpointError, UsageError
-from realsrt.models.features import SqueezeFeatures, squeeze_distance
-
-WEIGHTS = Path(__file__).resolve().parents[1] / "recipes" / "features" / "squeezenet1_1.safetensors"
 
 
 @pytest.fixture
 def x_BCHW() -> torch.Tensor:
     return torch.rand(2, 3, 48, 40, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(scope="module")
-def weight_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("features") / "squeeze.safetensors"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        save_file(SqueezeFeatures().state_dict(), path)
-    return path
 
 
 def test_charbonnier_is_eps_at_zero_and_l1_far_away(x_BCHW):
@@ -64,30 +48,3 @@ def test_adaptive_weight_is_the_ratio_of_norms_clamped():
     assert losses.adaptive_weight(nll, torch.zeros(2)).item() == 1e4
     assert losses.adaptive_weight(nll, torch.zeros(2), max=10).item() == 10
     assert not losses.adaptive_weight(nll, nll).requires_grad
-
-
-def test_squeeze_loss_is_the_distance_over_its_taps(x_BCHW, weight_file):
-    taps = ("conv1", "fire3")
-    loss = losses.SqueezeLoss(weight_file, taps=taps)
-    expected = squeeze_distance(losses.load_squeeze_features(weight_file), x_BCHW, x_BCHW.flip(2), taps)
-    torch.testing.assert_close(loss(x_BCHW, x_BCHW.flip(2)), expected)
-    assert (losses.SqueezeLoss(str(weight_file))(x_BCHW, x_BCHW.flip(2)) > expected).all()
-    assert not any(p.requires_grad for p in loss.parameters())
-
-
-def test_bad_files_and_layers_are_refused(tmp_path, weight_file):
-    with pytest.raises(CheckpointError, match=r"nowhere\.safetensors"):
-        losses.SqueezeLoss(tmp_path / "nowhere.safetensors")
-    (tmp_path / "bad.safetensors").write_bytes(b"not weights")
-    with pytest.raises(CheckpointError, match=r"bad\.safetensors: cannot read"):
-        losses.SqueezeLoss(tmp_path / "bad.safetensors")
-    with pytest.raises(UsageError, match="fire4"):
-        losses.SqueezeLoss(weight_file, taps=("fire4",))
-
-
-def test_trained_features_load_and_their_loss_falls_under_descent(x_BCHW):
-    loss = losses.SqueezeLoss(WEIGHTS, taps=("conv1", "fire3", "fire5"))
-    moving = (x_BCHW * 0.5 + 0.25).requires_grad_()
-    before = loss(moving, x_BCHW).mean()
-    (gradient,) = torch.autograd.grad(before, moving)
-    assert loss(moving - 0.01 * gradient / gradient.abs().max(), x_BCHW).mean() < before

@@ -41,7 +41,17 @@ def test_base_needs_a_fifth_fewer_flops_than_the_authors_code():
 
 def test_small_fits_its_flop_budget():
     model = presets.build("small")
+    before = model.trunk.estimator.net[-1].weight.clone()
     assert 5 < window_flops(model, want_confidence=True)["total"] <= 120
+    assert torch.equal(model.trunk.estimator.net[-1].weight, before)  # counting leaves the model as it is
+
+
+def test_a_guide_without_ids_is_the_same_otherwise():
+    model, lq = presets.build("tiny_paper"), torch.rand(1, 3, 64, 64)
+    with_ids, without = model.guide(lq), model.guide(lq, want_ids=False)
+    assert with_ids.ids.shape == (1, 1024)
+    assert without.ids is None
+    assert torch.equal(without.up, with_ids.up)
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny_paper"])

@@ -15,7 +15,7 @@ from realsrt.checkpoint.official import from_official
 from realsrt.checkpoint.weights import from_state
 from realsrt.cli import main
 from realsrt.io import image as imageio
-from realsrt.model import CheckpointInfo
+from realsrt.model import RealSRT
 from realsrt.models.heads import Generator
 from support.seeded import official_state
 
@@ -27,7 +27,7 @@ needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason=f"the full recordi
 
 @pytest.fixture(scope="module")
 def model():
-    return from_state(presets.base(), from_official(official_state(7)), CheckpointInfo(), "seeded weights")
+    return from_state(lambda: RealSRT(presets.base()), from_official(official_state(7)), "seeded weights")
 
 
 @pytest.fixture(scope="module")

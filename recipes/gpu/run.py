@@ -2,6 +2,7 @@
 
 It stands on a folder that `recipes/gpu.sh pack` made; a start that fails does so in seconds, in one line."""
 
+import gc
 import json
 import lzma
 import os
@@ -28,18 +29,22 @@ STARTING = 20.0
 """Seconds that a stage needs before its first step and after its last."""
 WARMUP = 0.3
 """The share of the control stage's steps in which the discriminator learns alone: they take half of a step's time."""
-LEAST_STEPS = 1500
+LEAST_STEPS = 1000
 """A batch is too large where a stage would take fewer steps."""
+CROP = 256
+"""Side of the crops that images are learned in: in smaller ones a network learns to live at an edge."""
 DEEP_BATCH = 12
 """Of the deep stage, which takes several times the memory and time of the others."""
+SMALLER = 4
+"""Samples of a stage that learns tokens alone, in crops of half the side, in the place of one image."""
 TRUNK = ("deep", "strength")
 """Stages of the trunk."""
 STAGES = {
-    "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 8 --degradation everyday --gan 0.5 --discriminator unet "
-    "--discriminator-width 64 --discriminator-lr 2e-4 --gan-warmup 600",
+    "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 7 --degradation everyday --gan 0.1 "
+    "--discriminator projected --gan-warmup 300",
     "strength": "--crop 256 --degradation everyday",
-    "control": "--crop 128 --lr 2e-4 --perceptual 0.06 --clean-pixel 6 --clean-share 0.5 --sampler-steps 1 2 2 4 "
-    "--gan 0.1 --discriminator unet",
+    "control": "--crop 256 --lr 2e-4 --perceptual 0.06 --perceptual-views --clean-pixel 6 --clean-share 0.5 "
+    "--sampler-steps 1 2 2 4 --gan 0.1 --discriminator unet",
     "generator": "--crop 128",
     "critic": "--crop 128 --critic-labels far --critic-temperatures 0 1 --mask-sampling full",
 }
@@ -156,7 +161,7 @@ def measure(run: Run, batches: tuple[int, ...]) -> dict[int, float]:
     if run.device == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
-    crop = 128 if run.device == "cuda" else 64
+    crop = CROP if run.device == "cuda" else 64
     found: dict[int, float] = {}
     for batch in batches:
         gt = torch.rand(batch, 3, crop, crop, device=device)
@@ -186,6 +191,14 @@ def measure(run: Run, batches: tuple[int, ...]) -> dict[int, float]:
     return found
 
 
+def release() -> None:
+    """Give the GPU's memory back: from here on other processes train."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
 def choose_batch(speeds: Mapping[int, float], minutes: float, least_steps: int = LEAST_STEPS) -> int:
     """Of the batches that leave a stage of so many minutes enough steps, that with the most samples a second; where
     none does, the one with the most steps."""
@@ -200,7 +213,8 @@ def command_of(run: Run, name: str, number: int, minutes: float, init: Path) -> 
     words = [sys.executable, "-m", "realsrt", "train", name, "--init", str(init)]
     words += ["--out", str(run.runs / f"{number}-{name}"), *shlex.split(STAGES[name])]
     words += ["--perceptual-file", str(FEATURES), "--perceptual-taps", *TAPS]
-    words += ["--batch", str(min(DEEP_BATCH, run.batch) if name == "deep" else run.batch)]
+    batch = {"deep": min(DEEP_BATCH, run.batch), "control": run.batch}.get(name, run.batch * SMALLER)
+    words += ["--batch", str(batch)]
     if name not in TRUNK:  # the trunk learns from photographs alone: a teacher's images would be its own
         words += ["--teacher-above", "0.25"]
     photos, pairs = run.folder / "photos.tar", run.folder / "pairs.tar"
@@ -299,8 +313,9 @@ def start(run: Run, wished: list[float]) -> None:
         signal.signal(signal.SIGALRM, previous)
     run.say("the start is good")
     given = os.environ.get("BATCH")
-    batches = (int(given),) if given else (16, 32, 64, 128) if run.device == "cuda" else (2,)
+    batches = (int(given),) if given else (4, 8, 16, 32) if run.device == "cuda" else (2,)
     speeds = measure(run, batches)
+    release()
     if not speeds:
         raise StartFailed("not one step of the smallest batch fits into memory and time")
     run.batch = choose_batch(speeds, wished[0])

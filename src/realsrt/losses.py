@@ -3,17 +3,9 @@
 Shape suffixes: B batch, C channels, H W pixels. Images are RGB in [0,1].
 """
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
-from realsrt.errors import CheckpointError, UsageError
-from realsrt.models.features import TAPS, SqueezeFeatures, squeeze_distance
+from torch import Tensor
 
 
 def charbonnier(x_BCHW: Tensor, y_BCHW: Tensor, *, eps: float = 1e-3) -> Tensor:
@@ -43,26 +35,3 @@ def adaptive_weight(nll_grad: Tensor, gan_grad: Tensor, *, max: float = 1e4) -> 
     """
     ratio = nll_grad.detach().float().norm() / (gan_grad.detach().float().norm() + 1e-4)
     return ratio.clamp(0, max)
-
-
-def load_squeeze_features(path: str | Path) -> SqueezeFeatures:
-    """SqueezeNet 1.1 features from a safetensors file. Raises CheckpointError when it cannot be read or is another."""
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot read SqueezeNet features ({error})") from error
-    return SqueezeFeatures.from_state(state, str(path))
-
-
-class SqueezeLoss(nn.Module):
-    """`squeeze_distance` of two images (B,3,H,W), (B,), over some layers of a frozen SqueezeNet."""
-
-    def __init__(self, path: str | Path, taps: Sequence[str] = TAPS) -> None:
-        """Raises UsageError for a layer that does not exist, CheckpointError for a bad feature file."""
-        super().__init__()
-        if unknown := [tap for tap in taps if tap not in TAPS]:
-            raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
-        self.features, self.taps = load_squeeze_features(path), tuple(taps)
-
-    def forward(self, x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-        return squeeze_distance(self.features, x_BCHW, y_BCHW, self.taps)

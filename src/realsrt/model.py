@@ -6,14 +6,15 @@ latent channels.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from realsrt.config import ModelConfig
-from realsrt.models.guide import Ground, Guide, enlarge, tokens_from_map
+from realsrt.imaging.resize import upscale_bicubic
+from realsrt.models.guide import Ground, Guide, tokens_from_map
 from realsrt.models.heads import CodeCritic, Critic, Generator
 from realsrt.models.passes import CachedDecoder
 from realsrt.models.transformer import Condition, Transformer
@@ -74,20 +75,22 @@ class RealSRT(nn.Module):
     def needs_token_condition(self) -> bool:
         return "tokens" in (self.config.generator.condition, self.config.critic.condition)
 
-    def guide(self, lq_BCHW: Tensor, ground: Ground | None = None, denoise: float | None = None) -> Guide:
+    def guide(
+        self, lq_BCHW: Tensor, ground: Ground | None = None, denoise: float | None = None, *, want_ids: bool = True
+    ) -> Guide:
         """Everything that is computed once from windows of the low-quality image, RGB in [0,1].
 
         ``ground``: what the trunk found in the whole image, cut like the windows; without it the trunk looks at each
-        window by itself. ``denoise``: its strength, 0 to 1; None: as it finds right."""
+        window by itself. ``denoise``: its strength, 0 to 1; None: as it finds right. ``want_ids=False``: without token
+        ids, which decoding does not need."""
         if self.trunk is None:
-            up = enlarge(lq_BCHW, self.config.scale)
-            ids = self.tokenizer.encode(up).flatten(1) if self.needs_token_condition else None
-            return Guide(lq_BCHW, up, None, ids)
-        features, up = ground or self.trunk(lq_BCHW, denoise)
-        guide = Guide(lq_BCHW, up, features)
-        if not self.needs_token_condition:
+            guide = Guide(lq_BCHW, upscale_bicubic(lq_BCHW, self.config.scale))
+        else:
+            features, up = ground or self.trunk(lq_BCHW, denoise)
+            guide = Guide(lq_BCHW, up, features)
+        if not (want_ids and self.needs_token_condition):
             return guide
-        return Guide(lq_BCHW, up, features, self.tokenizer.encode(up, guide).flatten(1))
+        return replace(guide, ids=self.tokenizer.encode(guide.up, guide).flatten(1))
 
     def condition(self, backbone: Transformer, guide: Guide) -> Condition:
         """The guide as ``backbone`` reads it."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from realsrt.batch.plan import FileJob, plan_batch, take_shard
+from realsrt.batch.plan import FileJob, find_images, plan_batch, take_shard
 from realsrt.errors import UsageError
 
 
@@ -109,6 +109,17 @@ def test_companions_collide_too(files):
     refused(["in"], "out", companions=["_confidence.png"], words=["in/a.png", "in/a_confidence.png"])
 
 
+def test_so_do_images_of_steps(files):
+    files("in/a.png", "in/a_step2.png", "in/a_step3.jpg", "in/b_step1_confidence.png", "in/b.png", "in/b_step01.png")
+    assert len(pairs(["in"], "out")) == 6
+    assert len(pairs(["in"], "out", steps=1)) == 6
+    refused(["in"], "out", steps=2, words=["in/a.png and in/a_step2.png would both become out/a_step2.png"])
+    refused(
+        ["in/b.png", "in/b_step1_confidence.png"], "out", steps=1, companions=["_confidence.png"],
+        words=["out/b_step1_confidence.png"],
+    )  # fmt: skip
+
+
 def test_inputs_are_never_overwritten(files):
     files("in/a.png", "in/a_x4.png")
     refused(["in/a.png"], "in/a.png", words=["in/a.png", "--suffix"])
@@ -151,12 +162,30 @@ def test_targets_are_distinct_or_it_is_refused(names, suffix, ext):
             assert len({job.target for job in jobs}) == len(names)
 
 
-def test_an_unknown_extension_is_refused_and_not_taken_for_a_folder(tmp_path):
+@pytest.mark.parametrize("ending", ["xyz", "gif", "jp2", "J2K", "cr2", "mp4"])
+def test_an_unknown_extension_is_refused_and_not_taken_for_a_folder(tmp_path, ending):
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(UsageError, match=r"cannot write '\.xyz'"):
-        plan_batch([tmp_path / "a.png"], tmp_path / "out.xyz")
-    (job,) = plan_batch([tmp_path / "a.png"], f"{tmp_path / 'out.xyz'}{os.sep}")
-    assert job.target == tmp_path / "out.xyz" / "a.png"
+    (tmp_path / "b.png").write_bytes(b"x")
+    output = tmp_path / f"out.{ending}"
+    words = "contradicts|names one file|cannot write" if ending == "gif" else rf"cannot write '\.{ending}'"
+    with pytest.raises(UsageError, match=words):
+        plan_batch([tmp_path / "a.png"], output, ext="png")
+    if ending != "xyz":
+        with pytest.raises(UsageError, match="names one file"):
+            plan_batch([tmp_path], output)
+    for inputs in ([tmp_path / "a.png"], [tmp_path]):
+        assert plan_batch(inputs, f"{output}{os.sep}")[0].target == output / "a.png"
+
+
+def test_what_is_only_read_needs_no_names_for_outputs(files):
+    files("a/x.png", "b/x.png", "p.jpg", "p.png", "as upscaled/p.png", "in/q.png", "in/deep/r.png", "in/s.nef")
+    told = []
+    inputs = ["a/x.png", "b/x.png", "p.jpg", "p.png", "as upscaled/p.png", "in", "p.*", "in/q.png"]
+    found = find_images(inputs, tell=told.append)
+    assert [path.as_posix() for path in found] == [*inputs[:5], "in/q.png"]
+    assert told[0].startswith("passed over: 1 raw")
+    with pytest.raises(UsageError, match="no such file or folder: c"):
+        find_images(["a", "c"])
 
 
 def test_loops_of_links_end(files):

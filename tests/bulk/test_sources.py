@@ -59,6 +59,26 @@ def test_a_manifest_of_paths_urls_and_keys(make, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    "names, paths, keys",
+    [
+        (("path", "key"), ["a.png", "b.png"], [1, 2]),
+        (("Path", "KEY"), [1, 2], ["x/1", "x/2"]),
+        (("URL", "n"), pa.array(["a.png", "b.png"]).dictionary_encode(), [[1], []]),
+    ],
+)
+def test_a_manifests_values_are_text_whatever_their_types(tmp_path, names, paths, keys):
+    table = pa.table({names[0]: paths, names[1]: keys})
+    expected = [*map(str, table.column(int(names[1] != "n")).to_pylist())]
+    pq.write_table(table, tmp_path / "list.parquet")
+    assert [item.key for item in plan(tmp_path / "list.parquet", tmp_path)] == expected
+    lines = [",".join(names), *(f"{path},{key}" for path, key in zip(*table.to_pydict().values(), strict=True))]
+    (tmp_path / "list.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = plan(tmp_path / "list.csv", tmp_path)
+    assert [item.key for item in found] == expected
+    assert [item.uri for item in found] == [str(tmp_path / str(path)) for path in table.column(0).to_pylist()]
+
+
 def test_tars_by_name_and_glob(make, tmp_path):
     content = make(tmp_path / "a.png").read_bytes()
     for shard in ("s-0.tar", "s-1.tar"):
@@ -100,6 +120,11 @@ def test_what_is_passed_over_is_counted(make, tmp_path):
         ("cut.tar", "cannot be read"),
         ("some.tar.gz", "decompress it"),
         ("bad.parquet", "no manifest that can be read"),
+        ("lists.parquet", "no manifest that can be read"),
+        ("bytes.csv", "no manifest that can be read"),
+        ("quotes.csv", "no manifest that can be read"),
+        ("more.csv", "row 2 has more or fewer values"),
+        ("fewer.csv", "row 1 has more or fewer values"),
         ("other.csv", "no column named path"),
         ("nosuch://x", "nosuch"),
     ],
@@ -111,6 +136,11 @@ def test_sources_that_are_none(make, tmp_path, source, words, monkeypatch):
     (tmp_path / "cut.tar").write_bytes(b"words" * 300)
     (tmp_path / "bad.parquet").write_bytes(b"words")
     (tmp_path / "other.csv").write_text("file\na.png\n")
+    pq.write_table(pa.table({"path": [["a.png"]]}), tmp_path / "lists.parquet")
+    (tmp_path / "bytes.csv").write_bytes(b"path\n\xff.png\n")
+    (tmp_path / "quotes.csv").write_text('path\n"a"b.png\n')
+    (tmp_path / "more.csv").write_text("path\na.png\nb.png,c.png\n")
+    (tmp_path / "fewer.csv").write_text("path,key\na.png\n")
     with pytest.raises(UsageError, match=words) as caught:
         plan(source, tmp_path)
     assert "\n" not in str(caught.value)
@@ -128,3 +158,33 @@ def test_collisions_are_refused(make, tmp_path):
         plan_items(str(tmp_path / "in"), OutputStore(str(tmp_path / "in")))
     with pytest.raises(UsageError, match="cannot write"):
         plan(tmp_path / "in", tmp_path, ext="bmp")
+
+
+def test_inputs_are_not_overwritten_by_another_name_of_theirs(make, tmp_path):
+    image = make(tmp_path / "in" / "a.png")
+    (tmp_path / "links").mkdir()
+    try:
+        os.symlink(tmp_path / "in", tmp_path / "link")
+        os.symlink(image, tmp_path / "links" / "a.png")
+    except OSError:
+        pytest.skip("links cannot be made here")
+    for name, row in (("path", str(image)), ("url", f"file://{image}")):
+        (tmp_path / f"{name}.csv").write_text(f"{name},key\n{row},a.png\n")
+    for source in ("link", "links", "path.csv", "url.csv"):
+        with pytest.raises(UsageError, match="is an input too"):
+            plan_items(str(tmp_path / source), OutputStore(str(tmp_path / "in")))
+    with pytest.raises(UsageError, match="is an input too"):
+        plan_items(str(tmp_path / "in"), OutputStore(str(tmp_path / "link")))
+    pq.write_table(pa.table({"path": [str(image)], "key": ["b.png"]}), tmp_path / "in" / "results.parquet")
+    with pytest.raises(UsageError, match=r"results.parquet is an input too"):
+        plan_items(str(tmp_path / "in" / "results.parquet"), OutputStore(str(tmp_path / "in")))
+    (item,) = plan(tmp_path / "url.csv", tmp_path)
+    assert item.uri == str(image)
+
+
+def test_names_that_differ_in_case_only_collide_where_they_are_one_file(make, tmp_path, monkeypatch):
+    make(tmp_path / "a.png")
+    (tmp_path / "list.csv").write_text("path,key\na.png,x/photo.png\na.png,x/Photo.png\n")
+    monkeypatch.setattr("realsrt.batch.plan._case_blind", lambda folder: True)
+    with pytest.raises(UsageError, match="would both become"):
+        plan(tmp_path / "list.csv", tmp_path)

@@ -14,6 +14,7 @@ from realsrt.bulk.packing import pack, unpack
 from realsrt.bulk.state import State, read_state, state_name, write_state
 from realsrt.bulk.store import OutputStore
 from realsrt.cli import main
+from realsrt.inference import upscaler
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 from support.bulk import QUICK_FLAGS, content, joined, plan, read_all, rows, run_here, work_for
@@ -110,15 +111,14 @@ def test_a_member_of_a_tar_is_named_once_in_one_line(tiny, tmp_path):
 def test_a_failure_while_computing_is_that_pictures(batch, tiny, tmp_path, monkeypatch):
     items, work = plan(batch, tmp_path / "out"), work_for(tmp_path / "out", tiny)
     compute = stages.Compute(work)
-    upscale = compute._up.upscale_many
+    request = upscaler.make_request
 
-    def failing(pictures, options, **more):
-        pictures = list(pictures)
-        if any(picture.height == 17 for picture in pictures):
+    def failing(picture, *more):
+        if picture.height == 17:
             raise RuntimeError("of b")
-        yield from upscale(pictures, options, **more)
+        return request(picture, *more)
 
-    monkeypatch.setattr(compute._up, "upscale_many", failing)
+    monkeypatch.setattr(upscaler, "make_request", failing)
     outcomes = [row.outcome for row in rows(compute(joined(read_all(items, work))))]
     assert ["of b" in outcome.reason for outcome in outcomes if outcome] == [True]
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import realsrt
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.degradations import PROTOCOLS, degrade
 from realsrt.evaluation.metrics import psnr_y
 from realsrt.imaging.resize import resize, upscale_bicubic
 from realsrt.io import image as imageio
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import squeeze_distance
 from realsrt.models.trunk import choose
 

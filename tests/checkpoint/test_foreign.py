@@ -39,6 +39,14 @@ def test_published_networks_need_no_other_package(tmp_path, monkeypatch, config,
         torch.testing.assert_close(found.enlarge(LQ), made(LQ))
 
 
+def test_a_path_may_be_longer_than_a_message(tmp_path):
+    folder = tmp_path / ("d" * 200)
+    folder.mkdir()
+    path = folder / f"{'e' * 150}.safetensors"
+    save_file(COMPACT.build().state_dict(), path)
+    assert isinstance(load_any(str(path)), ForeignNetwork)
+
+
 def test_ours_are_ours(tmp_path):
     save_model(presets.build("tiny"), tmp_path / "a.safetensors")
     assert isinstance(load_any(str(tmp_path / "a.safetensors")), RealSRT)

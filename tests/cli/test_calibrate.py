@@ -51,6 +51,13 @@ def test_a_calibration_is_of_these_weights_options_and_pairs(folder):
     assert found.options["outscale"] == 4.0
 
 
+def test_no_pair_is_overwritten_and_odd_words_are_kept(folder, capsys):
+    assert main(calibrating(folder, output="hr/0.png")) == 2
+    assert "is an input too" in capsys.readouterr().err
+    assert main([*calibrating(folder, output="odd.json"), "--about", "a\udcff\nb"]) == 0
+    assert load_calibration(folder / "odd.json").about == r"10 pairs: a\udcff\nb"
+
+
 def test_the_mask_is_where_trust_is_above_the_threshold(folder, tmp_path, capsys):
     model = checkpoint.load_model(folder / "tiny.safetensors")
     confidence = Upscaler(model, "cpu").upscale(str(folder / "lq" / "0.png")).confidence

@@ -61,6 +61,14 @@ def test_a_page_has_every_model_at_every_crop_and_stands_alone(place, capsys, mo
     assert {tuple(panel.shape) for panel in list(panels.values())[1:]} == {(1, 3, 120, 160)}
 
 
+def test_images_of_one_name_go_together(place):
+    (place / "deep").mkdir()
+    (place / "deep" / "a.png").write_bytes((place / "b.png").read_bytes())
+    (place / "a.jpg").write_bytes((place / "b.png").read_bytes())
+    assert run(place, "same.html", inputs=("a.png", "a.jpg", "deep/a.png"), models=("ours.safetensors",)) == 0
+    assert "3 images" in (place / "same.html").read_text("utf-8")
+
+
 def test_a_sheet_as_an_image(place):
     assert run(place, "sheet.png", "--rows", "1") == 0
     assert Image.open(place / "sheet.png").width == 4 * 294 + 6

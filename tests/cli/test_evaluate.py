@@ -1,10 +1,12 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
 
 from realsrt.cli import main
+from realsrt.errors import ImageError
 from realsrt.evaluation import pairing, registry
 from realsrt.evaluation.metrics import psnr, psnr_y, ssim
 from realsrt.evaluation.niqe import FEATURES
@@ -39,6 +41,29 @@ def run(capsys, status, *argv):
     assert main(["evaluate", *argv]) == status
     captured = capsys.readouterr()
     return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+@pytest.mark.parametrize("option, file", [("--sheet", "good/a_x4.png"), ("--csv", "hr/a.png"), ("--json", "hr/a.png")])
+def test_no_picture_is_overwritten(folders, capsys, option, file):
+    before = (folders / file).read_bytes()
+    _, err = run(capsys, 2, "good", "--target", "hr", "--suffix", "_x4", option, file)
+    assert err == f"realsrt: error: {file} is an input too and would be overwritten; give another name\n"
+    assert (folders / file).read_bytes() == before
+
+
+def test_names_that_are_no_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"\xff")
+    try:
+        pictures(tmp_path / "hr", [f"{odd}.png"])
+    except ImageError:
+        pytest.skip("names are text here")
+    pictures(tmp_path / "lr", [f"{odd}.png"], 9)
+    run(capsys, 0, "lr", "--target", "hr", "--csv", "out.csv", "--json", "out.json", "--sheet", "out.html")
+    (found,) = json.loads((tmp_path / "out.json").read_text("utf-8"))["pictures"]
+    assert (found["name"], found["target"]) == (odd, f"hr/{odd}.png")
+    for file in ("out.csv", "out.html"):
+        assert "\\udcff" in (tmp_path / file).read_text("utf-8")
 
 
 def test_values_are_those_of_the_metrics(folders, capsys):

@@ -1,8 +1,12 @@
+import ast
 import json
 import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +14,7 @@ import pytest
 import realsrt
 from realsrt import presets
 from realsrt.cli import main, spelled
+from realsrt.cli.tools import EXTRAS
 from realsrt.io import image as imageio
 
 
@@ -70,12 +75,30 @@ def test_ctrl_c(capsys, monkeypatch):
     assert "interrupted" in fails(capsys, 130, "upscale", "a.png", "-o", "b.png")
 
 
+def test_info_knows_every_extra_and_all_that_is_imported_is_in_one():
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    needs = {extra: len(packages) for extra, packages in extras.items() if extra not in ("dev", "web")}  # of others
+    assert {extra: len(packages) for extra, packages in EXTRAS.items() if extra != "web"} == needs
+    assert EXTRAS["web"] == EXTRAS["serve"]
+
+    known = {re.split(r"\W", name.replace("-", "_"))[0] for name in project["dependencies"]} | {"realsrt"}
+    known |= {name for names in EXTRAS.values() for name in names} | sys.stdlib_module_names
+    for path in (root / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert {name.partition(".")[0] for name in names} <= known, path
+
+
 def test_info_and_models_as_json(capsys):
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["realsrt"] == realsrt.__version__
     assert "PNG" in facts["reads"]
     assert facts["devices"][0].startswith("cpu")
+    assert ("heic" in facts["extras"]) is (find_spec("pi_heif") is not None)
     assert main(["info"]) == 0
     assert f"realsrt\t{realsrt.__version__}" in capsys.readouterr().out
 
@@ -116,6 +139,7 @@ def test_parts_are_not_exported_into_a_file(capsys, tmp_path):
         ("x.bin", "x.param writes ncnn's .param and .bin"),
         ("x.onnx --steps 257", "--steps"),
         ("x --steps 1", "--steps is for one ONNX file"),
+        ("x.safetensors --model-path ./x.safetensors", "x.safetensors is an input too and would be overwritten"),
     ],
 )
 def test_what_is_not_exported_is_said_before_any_work(capsys, monkeypatch, tmp_path, words, says):

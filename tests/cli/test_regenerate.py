@@ -130,3 +130,17 @@ def test_an_odd_mask_and_a_target_that_is_the_input_are_refused(folder, capsys):
     assert "must have the output's size, 160x120, or the input's, 40x30" in capsys.readouterr().err
     assert run(folder, "--box", "0,0,9,9", output="in.png") == 2
     assert "is an input too" in capsys.readouterr().err
+    for output, more in (("other.png", ("--candidates", "2")), ("other_2.png", ())):
+        (folder / "other_2.png").write_bytes((folder / "in.png").read_bytes())
+        assert (
+            main(["regenerate", str(folder / "other_2.png"), "-o", str(folder / output), "--box", "0,0,9,9", *more])
+            == 2
+        )
+        assert "other_2.png is an input too" in capsys.readouterr().err
+    (folder / "two").mkdir()
+    assert main(["regenerate", str(folder / "*.png"), "-o", str(folder / "two"), "--box", "0,0,9,9"]) == 2
+    assert "regenerate takes one picture" in capsys.readouterr().err
+    imageio.write(folder / "bright_2.png", Picture.from_array(np.full((120, 160), 255, np.uint8)))
+    for output, more in (("bright_2.png", ()), ("bright.png", ("--candidates", "2"))):
+        assert run(folder, "--mask", str(folder / "bright_2.png"), *more, output=output) == 2
+        assert "bright_2.png is an input too" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`realsrt visualize` with a tiny model from a file."""
 
+import os
 import re
 
 import numpy as np
@@ -34,6 +35,28 @@ def test_a_figure_has_a_column_a_step_and_rows_a_picture(folder):
     one, two = Image.open(folder / "one.png"), Image.open(folder / "two.jpg")
     assert one.width == two.width
     assert 1.8 < two.height / one.height < 2.1
+
+
+def test_images_of_one_name_go_together(folder):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.png").write_bytes((folder / "b.png").read_bytes())
+    assert run(folder, "same.png", inputs=("a.png", "deep/a.png")) == 0
+
+
+@pytest.mark.parametrize(("name", "begins"), [("v.pdf", b"%PDF"), ("v.svg", b"<?xml"), ("v.jpeg", b"\xff\xd8")])
+def test_a_figure_of_every_kind(folder, name, begins):
+    assert run(folder, name) == 0
+    assert (folder / name).read_bytes().startswith(begins)
+
+
+def test_a_name_that_is_no_text(folder):
+    odd = folder / os.fsdecode(b"\xff.png")
+    try:
+        odd.write_bytes((folder / "a.png").read_bytes())
+    except OSError:
+        pytest.skip("names are text here")
+    assert run(folder, "odd.html", inputs=(odd.name,)) == 0
+    assert "\\udcff" in (folder / "odd.html").read_text("utf-8")
 
 
 def test_a_gif_has_the_input_and_every_step(folder):

@@ -22,7 +22,7 @@ from realsrt.checkpoint import save_model
 from realsrt.cli import main
 from realsrt.cli.show import summary
 from realsrt.errors import ImageError
-from realsrt.inference import upscaler
+from realsrt.inference import assemble, upscaler
 from realsrt.inference.adapters import Planes
 from realsrt.inference.result import Upscaled
 from realsrt.io import image as imageio
@@ -276,8 +276,10 @@ def test_raw_files_and_videos_of_a_folder_are_told_of_in_one_line(fake, tmp_path
     assert line.startswith("realsrt: note: passed over: 2 raw (develop them first, as 16-bit TIFF or JPEG), 1 video (")
 
 
-def test_a_full_disk_ends_the_batch_with_what_is_whole(fake, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("in_memory", [assemble.IN_MEMORY, 0])
+def test_a_full_disk_ends_the_batch_with_what_is_whole(fake, tmp_path, capsys, monkeypatch, in_memory):
     six(tmp_path)
+    monkeypatch.setattr(assemble, "IN_MEMORY", in_memory)  # or the rows of each are in a scratch file
     fsync, count = os.fsync, []
 
     def full(descriptor):

@@ -6,6 +6,7 @@ import torch
 
 from realsrt import presets
 from realsrt.errors import ImageError, RealSRTError, UsageError
+from realsrt.inference import many
 from realsrt.inference.runner import Runner
 from realsrt.inference.upscaler import Upscaler
 
@@ -37,9 +38,9 @@ def same(one, other):
 
 @pytest.mark.parametrize("options", [{}, {"steps": 1, "outscale": 2.5, "alpha": "model"}, {"confidence_exit": 0.5}])
 def test_on_the_cpu_every_byte_is_that_of_upscale(up, options):
-    many = list(up.upscale_many(pictures(), **options))
-    assert len(many) == len(pictures())
-    for picture, result in zip(pictures(), many, strict=True):
+    found = list(up.upscale_many(pictures(), **options))
+    assert len(found) == len(pictures())
+    for picture, result in zip(pictures(), found, strict=True):
         same(result, up.upscale(picture, **options))
 
 
@@ -98,6 +99,38 @@ def test_a_picture_that_the_model_fails_on_takes_no_other_along(up, monkeypatch,
     assert isinstance(results[1], RealSRTError)
     for good in (results[0], results[2]):
         np.testing.assert_array_equal(good.ids, up.upscale(gray).ids)
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+@pytest.mark.parametrize("where", ["decode", "assemble"])
+def test_nor_does_one_with_which_something_unexpected_goes_wrong(up, monkeypatch, size, where):
+    gray = np.full((70, 70, 3), 100, np.uint8)  # four windows
+    white = np.full((70, 80, 3), 255, np.uint8)
+    good = up.upscale(gray)
+    decode, assemble = up.model.decode, many.assemble
+
+    def decoding(ids, guide, **options):
+        if (guide.lq.amax((1, 2, 3)) == 1).any():
+            raise ValueError("of white")
+        return decode(ids, guide, **options)
+
+    def assembling(job, view, steps, results):
+        if tuple(job.inputs[0].colour.hw) == (70, 80):
+            next(results)
+            raise ValueError("of white")
+        return assemble(job, view, steps, results)
+
+    if where == "decode":
+        monkeypatch.setattr(up.model, "decode", decoding)
+    else:
+        monkeypatch.setattr(many, "assemble", assembling)
+    monkeypatch.setattr(Runner, "batch_size", lambda self, limit=None: size)
+    first, error, last = up.upscale_many([gray, white, gray], return_errors=True)
+    assert (type(error), str(error)) == (ValueError, "of white")
+    same(first, good)
+    same(last, good)
+    with pytest.raises(ValueError, match="of white"):
+        list(up.upscale_many([white, gray]))
 
 
 def test_options_are_checked(up):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import pyvips
 import torch
 from PIL import Image
 
@@ -7,6 +8,7 @@ from realsrt import presets
 from realsrt.errors import ImageError
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import image as imageio
+from realsrt.io.metadata.colour import of_code
 from realsrt.io.picture import Picture
 from realsrt.models.trunk import CHOICES, Way, choose
 from support.fakes import make, noise
@@ -19,17 +21,21 @@ def inputs(tmp_path):
         "path": tmp_path / "in.png", "picture": Picture.from_array(pixels), "array": pixels,
         "pil": Image.fromarray(pixels),
         "floats": noise(20, 30, 3), "tensor": torch.from_numpy(noise(1, 3, 20, 30)), "gray": pixels[..., 0],
+        "bfloat16": torch.from_numpy(noise(1, 3, 20, 30)).bfloat16(),
+        "big-endian": (pixels * np.uint16(257)).astype(">u2"),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["path", "picture", "array", "pil", "floats", "tensor", "gray"])
+@pytest.mark.parametrize(
+    "kind", ["path", "picture", "array", "pil", "floats", "tensor", "gray", "bfloat16", "big-endian"]
+)
 def test_saving_and_showing_whatever_went_in(tmp_path, kind):
     out = make().upscale(inputs(tmp_path)[kind])
     notices = out.save(tmp_path / "out.png")
-    assert bool(notices) == (kind in ("floats", "tensor"))  # rounded to 16 bits
+    assert bool(notices) == (kind in ("floats", "tensor", "bfloat16"))  # rounded to 16 bits
     saved = imageio.read(tmp_path / "out.png").pixels
     assert saved.shape == (80, 120, 1 if kind == "gray" else 3)
-    if kind == "array":
+    if kind in ("array", "big-endian"):
         assert (saved == out.image).all()
     line = repr(out)
     assert "\n" not in line
@@ -38,6 +44,20 @@ def test_saving_and_showing_whatever_went_in(tmp_path, kind):
     shown = out._repr_png_()
     assert shown is not None
     assert shown.startswith(b"\x89PNG")
+
+
+def test_the_colours_of_a_pil_image_are_saved_and_shown(tmp_path):
+    """A red of Display P3: written with its profile, shown as it looks in sRGB."""
+    image = Image.fromarray(np.full((20, 30, 3), (200, 80, 60), np.uint8))
+    image.info["icc_profile"] = of_code(12, 13).icc
+    out = make().upscale(image, steps=1)
+    out.save(tmp_path / "out.png")
+    saved = imageio.read(tmp_path / "out.png")
+    assert saved.icc == image.info["icc_profile"]
+    shown = pyvips.Image.new_from_buffer(out._repr_png_(), "").numpy()
+    plain = pyvips.Image.new_from_file(str(tmp_path / "out.png")).icc_transform("srgb", embedded=True).numpy()
+    assert np.abs(shown.astype(int) - plain).max() <= 1
+    assert np.abs(shown.astype(int) - saved.pixels).max() > 10
 
 
 def test_what_cannot_be_saved_says_so(tmp_path):

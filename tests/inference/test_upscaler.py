@@ -1,8 +1,10 @@
 import itertools
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import pyvips
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -10,8 +12,10 @@ from PIL import Image
 import realsrt
 from realsrt.errors import ImageError, RealSRTError, UsageError
 from realsrt.inference import upscaler
+from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.runner import Runner, is_out_of_memory
 from realsrt.inference.upscaler import Upscaler
+from realsrt.io.metadata.colour import of_code
 from realsrt.io.picture import Picture
 from support.fakes import Fake, make, noise, on_gpu
 
@@ -85,6 +89,19 @@ def test_arrays_come_back_as_they_went_in(dtype, channels):
     assert np.array_equal(array, before)
 
 
+@pytest.mark.parametrize("tensor", [False, True])
+def test_a_result_does_not_follow_what_becomes_of_the_array(tensor):
+    up, outs = Upscaler(realsrt.presets.build("tiny", 5)), []
+    for change in (False, True):
+        image = (noise(20, 20, 1) * 255).astype(np.uint8)
+        image = torch.from_numpy(image.reshape(1, 1, 20, 20)) if tensor else image
+        before = up.upscale(image)
+        if change:
+            image[:] = 0
+        outs.append(np.asarray(up.regenerate(before, (20, 20, 70, 60), seed=1).image))
+    assert np.array_equal(*outs)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
 def test_pil_comes_back_as_pil(mode):
     if mode == "I;16":
@@ -98,7 +115,33 @@ def test_pil_comes_back_as_pil(mode):
     assert isinstance(out, Image.Image)
     assert out.size == (44, 36)
     assert out.mode == {"1": "L", "P": "RGB", "CMYK": "RGB"}.get(mode, mode)
-    assert out.info["icc_profile"] == b"profile"
+    assert (out.info["icc_profile"] == b"profile") == (mode != "CMYK")  # whose profile would be of another space
+
+
+@pytest.mark.parametrize("profile", ["its own", "none", "of RGB", "damaged"])
+def test_a_cmyk_pil_image_becomes_what_its_file_does(tmp_path, profile):
+    inks = pyvips.Image.new_from_array((noise(9, 11, 3) * 255).astype(np.uint8)).copy(interpretation="srgb")
+    inks = inks.icc_transform("cmyk", input_profile="srgb")
+    icc = {"its own": inks.get("icc-profile-data"), "of RGB": of_code(12, 13).icc, "damaged": b"profile" * 30}
+    inks.write_to_file(str(tmp_path / "a.tif"), keep="icc" if profile == "its own" else "none")
+    with Image.open(tmp_path / "a.tif") as image:
+        if profile in icc:
+            image.info["icc_profile"] = icc[profile]
+        out = make().upscale(image).image
+    wanted = make().upscale(tmp_path / "a.tif").image
+    assert np.array_equal(np.asarray(out), wanted.pixels)
+    assert np.ptp(wanted.pixels) > 100
+    assert ("icc_profile" in out.info) == (profile != "none")
+    if profile == "its own":
+        assert out.info["icc_profile"] == wanted.icc != icc[profile]
+
+
+def test_a_lab_pil_image_leaves_its_profile():
+    image = Image.new("LAB", (11, 9), (180, 128, 128))
+    image.info["icc_profile"] = b"profile"
+    out = make().upscale(image).image
+    assert out.mode == "RGB"
+    assert "icc_profile" not in out.info
 
 
 def test_pil_transparent_palette_and_orientation():
@@ -111,7 +154,8 @@ def test_pil_transparent_palette_and_orientation():
 
 
 @pytest.mark.parametrize(
-    ("channels", "dtype"), [(1, torch.float32), (3, torch.float16), (4, torch.float64), (3, torch.uint8)]
+    ("channels", "dtype"),
+    [(1, torch.float32), (3, torch.float16), (3, torch.bfloat16), (4, torch.float64), (3, torch.uint8)],
 )
 def test_tensors_come_back_as_they_went_in(channels, dtype):
     scale = 255 if dtype == torch.uint8 else 1
@@ -119,6 +163,7 @@ def test_tensors_come_back_as_they_went_in(channels, dtype):
     out = make().upscale(batch)
     assert out.image.shape == (2, channels, 36, 44)
     assert out.image.dtype == dtype
+    assert out.image.is_contiguous()
     assert out.confidence is not None
     assert out.confidence.shape == (2, 5, 6)
     assert out.ids.shape == (2, 1, 8, 8)
@@ -194,6 +239,10 @@ def test_alpha_is_kept_and_invisible_colour_does_not_bleed():
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         (np.full((4, 4, 3), np.nan), "not finite"),
         (np.full((4, 4, 3), 200.0), "from 0 to 1"),
+        (Picture(np.full((4, 4, 3), 200.0, np.float32)), "from 0 to 1"),
+        (torch.full((1, 3, 4, 4), float("inf")), "not finite"),
+        (Image.new("I", (0, 4)), "empty"),
+        (Image.new("CMYK", (4, 0)), "empty"),
         (torch.zeros(3, 4, 4), "tensor of shape"),
         (torch.zeros(1, 3, 4, 4, dtype=torch.int64), "int64"),
         ([1, 2], "list"),
@@ -220,6 +269,18 @@ def test_what_is_no_picture_is_refused(bad, words):
         {"outscale": float("inf")},
         {"size": (0, 5)},
         {"max_minibatch": 0},
+        {"tile": 16.0},
+        {"stride": 8.5},
+        {"stride": "8"},
+        {"seed": 1.5},
+        {"max_minibatch": 2.0},
+        {"size": (100.5, 50)},
+        {"size": (100,)},
+        {"size": 100},
+        {"outscale": None},
+        {"outscale": "large"},
+        {"fidelity": [1]},
+        {"confidence_exit": "sure"},
     ],
 )
 def test_impossible_options_are_refused_before_work(options):
@@ -228,6 +289,13 @@ def test_impossible_options_are_refused_before_work(options):
         with pytest.raises(UsageError):
             call(noise(8, 8, 3), **options)
     assert not up.model.batches
+
+
+def test_options_are_the_same_however_they_are_written():
+    numbers = UpscaleOptions(tile=np.int64(16), stride=np.uint8(8), size=[np.int32(30), 20], confidence_exit=1, steps=1)
+    plain = UpscaleOptions(tile=16, stride=8, size=(30, 20), confidence_exit=1.0, steps=1)
+    assert json.dumps(numbers.pixel_options()) == json.dumps(plain.pixel_options())
+    assert make().upscale(noise(8, 8, 3), numbers).image.shape == (20, 30, 3)
 
 
 def test_a_model_with_a_table_of_positions_has_one_tile_size():
@@ -317,19 +385,10 @@ def test_elsewhere_in_batches():
     np.testing.assert_allclose(out.image, make().upscale(picture).image, atol=1e-6)
 
 
-def test_seeds_belong_to_windows():
-    up = make()
-    up.upscale(noise(20, 20, 3), seed=5)
-    first, up.model.rngs = up.model.rngs, []
-    up.upscale(noise(20, 20, 3), seed=5)
-    assert up.model.rngs == first
-    assert len(set(first)) == len(first) == 4
-    up.model.rngs = []
-    up.upscale(noise(20, 20, 3), seed=-6)
-    assert not set(up.model.rngs) & set(first)
-    up.model.rngs = []
-    up.upscale(noise(20, 20, 3))
-    assert set(up.model.rngs) == {None}
+def test_a_seed_changes_nothing():
+    up = Upscaler(realsrt.presets.build("tiny", 5))
+    images = [up.upscale(noise(20, 20, 3), seed=seed).image for seed in (None, 1, -6)]
+    assert all(np.array_equal(images[0], image) for image in images[1:])
 
 
 class OutOfMemory(Fake):

@@ -111,6 +111,27 @@ def test_arrays_that_are_no_pictures(array):
         Picture.from_array(array)
 
 
+@pytest.mark.parametrize("value", [200.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("kind", [np.asarray, Picture])
+def test_floats_outside_their_range_are_not_written(tmp_path, value, kind):
+    array = np.full((8, 8, 3), 0.5, np.float32)
+    array[1, 1, 1] = value
+    with pytest.raises(ImageError, match=r"0 to 1|not finite"):
+        imageio.write(tmp_path / "a.png", kind(array))
+    assert not list(tmp_path.iterdir())
+
+
+def test_gray_comes_back_to_the_bit():
+    """Of equal channels, the luma is what they are: for every number, and of floats too."""
+    for dtype in (np.uint16, np.float32):
+        gray = Picture.from_array(np.arange(65536).astype(np.uint16).reshape(256, 256))
+        gray = gray if dtype == np.uint16 else Picture.from_array(gray.pixels / np.float32(65535))
+        rgb = gray.rgb_float()
+        rgb = np.nextafter(rgb, np.float32(1))  # no number of 16 bit
+        wanted = Picture.from_array(np.zeros((1, 1, 3), dtype)).with_pixels(rgb).pixels[..., :1]
+        assert np.array_equal(gray.with_pixels(rgb).pixels, wanted)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation_is_applied_and_forgotten(tmp_path, orientation):
     stored = pyvips.Image.new_from_array(smooth(16, 24)).copy()

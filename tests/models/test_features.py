@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import CheckpointError, UsageError
-from realsrt.losses import load_squeeze_features
-from realsrt.models.features import TAPS, SqueezeFeatures, squeeze_distance
+from realsrt.models.features import TAPS, SqueezeFeatures, check_taps, squeeze_distance
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "recipes" / "features" / "squeezenet1_1.safetensors"
 
@@ -49,9 +50,10 @@ def test_first_layer_sees_bgr_minus_mean(features):
     torch.testing.assert_close(features(x_BCHW, ("conv1",))[0], features.conv1(bgr).relu())
 
 
-def test_unknown_tap_is_refused(features, picture_BCHW):
+def test_an_unknown_tap_is_refused():
+    check_taps(TAPS)
     with pytest.raises(UsageError, match="fire4"):
-        features(picture_BCHW, ("fire4",))
+        check_taps(["conv1", "fire4"])
 
 
 def test_distance_is_zero_for_equals_symmetric_and_per_sample(features, picture_BCHW):
@@ -82,22 +84,43 @@ def test_gradient_reaches_the_picture_even_when_flat(features, picture_BCHW):
     assert x_BCHW.grad.abs().sum() > 0
 
 
-def test_half_precision_state_is_kept_in_single(features, picture_BCHW):
-    loaded = SqueezeFeatures.from_state({key: value.half() for key, value in features.state_dict().items()}, "f")
+def test_half_precision_is_kept_in_single(features, picture_BCHW, tmp_path):
+    save_file({key: value.half() for key, value in features.state_dict().items()}, tmp_path / "half.safetensors")
+    loaded = load_squeeze_features(tmp_path / "half.safetensors")
     assert loaded.conv1.weight.dtype == torch.float32
     assert not loaded.conv1.weight.requires_grad
     torch.testing.assert_close(loaded(picture_BCHW)[0], features(picture_BCHW)[0], rtol=1e-2, atol=1.0)
 
 
-def test_wrong_states_are_refused_by_key(features):
+def test_files_of_other_networks_are_refused(features, tmp_path):
+    def message(state):
+        save_file(state, tmp_path / "w.safetensors")
+        with pytest.raises(CheckpointError, match=r"w\.safetensors") as caught:
+            load_squeeze_features(tmp_path / "w.safetensors")
+        return str(caught.value)
+
     state = features.state_dict()
-    without = {key: value for key, value in state.items() if key != "fire5.expand1x1.bias"}
-    with pytest.raises(CheckpointError, match=r"^w\.st: .*missing key 'fire5.expand1x1.bias'"):
-        SqueezeFeatures.from_state(without, "w.st")
-    with pytest.raises(CheckpointError, match="unexpected key 'extra'"):
-        SqueezeFeatures.from_state({**state, "extra": torch.zeros(1)}, "w.st")
-    with pytest.raises(CheckpointError, match=r"conv1.bias.*\(63,\).*\(64,\)"):
-        SqueezeFeatures.from_state({**state, "conv1.bias": torch.zeros(63)}, "w.st")
+    assert "lacks 'fire5.expand1x1.bias'" in message({k: v for k, v in state.items() if k != "fire5.expand1x1.bias"})
+    assert "holds 'extra'" in message({**state, "extra": torch.zeros(1)})
+    assert "'conv1.bias' has shape (63,), (64,)" in message({**state, "conv1.bias": torch.zeros(63)})
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"not weights", "no weight file")])
+def test_files_that_can_not_be_read_are_refused(tmp_path, content, reason):
+    if content is not None:
+        (tmp_path / "bad.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"bad\.safetensors.*{reason}"):
+        load_squeeze_features(tmp_path / "bad.safetensors")
+
+
+def test_the_distance_falls_under_descent():
+    features, taps = load_squeeze_features(WEIGHTS), ("conv1", "fire3", "fire5")
+    noise_BCHW = torch.rand(2, 3, 48, 40, generator=torch.Generator().manual_seed(0))
+    moving = (noise_BCHW * 0.5 + 0.25).requires_grad_()
+    before = squeeze_distance(features, moving, noise_BCHW, taps).mean()
+    (gradient,) = torch.autograd.grad(before, moving)
+    moved = moving - 0.01 * gradient / gradient.abs().max()
+    assert squeeze_distance(features, moved, noise_BCHW, taps).mean() < before
 
 
 def test_trained_features_rank_blur_by_strength():

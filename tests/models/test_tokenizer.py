@@ -25,7 +25,7 @@ def test_quantize_agrees_with_encode_and_carries_a_gradient_to_the_encoder():
     image = torch.rand(1, 3, 8, 8)
     quantized = tokenizer.quantize(image)
     assert torch.equal(quantized.ids, tokenizer.encode(image))
-    tokenizer.decode(tokenizer.post(quantized.z)).mean().backward()
+    tokenizer.decode(tokenizer.post_quant_conv(quantized.z)).mean().backward()
     assert tokenizer.encoder.layers[0].weight.grad.abs().sum() > 0
 
 

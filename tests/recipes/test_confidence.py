@@ -9,10 +9,10 @@ import torch
 
 import realsrt
 from realsrt import presets
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.evaluation import pairing, registry
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
-from realsrt.losses import load_squeeze_features
 from realsrt.models.features import ranks, squeeze_distance
 from realsrt.models.heads import straight
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("accelerate")
 
@@ -136,6 +137,15 @@ def test_too_much_is_refused_and_leaves_nothing_to_run(pack, places, tmp_path, m
 )
 def test_the_batch_follows_from_what_was_measured(speeds, minutes, batch):
     assert gpu_run.choose_batch(speeds, minutes, 1500) == batch
+
+
+def test_what_measuring_took_of_the_gpu_is_given_back(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(gpu_run, "prepare", lambda run: told.append("prepared"))
+    monkeypatch.setattr(gpu_run, "measure", lambda run, batches: told.append("measured") or {2: 1.0})
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: told.append("released"))
+    gpu_run.start(gpu_run.Run(tmp_path, tmp_path, tmp_path, None, 0.0), [1.0])
+    assert told == ["prepared", "measured", "released"]
 
 
 def test_commands_on_a_gpu(tmp_path):

@@ -20,7 +20,10 @@ def recipe(tmp_path):
     """Run it with stand-ins; gives the stages' options, and what it says when it fails."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    stand_ins = {"realsrt": f'printf "%s\\n" "$@" . >> "{tmp_path}/told.txt"', "python": "cat > /dev/null"}
+    stand_ins = {
+        "realsrt": f'printf "%s\\n" "$@" . >> "{tmp_path}/told.txt"',
+        "python": f'printf "%s\\n" "$@" >> "{tmp_path}/python.txt"',
+    }
     for name, body in stand_ins.items():
         file = folder / name
         file.write_text(f"#!/usr/bin/env bash\n{body}\n")
@@ -49,16 +52,18 @@ def test_bash_can_read_it():
         assert subprocess.run([shellcheck, SCRIPT], check=False).returncode == 0
 
 
-def test_the_six_stages_build_on_each_other(recipe):
+def test_the_six_stages_build_on_each_other(recipe, tmp_path):
     stages = recipe("/data/a b.tar", **ENDS)
     assert [words[0] for words in stages] == ["deep", "strength", "tokenizer", "generator", "critic", "control"]
     first, *later = stages
     at = first.index("--trunk")
     assert first[at + 1 : at + 4] == list(ENDS.values())
     assert "--init" not in first
-    for words, before in zip(later, stages, strict=False):
-        assert options(words)["--init"] == f"/o ut/{before[0]}/model.safetensors"
-        assert "--trunk" not in words
+    mixed = (tmp_path / "python.txt").read_text().splitlines()
+    assert mixed[1:5] == [ENDS["DEEP"], "/o ut/deep/model.safetensors", "0.7", "/o ut/deep.safetensors"]
+    inits = ["/o ut/deep.safetensors", *(f"/o ut/{before[0]}/model.safetensors" for before in stages[1:-1])]
+    assert [options(words)["--init"] for words in later] == inits
+    assert not any("--trunk" in words for words in later)
     assert [options(words)["--max-steps"] for words in stages] == ["2500", "1200", "1000", "1200", "250", "700"]
     assert all("--resume" in words and options(words)["--data"] == "/data/a b.tar" for words in stages)
     assert all("--pairs" not in words and "--max-minutes" not in words for words in stages)
@@ -84,6 +89,14 @@ def test_pairs_weights_and_minutes(recipe):
         assert words[-1] == "--compile"
         assert "--max-steps" not in words
         assert "--data" not in words
+
+
+def test_a_deep_network_of_another_run_stays_out_of_it(recipe, tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "model.safetensors").touch()
+    first, *_ = recipe("/data.tar", INIT="/w.safetensors", STEPS="0 1 1 1 1 1", OUT=str(tmp_path))
+    assert (first[0], options(first)["--init"]) == ("strength", "/w.safetensors")
+    assert "mix.py" not in (tmp_path / "python.txt").read_text()
 
 
 def test_every_option_is_one_that_training_knows(recipe):

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import errno
 import json
@@ -107,6 +108,21 @@ def test_events_tell_states_steps_and_progress(opened, picture, monkeypatch):
     assert found[-1][1]["progress"] == 1
     again = events(here.http.get(f"/v1/jobs/{id}/events").text)
     assert again[-1][1]["state"] == "done"  # who comes late learns the end at once
+
+
+def test_the_database_is_not_asked_on_the_event_loop(opened, picture, monkeypatch):
+    here = opened(working=False)
+    id, loops, store = here.post(picture()).json()["id"], [], here.service.store
+    ahead = store.ahead
+
+    def asked(*args):
+        loops.append(asyncio._get_running_loop())
+        return ahead(*args)
+
+    monkeypatch.setattr(store, "ahead", asked)
+    here.service.stopping = True  # streams end
+    assert [kind for kind, _ in events(here.http.get(f"/v1/jobs/{id}/events").text)] == ["state"]
+    assert loops == [None]
 
 
 def test_a_full_queue_says_when_to_come_back(opened, picture):
@@ -516,6 +532,25 @@ def test_near_misses_are_hinted_at(opened, picture):
     answer = here.http.post("/v1/jobs", data=form, files={"image": picture().read_bytes()})
     assert "did you mean color_fix?" in problem(answer, 422)
     assert problem(here.post(picture(), nothing=1), 422) == "nothing: there is no such option"
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"), [({}, False), ({"page": True}, True), ({"keys": Keys({ONE: "one"})}, True)]
+)
+def test_the_interface_says_what_is_refused(opened, more, refused):
+    here = opened(working=False, **more)
+    schema = here.http.get("/openapi.json").json()
+    operations = {path: op for path, methods in schema["paths"].items() for op in methods.values()}
+    open_to_all = {"/healthz", "/readyz", "/metrics"}
+    for path, operation in operations.items():
+        answers = operation["responses"]
+        assert ("401" in answers) is (refused and path not in open_to_all), path
+        assert ("422" in answers) is (path not in open_to_all)
+        for status in answers.keys() - {"200", "202"}:
+            assert list(answers[status]["content"]) == ["application/problem+json"]
+    assert here.http.get("/v1/models").status_code == (401 if refused else 200)
+    assert "Problem" in schema["components"]["schemas"]
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
 
 
 def test_formats_offered_are_those_that_can_be_written(opened):

@@ -9,12 +9,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 import uvicorn
 
 from realsrt.server import connections, guard
 from realsrt.server.connections import Connection, places
+from realsrt.server.run import uvicorn_config
+from realsrt.server.settings import ServerSettings
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -24,6 +27,22 @@ def wait_for(done):
     while not done():
         assert time.monotonic() < until
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def served(app):
+    """The port of a server as `realsrt serve` has it."""
+    config = uvicorn_config(app, ServerSettings(Path(), port=0))
+    config.lifespan = "off"
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(60)
 
 
 @pytest.fixture
@@ -36,13 +55,8 @@ def port(monkeypatch):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 
-    server = uvicorn.Server(uvicorn.Config(app, port=0, http=Connection, lifespan="off", log_level="error", ws="none"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_for(lambda: server.started)
-    yield server.servers[0].sockets[0].getsockname()[1]
-    server.should_exit = True
-    thread.join(60)
+    with served(app) as found:
+        yield found
 
 
 def connected(port, sent=b""):
@@ -93,13 +107,7 @@ def test_a_body_that_comes_too_slowly_is_given_up(opened, monkeypatch, path):
     monkeypatch.setattr(guard, "_PATIENCE", 0.5)
     monkeypatch.setattr(guard, "_PACE", 100)
     here = opened(working=False)
-    config = uvicorn.Config(here.http.app, port=0, lifespan="off", log_level="error", ws="none")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
+    with served(here.http.app) as port:
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
         with connected(port, head + b"Content-Length: 1000\r\n\r\n") as slow:
             began = time.monotonic()
@@ -119,9 +127,20 @@ def test_a_body_that_comes_too_slowly_is_given_up(opened, monkeypatch, path):
                 steady.sendall(b" " * 20)
                 time.sleep(0.08)
             assert steady.recv(1000)[9:12] in (b"415", b"422")
-    finally:
-        server.should_exit = True
-        thread.join(60)
+
+
+def test_the_head_of_the_largest_archive_may_come_in_pieces(opened):
+    here = opened(working=False, page=True)
+    here.http.post("/v1/visit")
+    query = "&".join(f"id={number:024x}" for number in range(1000))
+    cookies = "; ".join(f"{name}={value}" for name, value in here.http.cookies.items())
+    head = f"GET /v1/archive.zip?{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nCookie: {cookies}\r\n\r\n"
+    with served(here.http.app) as port, connected(port, head[:20_000].encode()) as connection:
+        time.sleep(0.3)
+        connection.sendall(head[20_000:].encode())
+        answer = ended(connection)
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"there is no such job" in answer
 
 
 def test_there_are_files_enough_for_all_connections():

@@ -49,6 +49,7 @@ def test_first_come_first_served_and_alike_together(store):
     for id, fidelity in [("a", 1.0), ("b", 0.5), ("c", 1.0), ("d", 1.0)]:
         add(store, id, options=JobOptions(fidelity=fidelity, ext="png" if id == "c" else "auto"))
     assert [job.id for job in store.ahead("d")] == ["a", "b", "c"]
+    assert [job.id for job in store.ahead(most=1)] == ["a"]
     assert [job.id for job in store.take(2)] == ["a", "c"]  # the format of the file does not matter
     assert [job.id for job in store.take()] == ["b"]
     assert [job.id for job in store.take(9)] == ["d"]

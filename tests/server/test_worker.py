@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from realsrt.errors import ImageError, RealSRTError
+from realsrt.server import maker
 from realsrt.server import worker as parts
 
 
@@ -23,13 +24,14 @@ class Batches:
     def stream(self, *args, **more):
         return self._up.stream(*args, **more)
 
-    def upscale_many(self, pictures, options):
+    def upscale_many(self, pictures, options, *, return_errors):
         self.together.append([])
         for picture in pictures:
             self.together[-1].append((picture.width, options.fidelity))
             if picture.width == self._broken:
-                raise ImageError("does not go together")
-            yield self._up.upscale(picture, options)
+                yield ImageError("cannot be computed")
+            else:
+                yield self._up.upscale(picture, options)
 
 
 def held(here):
@@ -54,11 +56,12 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
     ids = [here.post(source, fidelity=f).json()["id"] for source, f in zip(sources, fidelities, strict=True)]
     text = here.http.post("/v1/jobs", content=sources[0].read_bytes()[:-30]).json()["id"]  # cut short
     held(here)()
+    if broken:
+        assert here.ended(ids.pop(2))["error"] == "cannot be computed"
+        del sources[2], fidelities[2]
     found = results(here, ids)
     assert here.ended(text)["state"] == "failed"
-    assert batches.together[0][:2] == [(10, 1), (11, 1)]
-    if broken is None:
-        assert batches.together == [[(10, 1), (11, 1), (13, 1), (15, 1)], [(12, 0.5), (14, 0.5)]]
+    assert batches.together == [[(10, 1), (11, 1), (13, 1), (15, 1)], [(12, 0.5), (14, 0.5)]]
     alone = []
     for source, fidelity in zip(sources, fidelities, strict=True):
         alone.append(up.upscale(source, fidelity=fidelity).image.pixels)
@@ -70,9 +73,36 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
         assert (imageio.read(path).pixels == pixels).all()
 
 
+def test_options_that_the_model_does_not_allow_any_more(opened, picture, up, monkeypatch):
+    """Of jobs that have waited while the service got another model."""
+    monkeypatch.setattr("realsrt.server.service.Service._check_work", lambda *_: None)
+    batches = Batches(up)
+    monkeypatch.setattr(batches, "upscale_many", up.upscale_many)
+    here = opened(upscaler=batches, working=False)
+    ids = [here.post(picture(f"{width}.png", 10, width), stride=7).json()["id"] for width in (10, 11, 12)]
+    held(here)()
+    for id in ids:
+        assert here.ended(id)["error"].startswith("stride must be a multiple of")
+
+
+def test_large_images_are_computed_row_by_row_whatever_they_come_with(opened, picture, up, monkeypatch):
+    monkeypatch.setattr(maker, "PREVIEW_PIXELS", 120)
+    batches, alone = Batches(up), []
+    monkeypatch.setattr(
+        batches,
+        "upscale",
+        lambda image, *a, **k: alone.append((image.width, "rows" in k)) or up.upscale(image, *a, **k),
+    )
+    here = opened(upscaler=batches, working=False)
+    ids = [here.post(picture(f"{width}.png", 10, width)).json()["id"] for width in (20, 11, 30, 12)]
+    held(here)()
+    results(here, ids)
+    assert batches.together == [[(11, 1), (12, 1)]]
+    assert alone == [(20, True), (30, True)]
+
+
 def test_on_the_cpu_one_at_a_time(opened, picture, up):
     here = opened(working=False)
-    assert not here.service.worker._maker.together
     asked = []
     here.service.store.take = lambda most=1: asked.append(most) or []
     time.sleep(0.05)

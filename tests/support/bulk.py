@@ -5,10 +5,11 @@ from pathlib import Path
 
 from realsrt.batch.outputs import Files
 from realsrt.bulk import stages
-from realsrt.bulk.plan import checked_model, make_work
+from realsrt.bulk.plan import checked_model, settings_on
 from realsrt.bulk.results import BulkRecord
 from realsrt.bulk.sources import plan_items
 from realsrt.bulk.store import HOUSEKEEPING, OutputStore
+from realsrt.bulk.work import BulkRun
 from realsrt.inference.options import UpscaleOptions
 
 QUICK = {"steps": 1, "stride": 32}
@@ -17,9 +18,10 @@ QUICK_FLAGS = ["--steps", "1", "--stride", "32"]
 
 def work_for(output, tiny, *, options=None, max_tries=3, precision="auto", **files):
     options = UpscaleOptions(**QUICK | (options or {}))
-    info = checked_model(str(tiny), options, precision)
-    return make_work(
-        str(output), str(tiny), info, options, Files(**{"max_pixels": 10**8, **files}), device="cpu",
+    info, files = checked_model(str(tiny), options, precision), Files(**{"max_pixels": 10**8, **files})
+    return BulkRun(
+        output=str(output), options=options, files=files, weights=str(tiny), model=info.source,
+        settings=settings_on("cpu", precision, info.sha256, options, files), model_sha256=info.sha256, device="cpu",
         precision=precision, threads=2, max_tries=max_tries,
     )  # fmt: skip
 

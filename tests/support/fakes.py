@@ -40,7 +40,7 @@ class Fake(torch.nn.Module):
         self.config = SimpleNamespace(**(defaults | config))
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.trunk = None
-        self.batches, self.rngs, self.precise, self.refined = [], [], [], []
+        self.batches, self.precise, self.refined = [], [], []
 
     def guide(self, lq):
         assert torch.is_inference_mode_enabled()
@@ -48,9 +48,8 @@ class Fake(torch.nn.Module):
         self.precise.append(not torch.is_autocast_enabled("cpu"))
         return lq
 
-    def iterate(self, guide, *, num_steps, want_confidence, rng, sparse, exit_confidence):
+    def iterate(self, guide, *, num_steps, want_confidence, sparse, exit_confidence):
         self.refined.append((sparse, exit_confidence))
-        self.rngs.append(None if rng is None else rng.initial_seed())
         tokens = F.avg_pool2d(guide.mean(1, keepdim=True), 2).flatten(1)
         for t in range(num_steps):
             confident = want_confidence or t + 1 < num_steps

@@ -5,6 +5,7 @@ import signal
 import time
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -349,6 +350,8 @@ def test_a_diverging_run_stops_and_keeps_its_last_save(config):
         ({"degradation": "rain"}, ["rain", "mixed"]),
         ({"tile": 512, "crop": 64}, ["512 px"]),
         ({"crop": None, "tile": 96}, ["128", "--tile", "96"]),
+        ({"perceptual_file": Path("f"), "perceptual_shift": 50, "crop": 64}, ["--perceptual-shift", "50", "64"]),
+        ({"tile": 130, "crop": 64}, ["--tile", "multiple of 4", "130"]),
         ({"precision": "fp16"}, ["fp16"]),
         ({"preset": "tiny_paper", "stage": "generator", "crop": 64}, ["tiny_paper", "256", "64"]),
     ],
@@ -379,6 +382,10 @@ def test_settings_that_make_no_sense(config, tmp_path, options, words):
         ("tokenizer", {"batch": 0}, ["--batch"]),
         ("tokenizer", {"refresh": -1}, ["--refresh"]),
         ("tokenizer", {"seed": -1}, ["--seed"]),
+        ("tokenizer", {"max_minutes": float("nan")}, ["--max-minutes"]),
+        ("tokenizer", {"gan": 1.0, "discriminator_width": 0}, ["--discriminator-width"]),
+        ("tokenizer", {"ema": 2.0}, ["--ema", "0 to 1", "2.0"]),
+        ("tokenizer", {"betas": (0.9, 1.0)}, ["--betas", "0.9, 1.0"]),
         ("tokenizer", {"gan_warmup": 5}, ["--gan-warmup", "--gan"]),
         ("tokenizer", {"gan_warmup": -5, "gan": 0.1}, ["--gan-warmup"]),
     ],
@@ -398,6 +405,8 @@ def test_missing_and_foreign_initial_weights(config, chain, tmp_path):
         train(config("generator", init=chain["tokenizer"], preset="tiny_paper"))
     with pytest.raises(UsageError, match=r"nothing to resume.*--init"):
         train(config("generator", resume=True))
+    with pytest.raises(UsageError, match=r"nothing to resume.*--init"):  # a trunk is no start for tokens
+        train(config("generator", resume=True, trunk=(tmp_path / "mild.pth", tmp_path / "strong.pth")))
     (tmp_path / "taken").write_text("")
     with pytest.raises(UsageError, match=r"can't make the folder.*taken"):
         train(config("tokenizer", "taken"))

@@ -8,14 +8,15 @@ import torch.nn.functional as F
 pytest.importorskip("accelerate")
 
 from realsrt import presets
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import UsageError
 from realsrt.losses import adaptive_weight, charbonnier, hinge_g_loss
 from realsrt.model import CheckpointInfo
-from realsrt.models.features import SqueezeFeatures
+from realsrt.models.features import SqueezeFeatures, squeeze_distance
 from realsrt.models.heads import straight
 from realsrt.training.config import make_config
 from realsrt.training.pair_pool import Batch
-from realsrt.training.stages import BUILDERS
+from realsrt.training.stages import BUILDERS, common
 from realsrt.training.stages.common import Adversary, draw_masks, severity, weight_of_part
 from realsrt.training.stages.critic import sample
 
@@ -334,10 +335,10 @@ def test_the_critic_learns_without_the_map_fitted_to_an_older_one(model):
     assert "confidence" not in model.info.provenance
 
 
-@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet", "projected"])
 @pytest.mark.parametrize("name", ["tokenizer", "control"])
 def test_adversary_and_model_learn_apart(model, name, kind):
-    stage = build_stage(model, name, gan=0.5, discriminator=kind)
+    stage = build_stage(model, name, gan=0.5, discriminator=kind, perceptual_file=FEATURES, perceptual_views=True)
     assert stage.adversary is not None
     assert not any(p is q for p in stage.main.parameters() for q in stage.adversary.parameters())
     outcome = stage.main(make_batch(), 0)
@@ -346,14 +347,16 @@ def test_adversary_and_model_learn_apart(model, name, kind):
     assert all(p.grad is None for p in stage.adversary.parameters())
     model.zero_grad(set_to_none=True)
     stage.adversary(*outcome.images).loss.backward()
-    assert all(p.grad is not None for p in stage.adversary.parameters())
+    learning = list((stage.adversary.net.heads if kind == "projected" else stage.adversary).parameters())
+    assert all(p.grad is not None for p in learning)
+    assert sum(p.requires_grad for p in stage.adversary.parameters()) == len(learning)  # features stay as they are
     assert all(p.grad is None for p in model.parameters())
 
 
-@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet"])
+@pytest.mark.parametrize("kind", ["patch", "patch_sn", "unet", "projected"])
 def test_an_adversary_learns_to_tell(kind):
     torch.manual_seed(0)
-    config = make_config("control", max_steps=1, init=Path("x"), discriminator=kind)
+    config = make_config("control", max_steps=1, init=Path("x"), discriminator=kind, perceptual_file=FEATURES)
     adversary = Adversary(config)
     real = waves(2, 32)
     fake = F.interpolate(F.avg_pool2d(real, 8), scale_factor=8.0)
@@ -369,6 +372,24 @@ def test_an_adversary_learns_to_tell(kind):
             break
     assert losses[-1] < losses[0] / 2
     assert judged.figures["d_real"] > judged.figures["d_fake"]
+
+
+def test_a_projected_adversary_sees_what_the_perceptual_loss_sees(model, monkeypatch):
+    """The same views, the same offsets: else it would teach the model a weave that only its strides like."""
+    stage = build_stage(
+        model, "control", gan=0.5, discriminator="projected", perceptual_file=FEATURES, perceptual_views=True
+    )
+    shown = []
+    monkeypatch.setattr(common, "squeeze_distance", lambda _, x, y, __: shown.append((x, y)) or x.flatten(1).mean(1))
+    batch = make_batch()
+    for step in range(3):
+        real, fake = stage.main(batch, step).images
+        image, target = shown[-1]
+        assert torch.equal(fake, image)
+        assert torch.equal(real, target)
+    assert len({float(y.detach().mean()) for _, y in shown}) == 3
+    with pytest.raises(UsageError, match="--perceptual-file"):
+        Adversary(make_config("control", max_steps=1, init=Path("x"), discriminator="projected"))
 
 
 def test_the_adversarial_weight_is_the_ratio_of_gradients(model):
@@ -399,7 +420,7 @@ def test_dropped_tokens_and_dropped_control(model):
         model.control.zero_out.weight.normal_(0, 1)
         guide = model.guide(batch.lq)
         empty = torch.zeros(2, model.config.tokenizer.quantizer.dim, 8, 8)
-        without_tokens = model.tokenizer.decode(model.tokenizer.post(empty), guide)
+        without_tokens = model.tokenizer.decode(model.tokenizer.post_quant_conv(empty), guide)
         steered = model.super_resolve(batch.lq, want_confidence=False)
         without_control = model.decode(steered.ids.flatten(1), guide, fidelity=0.0)
         assert float((steered.image - without_control).abs().max()) > 0.01
@@ -470,14 +491,14 @@ def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model,
 
     save_file(dict(SqueezeFeatures().state_dict()), tmp_path / "features.safetensors")
     stage = build_stage(model, "control", gan=0.0, perceptual_file=tmp_path / "features.safetensors")
-    shapes, net = set(), stage.main.image_loss.perceptual
+    shapes = set()
 
-    def spy(x, y):
+    def spy(features, x, y, taps):
         assert x.shape == y.shape
         shapes.add(tuple(x.shape[2:]))
         return x.new_zeros(len(x))
 
-    monkeypatch.setattr(net, "forward", spy)
+    monkeypatch.setattr(common, "squeeze_distance", spy)
     for step in range(60):
         stage.main.image_loss(*[make_batch().gt] * 2, make_batch().lq, model.control.zero_out.weight, step)
     rows = {height for height, _ in shapes}
@@ -487,8 +508,8 @@ def test_the_perceptual_loss_meets_other_offsets_in_other_steps(tmp_path, model,
 
 def test_the_perceptual_loss_can_see_both_images_otherwise_in_every_step(model, monkeypatch):
     stage = build_stage(model, "control", gan=0.0, perceptual_file=FEATURES, perceptual_views=True, perceptual_shift=0)
-    net, seen, gt = stage.main.image_loss.perceptual, [], make_batch().gt
-    monkeypatch.setattr(net, "forward", lambda x, y: seen.append((x, y)) or x.mean((1, 2, 3)))
+    seen, gt = [], make_batch().gt
+    monkeypatch.setattr(common, "squeeze_distance", lambda _, x, y, __: seen.append((x, y)) or x.mean((1, 2, 3)))
     for step in (*range(40), 0):
         stage.main.image_loss(gt, gt, make_batch().lq, model.control.zero_out.weight, step)
     assert all(torch.equal(x, y) for x, y in seen)  # one change for both
@@ -503,6 +524,16 @@ def test_the_perceptual_loss_can_see_both_images_otherwise_in_every_step(model, 
     stage.main.image_loss(image, gt, make_batch().lq, model.control.zero_out.weight, 3).loss.backward()
     assert image.grad is not None
     assert image.grad.abs().sum() > 0
+
+
+def test_the_perceptual_loss_is_the_distance_over_its_taps(model):
+    taps, gt = ("conv1", "fire3"), make_batch().gt
+    loss = build_stage(model, "control", gan=0.0, perceptual_file=FEATURES, perceptual_taps=taps).main.image_loss
+    found = loss(gt.flip(2), gt, make_batch().lq, model.control.zero_out.weight, 5).figures["perceptual"]
+    seen = loss._seen(gt.flip(2), gt, 5)
+    torch.testing.assert_close(found, squeeze_distance(load_squeeze_features(FEATURES), *seen, taps).mean())
+    with pytest.raises(UsageError, match="fire4"):
+        build_stage(model, "control", perceptual_taps=("fire4",))
 
 
 def test_balanced_classes_weigh_the_same(model, monkeypatch):

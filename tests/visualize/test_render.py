@@ -3,6 +3,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from realsrt.io import preview
+from realsrt.io.metadata.colour import of_code
 from realsrt.io.picture import Picture
 from realsrt.visualize.render import least_confident_box, shades, strip, write
 
@@ -33,6 +35,17 @@ def test_a_strip_shows_gray_and_transparent_pictures_on_white():
     assert made.maps[0][15, 19] == np.float32(0.6)
     low, high = shades([made])
     assert 0.1 <= low < high <= 0.6
+
+
+@pytest.mark.parametrize(
+    "meant", [{"icc-profile-data": (0, of_code(12, 13).icc)}, {"cicp": (0, bytes([9, 16]))}], ids=["p3", "pq"]
+)
+def test_a_strip_is_in_the_colours_that_the_picture_means(meant):
+    picture = Picture(np.full((16, 16, 3), (120, 60, 40), np.uint8), meant)
+    made = strip("x", picture, [SimpleNamespace(image=picture, confidence=np.eye(2, dtype=np.float32))], (0, 0, 8, 8))
+    assert (made.images[0] == preview.plain(picture).pixels).all()
+    assert (made.enlarged == made.images[0]).all()
+    assert np.abs(made.images[0].astype(int) - picture.pixels).max() > 5
 
 
 def test_brighter_is_surer_as_in_the_confidence_file(tmp_path):

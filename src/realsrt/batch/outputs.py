@@ -1,9 +1,9 @@
 """What is written of one upscaled picture: itself, the pictures after each step, the maps of confidence."""
 
 import os
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from realsrt.batch.plan import FileJob
@@ -104,7 +104,10 @@ def _save(
     return notices
 
 
-def left_beside(targets: Iterable[Path], files: Files, results: Container[Path] = ()) -> str:
+def left_beside(
+    targets: Iterable[PurePath], files: Files, results: Container[PurePath] = (),
+    is_file: Callable[[PurePath], bool] = os.path.isfile,
+) -> str:  # fmt: skip
     """One line on what lies beside images just made and is named like a map, mask or step of theirs, but was there
     before: how many of which kind, by their names, as whose they are is not known; "" for none. `results` are images,
     whatever their names."""
@@ -113,11 +116,11 @@ def left_beside(targets: Iterable[Path], files: Files, results: Container[Path] 
         "confidence map{}": (CONFIDENCE, not files.confidence),
         "image{} of a first step": ("_step1", not files.save_steps),
     }
-    found: dict[str, list[Path]] = {kind: [] for kind in kinds}
+    found: dict[str, list[PurePath]] = {kind: [] for kind in kinds}
     for target in targets:
         for kind, (ending, stale) in kinds.items():
             path = target.with_name(target.stem + ending + ("" if "." in ending else target.suffix))
-            if stale and path not in results and os.path.isfile(path):  # not where a name is too long
+            if stale and path not in results and is_file(path):  # not where a name is too long
                 found[kind].append(path)
     told = [
         f"{len(paths)} {kind.format('s' * (len(paths) > 1))} ({paths[0]}{', …' * (len(paths) > 1)})"

@@ -3,6 +3,7 @@
 import glob
 import hashlib
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
@@ -11,7 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from realsrt.errors import UsageError, why
-from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept
+from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept, is_picture_name
+
+STEP = re.compile(r"_step\d+(?=(_confidence)?\.[^.]*$)")  # in the name of an image, or of a map, after a step
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,16 @@ class FileJob:
         return self.target.with_name(self.target.stem + ending)
 
 
+def find_images(inputs: Sequence[str | os.PathLike[str]], *, tell: Callable[[str], None] | None = None) -> list[Path]:
+    """The files, each once, that files, folders (not those inside them) and globs stand for; `tell` as in
+    `plan_batch`. Raises UsageError for missing or empty inputs."""
+    passed = PassedOver()
+    found = list(_find([os.fspath(text) for text in inputs], Path(os.devnull), False, passed))
+    if tell and passed:
+        tell(str(passed))
+    return list(dict.fromkeys(path for path, _, _ in found))
+
+
 def plan_batch(
     inputs: Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
@@ -35,6 +48,7 @@ def plan_batch(
     ext: str = "auto",
     recursive: bool = False,
     companions: Sequence[str] = (),
+    steps: int = 0,
     made: Collection[str] = (),
     tell: Callable[[str], None] | None = None,
 ) -> list[FileJob]:
@@ -42,9 +56,10 @@ def plan_batch(
 
     `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
     inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
-    are the endings of files written beside each target, which must not collide either. `made`: real paths of what
-    earlier runs into this output wrote, which is no input, unless it is the only one and named itself. `tell` is told,
-    in one line, how many files of folders are passed over as images or videos of kinds that are not read.
+    are the endings of files written beside each target, which must not collide either, nor those of so many
+    `steps`. `made`: real paths of what earlier runs into this output wrote, which is no input, unless it is the only
+    one and named itself. `tell` is told, in one line, how many files of folders are passed over as images or videos of
+    kinds that are not read.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
     means_folder = os.fspath(output).endswith(("/", os.sep))
@@ -56,27 +71,28 @@ def plan_batch(
         found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
         if not found:
             raise UsageError(f"all that was found is what an earlier run wrote into {output}: name one file to go on")
-    if len(found) == 1 and found[0][1] is None and is_image(output) and not output.is_dir():
+    one = len(found) == 1 and found[0][1] is None
+    folder_meant = means_folder or output.is_dir()
+    if one and is_image(output) and not folder_meant:
         if ext != "auto" and output.suffix.lower() not in _same(ext):
             raise UsageError(f"{output} contradicts --ext {ext}; leave one of them out")
         jobs = [FileJob(found[0][0], output)]
     else:
-        one = len(found) == 1 and found[0][1] is None
-        ending = output.suffix[1:]
-        if one and ending.isalpha() and len(ending) <= 5 and not (means_folder or output.exists()):
+        ending, pictured = output.suffix[1:], is_picture_name(output)
+        if one and (pictured or (ending.isalpha() and len(ending) <= 5)) and not (folder_meant or output.exists()):
             raise UsageError(
                 f"cannot write '.{ending}' files; use {', '.join(WRITABLE)}, or end a folder's name with /"
             )
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file, but this makes {len(found)} pictures or more; give a folder")
-        if is_image(output) and not output.is_dir():
-            raise UsageError(f"{output} names one picture, but the input is a folder or several files; give a folder")
+        if pictured and not folder_meant:
+            raise UsageError(f"{output} names one file, but the input is a folder or several files; give a folder")
         jobs = [
             FileJob(source, output / (folder or Path()) / output_name(source, suffix, ext), problem)
             for source, folder, problem in found
         ]
     jobs = list(dict.fromkeys(jobs))
-    _refuse_collisions(jobs, companions)
+    _refuse_collisions(jobs, companions, steps)
     if tell and passed:
         tell(str(passed))
     return jobs
@@ -181,11 +197,18 @@ def images_in(
             passed.see(path)
 
 
-def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str]) -> None:
+def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str], steps: int) -> None:
     jobs = [job for job in jobs if not job.problem]
+    named = {found[0] for job in jobs for path in (job.source, job.target) if (found := STEP.search(path.name))}
+    marks = ["", *(mark for number in range(1, steps + 1) if (mark := f"_step{number}") in named)]
     refuse_collisions(
-        {_identity(job.source) for job in jobs},
-        ((job.source, path, _identity(path)) for job in jobs for path in (job.target, *map(job.beside, companions))),
+        {identity(job.source) for job in jobs},
+        (
+            (job.source, path, identity(path))
+            for job in jobs
+            for mark in marks
+            for path in map(job.beside, (mark + ending for ending in (job.target.suffix, *companions)))
+        ),
     )
 
 
@@ -203,7 +226,7 @@ def refuse_collisions(inputs: Container[str], made: Iterable[tuple[object, objec
         before[identity] = source
 
 
-def _identity(path: Path) -> str:
+def identity(path: Path) -> str:
     """The same for paths that are the same file."""
     real = os.path.normcase(os.path.realpath(path))
     return unicodedata.normalize("NFC", real).casefold() if _case_blind(path.absolute().parent) else real

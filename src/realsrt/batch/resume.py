@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from realsrt.batch.plan import FileJob
+from realsrt.batch.plan import STEP, FileJob
 from realsrt.batch.report import end_torn_line, require_ours
 from realsrt.errors import ImageError, one_line, why
 from realsrt.io.atomic import lock, share_lock, shortened
@@ -21,7 +21,6 @@ from realsrt.io.files import file_sha256
 NAME = ".realsrt-manifest.jsonl"
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp")  # as imageio names them
 _START = b'{"target": '
-_STEP = re.compile(r"_step\d+(?=(_confidence)?\.[^.]*$)")
 
 
 class Manifest:
@@ -135,7 +134,7 @@ def remove_leftovers(jobs: Sequence[FileJob], companions: Sequence[str] = ()) ->
         with contextlib.suppress(OSError):
             for path in list(folder.iterdir()):
                 found = _TEMPORARY.fullmatch(path.name)
-                if found and names & {found[1], _STEP.sub("", found[1])} and path.is_file():
+                if found and names & {found[1], STEP.sub("", found[1])} and path.is_file():
                     path.unlink()
                     removed += 1
     return removed

@@ -1,18 +1,16 @@
 """What is asked of a run, checked before any work: options against the model, and what decides about outputs."""
 
 import json
-import secrets
+from typing import Any
 
 import numpy as np
 import torch
 
 from realsrt.batch.outputs import Files, settings_of
-from realsrt.bulk.work import BulkRun
 from realsrt.checkpoint import load_model
 from realsrt.inference.options import UpscaleOptions
 from realsrt.inference.request import make_request
 from realsrt.inference.runner import PRECISIONS, pick_precision
-from realsrt.io.metadata.provenance import provenance
 from realsrt.model import CheckpointInfo
 
 
@@ -24,26 +22,7 @@ def checked_model(weights: str, options: UpscaleOptions, precision: str) -> Chec
     return model.info
 
 
-def make_work(
-    output: str, weights: str, info: CheckpointInfo, options: UpscaleOptions, files: Files, *, device: str,
-    precision: str, threads: int, max_tries: int,
-) -> BulkRun:  # fmt: skip
-    """`device`: where the actors compute."""
-    # which one auto is, depends on where they are
+def settings_on(device: str, precision: str, model_sha256: str, options: UpscaleOptions, files: Files) -> Any:
+    """`BulkRun.settings`, as JSON has them, where actors compute on `device`: which auto is, depends on that."""
     dtype = f"auto on {device}" if precision == "auto" else str(PRECISIONS[precision])
-    settings = settings_of(info.sha256, dtype, options, files)
-    return BulkRun(
-        run=secrets.token_hex(8),
-        output=output,
-        options=options,
-        settings=json.loads(json.dumps(settings)),
-        files=files,
-        made=provenance(info.source, info.sha256, options.pixel_options()) if files.provenance else None,
-        weights=weights,
-        device=device,
-        precision=precision,
-        threads=threads,
-        max_tries=max_tries,
-        model=info.source,
-        model_sha256=info.sha256,
-    )
+    return json.loads(json.dumps(settings_of(model_sha256, dtype, options, files)))

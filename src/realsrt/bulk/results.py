@@ -8,7 +8,7 @@ from typing import Any
 from realsrt.batch.report import Record
 from realsrt.bulk.store import OutputStore
 
-NAME = "results.parquet"
+RESULTS = "results.parquet"
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def write_results(store: OutputStore, outcomes: Iterable[BulkRecord]) -> str:
     rows = [asdict(outcome) for outcome in sorted(outcomes, key=lambda outcome: outcome.key)]
     content = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([_text(row) for row in rows], schema), content)
-    store.put(NAME, content.getvalue())
-    return f"{store.shown}/{NAME}"
+    store.put(RESULTS, content.getvalue())
+    return f"{store.shown}/{RESULTS}"
 
 
 def _text(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """Which images there are, and what each becomes: from a folder, a manifest or tars, on disk or behind a URL."""
 
+import csv
 import glob
+import io
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from realsrt.batch.plan import checked_naming, images_in, output_name, refuse_collisions
+from realsrt.batch.plan import checked_naming, identity, images_in, output_name, refuse_collisions
+from realsrt.bulk.results import RESULTS
 from realsrt.bulk.store import OutputStore, is_local
 from realsrt.errors import UsageError, first_line, why
 from realsrt.io.files import open_fs
@@ -59,7 +63,7 @@ def plan_items(
         raise UsageError(f"{source}: no images there{f'; {passed}' if passed else ''}")
     items = [replace(item, target=_target(item.key, suffix, ext)) for item in found]
     items.sort(key=lambda item: item.key)
-    _refuse_collisions(items, store, companions)
+    _refuse_collisions(items, path if is_local(fs) else source, store, companions)
     if tell and passed:
         tell(str(passed))
     return items
@@ -110,43 +114,45 @@ def _find(fs: Any, path: str, source: str, store: OutputStore, passed: PassedOve
 
 def _in_manifest(fs: Any, path: str, source: str) -> Iterator[Item]:
     """Relative paths are relative to the manifest."""
-    rows = _table(fs, path, source)
+    rows = _rows(fs, path, source)
     columns = [name for name in (rows[0] if rows else {}) if name.lower() in _COLUMNS]
     if not columns:
         raise UsageError(f"{source}: has no column named {', '.join(_COLUMNS)}, or no rows")
+    keys = next((name for name in rows[0] if name.lower() == "key"), "")
     for number, row in enumerate(rows, 1):
         where = row[columns[0]]
         if not where:
             raise UsageError(f"{source}: row {number} has no {columns[0]}")
-        full = where
+        full = where = open_fs(where)[1] if where.startswith(("file://", "local://")) else where
         if "://" not in where and not os.path.isabs(where):
             full = os.path.join(os.path.dirname(path), where)
         if "://" not in full:
             full = os.path.abspath(full) if is_local(fs) else fs.unstrip_protocol(full)
-        key = row.get("key") or (where if full != where else full.partition("://")[2] or full.lstrip("/"))
+        key = row.get(keys) or (where if full != where else full.partition("://")[2] or full.lstrip("/"))
         key = PurePosixPath(os.path.normpath(key)).as_posix()
         if key.startswith(("../", "/")) or key in ("..", "."):
             raise UsageError(f"{source}: row {number}: the key '{key}' would leave the output folder")
         yield Item(key, full)
 
 
-def _table(fs: Any, path: str, source: str) -> list[dict[str, Any]]:
+def _rows(fs: Any, path: str, source: str) -> list[dict[str, str | None]]:
+    """The columns as they are named, all values as text."""
     import pyarrow as pa
-    import pyarrow.csv as csv
     import pyarrow.parquet as pq
 
     try:
         with fs.open(path, "rb") as file:
-            if path.lower().endswith(".parquet"):
-                names = [name for name in pq.read_schema(file).names if name.lower() in (*_COLUMNS, "key")]
-                file.seek(0)
-                table = pq.read_table(file, columns=names)
-            else:
-                kinds = {name: pa.string() for name in (*_COLUMNS, "key")}
-                table = csv.read_csv(file, convert_options=csv.ConvertOptions(column_types=kinds))
-    except pa.ArrowException as problem:
+            if path.lower().endswith(".csv"):
+                rows = list(csv.DictReader(io.TextIOWrapper(file, "utf-8-sig", newline=""), strict=True))
+                if odd := [number for number, row in enumerate(rows, 1) if None in (*row, *row.values())]:
+                    raise UsageError(f"{source}: row {odd[0]} has more or fewer values than the first line has names")
+                return rows
+            names = [name for name in pq.read_schema(file).names if name.lower() in (*_COLUMNS, "key")]
+            file.seek(0)
+            table = pq.read_table(file, columns=names)
+            return table.cast(pa.schema([(name, pa.large_string()) for name in table.column_names])).to_pylist()
+    except (pa.ArrowException, csv.Error, UnicodeError) as problem:
         raise UsageError(f"{source}: is no manifest that can be read ({first_line(problem)})") from problem
-    return table.to_pylist()
 
 
 def _members(fs: Any, tar: str) -> Iterator[tuple[PurePosixPath, Item | None]]:
@@ -166,17 +172,23 @@ def _members(fs: Any, tar: str) -> Iterator[tuple[PurePosixPath, Item | None]]:
             yield name, Item(f"{stem}/{name}", uri, member.offset_data, member.size)
 
 
-def _refuse_collisions(items: list[Item], store: OutputStore, companions: Sequence[str]) -> None:
-    def identity(name: str) -> str:
-        full = store.path(name)
-        return os.path.normcase(full if store.local else store.fs.unstrip_protocol(full))
+def _refuse_collisions(items: list[Item], source: str, store: OutputStore, companions: Sequence[str]) -> None:
+    def known(uri: str) -> str:
+        return uri if "://" in uri else identity(Path(uri))
+
+    def made(name: PurePosixPath) -> tuple[PurePosixPath, str]:
+        full = store.path(name.as_posix())
+        return name, identity(Path(full)) if store.local else store.fs.unstrip_protocol(full)
 
     good = [(item, PurePosixPath(item.target)) for item in items if not item.problem]
     refuse_collisions(
-        {os.path.normcase(item.uri) for item in items if item.start is None},
-        (
-            (item.shown, path, identity(path.as_posix()))
-            for item, target in good
-            for path in (target, *(target.with_name(target.stem + ending) for ending in companions))
+        {known(uri) for uri in (source, *(item.uri for item in items if item.start is None))},
+        chain(
+            [("the results", *made(PurePosixPath(RESULTS)))],
+            (
+                (item.shown, *made(path))
+                for item, target in good
+                for path in (target, *(target.with_name(target.stem + ending) for ending in companions))
+            ),
         ),
     )

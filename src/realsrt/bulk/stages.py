@@ -142,7 +142,8 @@ class Compute:
             return
         images = [unpack(row.payload)[0] for row in rows]
         started = time.perf_counter()
-        for row, image, out in zip(rows, images, self._upscaled(images), strict=True):
+        results = self._up.upscale_many(images, work.options, return_errors=True)
+        for row, image, out in zip(rows, images, results, strict=True):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if isinstance(out, Exception):
                 yield row.settled(work.failure(row.item, out, row.digest))
@@ -150,20 +151,6 @@ class Compute:
             made = Finished(None, out.confidence, out.window_steps, out.restored)
             payload = pack(out.image, made, (image.width, image.height))
             yield replace(row, payload=payload, seconds=row.seconds + seconds)
-
-    def _upscaled(self, images: list[Any]) -> Iterator[Any]:
-        """One result or exception an image, in order: what goes wrong with one is that one's."""
-        done = 0
-        try:
-            for out in self._up.upscale_many(images, self._work.options, return_errors=True):
-                yield out
-                done += 1
-        except Exception as problem:
-            if len(images) == 1:
-                yield problem
-                return
-            for image in images[done:]:
-                yield from self._upscaled([image])
 
     def _whole(self, row: BulkRow) -> BulkRow:
         """A large image: read, computed row by row and written here, as `realsrt upscale` does."""

@@ -9,8 +9,8 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
 from typing import Any
 
 from realsrt.errors import ImageError, why
@@ -85,6 +85,14 @@ class OutputStore:
             return file_sha256(Path(path)) == made["sha256"]
         except (OSError, KeyError):
             return False
+
+    def listed(self) -> Callable[[PurePath], bool]:
+        """Says of a name whether a file is there; what is no disk is listed now, once for all. Raises OSError."""
+        if self.local:
+            return lambda name: os.path.isfile(self.path(str(name)))
+        self.fs.invalidate_cache()
+        found = set(self.fs.find(self.root))
+        return lambda name: self.path(str(name)) in found
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

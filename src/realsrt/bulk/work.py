@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from realsrt.bulk.store import OutputStore, fingerprint, is_local, open_store
 from realsrt.errors import ImageError, renamed
 from realsrt.inference.options import UpscaleOptions
 from realsrt.io.files import file_sha256, open_fs
-from realsrt.io.metadata.provenance import Provenance
+from realsrt.io.metadata.provenance import Provenance, provenance
 
 if TYPE_CHECKING:
     from realsrt.inference.result import Upscaled
@@ -28,23 +29,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BulkRun:
-    """One run: `settings` decide about the outputs' bytes, `options` are those of `Upscaler.upscale`. `large`: bytes of
-    an uncompressed result from which an image stays with its actor."""
+    """One run: `settings` decide about the outputs' bytes, `options` are those of `Upscaler.upscale`, `weights` are
+    loaded as `model`. `large`: bytes of an uncompressed result from which an image stays with its actor."""
 
-    run: str
     output: str
     options: UpscaleOptions
-    settings: Mapping[str, Any]
     files: Files
-    made: Provenance | None
+    settings: Mapping[str, Any]
     weights: str
+    model: str
+    model_sha256: str
     device: str
     precision: str
     threads: int
     max_tries: int
-    model: str
-    model_sha256: str
     large: int = 2**26
+    run: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @property
+    def made(self) -> Provenance | None:
+        noted = self.options.pixel_options()
+        return provenance(self.model, self.model_sha256, noted) if self.files.provenance else None
 
     @property
     def store(self) -> OutputStore:

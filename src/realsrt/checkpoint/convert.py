@@ -1,15 +1,12 @@
 """Convert between the authors' ``.pth`` and our ``.safetensors``."""
 
-import io
 import os
 from pathlib import Path
-
-import torch
 
 from realsrt import presets
 from realsrt.checkpoint.load import load_model
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, to_official
-from realsrt.checkpoint.weights import save_model, write_file
+from realsrt.checkpoint.weights import save_model, write_torch
 from realsrt.errors import UsageError
 
 
@@ -29,9 +26,7 @@ def convert_file(source: str | os.PathLike[str], target: str | os.PathLike[str])
     else:
         if model.config != presets.base():
             raise UsageError(f"{source} is of preset {model.config.preset!r}; the authors' format holds 'base' only")
-        buffer = io.BytesIO()
-        torch.save({"params_ema": to_official(model.state_dict())}, buffer)
-        write_file(target, buffer.getbuffer())
+        write_torch(target, {"params_ema": to_official(model.state_dict())})
     return (
         f"{target}: {model.parameter_count / 1e6:.1f} M parameters of preset {model.config.preset}, read from {source}"
     )

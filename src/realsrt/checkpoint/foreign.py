@@ -17,7 +17,7 @@ from realsrt.checkpoint.load import load_model
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, check_stored, unpickle
 from realsrt.checkpoint.onnx import PART_KEY, WINDOW_KEY
 from realsrt.checkpoint.published import load_published
-from realsrt.checkpoint.weights import read_header, read_tensors
+from realsrt.checkpoint.weights import ForeignFileError, read_tensors
 from realsrt.errors import CheckpointError, UsageError, first_line, installing, needs
 from realsrt.imaging.tiling import mirror_index
 from realsrt.model import RealSRT
@@ -101,8 +101,11 @@ def load_any(source: str, *, device: str | torch.device = "cpu") -> RealSRT | Fo
         return _by_onnx(path)
     if suffix not in (".safetensors", *PICKLE_SUFFIXES):
         raise CheckpointError(f"{path} is none of .safetensors, .pth and .onnx")
-    if suffix == ".safetensors" and _is_ours(path):
-        return load_model(source, device=device)
+    if suffix == ".safetensors":
+        try:
+            return load_model(source, device=device)
+        except ForeignFileError:
+            pass
     try:
         network = load_published(path).to(device)
         return ForeignNetwork(lambda lq_BCHW: network(lq_BCHW.to(device)).float().cpu(), 4)
@@ -131,16 +134,6 @@ def labels(names: Sequence[str]) -> list[str]:
         next((label for label, others in zip(own, taken, strict=True) if others.count(label) == 1), own[-1])
         for own in shorter_first
     ]
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        read_header(path)
-    except CheckpointError as error:
-        if "not of this package" in str(error):
-            return False
-        raise
-    return True
 
 
 def _by_onnx(path: Path) -> ForeignNetwork:

@@ -104,13 +104,11 @@ def from_official(official: Mapping[str, Tensor], where: str = "the state dict")
 def load_official(path: Path) -> RealSRT:
     """A model from the authors' ``.pth``; runs no code from it. Raises CheckpointError."""
     official = read_pickle(path)
-    if not official or not all(isinstance(v, Tensor) for v in official.values()):
-        raise CheckpointError(f"{path} holds no state dict under 'params_ema'; is it the authors' net_g file?")
     if not official.keys() & official_shapes().keys():
         raise CheckpointError(f"{path} holds no tensor of the authors' network{OTHERS}")
     state = from_official(official, str(path))
     info = CheckpointInfo(str(path), file_sha256(path), {"converted_from": path.name})
-    return from_state(presets.base(), state, info, str(path))
+    return from_state(lambda: RealSRT(presets.base(), info), state, str(path))
 
 
 def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[str, Tensor]:
@@ -118,9 +116,10 @@ def read_pickle(path: Path, names: tuple[str, ...] = ("params_ema",)) -> dict[st
     content = unpickle(path)
     found = [content[name] for name in names if name in content] if isinstance(content, dict) else []
     params = found[0] if found else None
-    if not isinstance(params, dict):
+    if not isinstance(params, dict) or not params or not all(isinstance(value, Tensor) for value in params.values()):
         other = "" if "params" in names else OTHERS
-        raise CheckpointError(f"{path} has no {' or '.join(map(repr, names))}; is it the authors' file?{other}")
+        named = " or ".join(map(repr, names))
+        raise CheckpointError(f"{path} has no {named} that is a state dict; is it the authors' file?{other}")
     check_stored(params, path)
     return params
 

@@ -47,6 +47,14 @@ class _OnnxPart(nn.Module):
         super().__init__()
         self.model = model
 
+    def _find(self, lq: Tensor, denoise: float, views: Sequence[Tensor]) -> Guide:
+        """The guide, by what the trunk sees in these views: of free sizes it could not choose its pieces."""
+        trunk = self.model.trunk
+        if trunk is None:
+            return self.model.guide(lq)
+        costs = trunk.costs_of([trunk.look(view) for view in views])
+        return self.model.guide(lq, Ground(*trunk.at(denoise, lq, costs)))
+
     def _guide(self, lq: Tensor, rest: Sequence[Tensor]) -> Guide:
         left = iter(rest)
         up = next(left)
@@ -60,9 +68,7 @@ class _GuidePart(_OnnxPart):
         self.denoise = denoise
 
     def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
-        trunk = self.model.trunk
-        ground = Ground(*trunk.at(self.denoise, lq, trunk.costs_of([trunk.look(lq)]))) if trunk else None
-        guide = self.model.guide(lq, ground)
+        guide = self._find(lq, self.denoise, [lq])
         return tuple(x for x in (guide.up, guide.features, guide.ids) if x is not None)
 
 
@@ -83,11 +89,16 @@ class _DecoderPart(_OnnxPart):
         return self.model.decode(ids, self._guide(lq, rest))
 
 
-PARTS: dict[str, tuple[type[_OnnxPart], tuple[str, ...], tuple[str, ...]]] = {
-    "generator": (_GeneratorPart, ("ids", "mask"), ("choice",)),
-    "critic": (_CriticPart, ("ids",), ("confidence",)),
-    "decoder": (_DecoderPart, ("ids",), ("image",)),
-}
+def parts(model: RealSRT, denoise: float) -> dict[str, tuple[nn.Module, list[str], list[str]]]:
+    """The parts that `export` writes: each as a module, what it takes and what it gives. `denoise`: strength of the
+    trunk, 0 to 1."""
+    known = ["up", *["features"] * (model.trunk is not None), *["cond_ids"] * model.needs_token_condition]
+    return {
+        "guide": (_GuidePart(model, denoise), ["lq"], known),
+        "generator": (_GeneratorPart(model), ["ids", "mask", "lq", *known], ["choice"]),
+        "critic": (_CriticPart(model), ["ids", "lq", *known], ["confidence"]),
+        "decoder": (_DecoderPart(model), ["ids", "lq", *known], ["image"]),
+    }
 
 
 class _WholePart(_OnnxPart):
@@ -100,7 +111,9 @@ class _WholePart(_OnnxPart):
             model.trunk.network(denoise)  # made here: while exporting, tensors have no values
 
     def forward(self, lq: Tensor) -> tuple[Tensor, ...]:
-        guide = self._find(lq)
+        ends = slice(None, PIECE), slice(-PIECE, None)  # pieces of an image up to 384 pixels a side; a window is one
+        views = [lq] if self.steps else [lq[:, :, rows, columns] for rows in ends for columns in ends]
+        guide = self._find(lq, self.denoise, views)
         if not self.steps:
             return (guide.up,)
         model, schedule = self.model, SCHEDULES[self.model.config.schedule]
@@ -116,18 +129,6 @@ class _WholePart(_OnnxPart):
             count = torch.ones_like(place).sum(1, keepdim=True) * schedule(step / self.steps) + 1e-9
             mask = place + 1 <= count
         return model.decode(ids, guide), model.grid(model.critic.confidence(score), guide)
-
-    def _find(self, lq: Tensor) -> Guide:
-        """The guide, of images of any size: `Trunk.costs` would choose its pieces by the size."""
-        trunk = self.model.trunk
-        if trunk is None:
-            return self.model.guide(lq)
-        if self.steps:  # a window, which is one piece
-            looks = [trunk.look(lq)]
-        else:  # an image; up to 384 pixels a side these are the pieces
-            ends = slice(None, PIECE), slice(-PIECE, None)
-            looks = [trunk.look(lq[:, :, rows, columns]) for rows in ends for columns in ends]
-        return self.model.guide(lq, Ground(*trunk.at(self.denoise, lq, trunk.costs_of(looks))))
 
 
 def export_whole(model: RealSRT, path: Path, *, denoise: float = 0.5, steps: int | None = None) -> list[Path]:
@@ -179,19 +180,12 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     rng = torch.Generator().manual_seed(0)
     window = model.config.window
-    lq = torch.rand(2, 3, window, window, generator=rng)
-    with torch.inference_mode():
-        ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
-        extra = _GuidePart(model, denoise)(lq)
-    lq, ids = lq.clone(), ids.clone()
-    extra = tuple(x.clone() for x in extra)
-    names = _guide_names(model)
-    mask = torch.rand(ids.shape, generator=rng) < 0.5
-    given = {"ids": ids, "mask": mask}
-    paths = [_write(_GuidePart(model, denoise), (lq,), ["lq"], names, folder / "guide.onnx")]
-    for name, (part, wants, outputs) in PARTS.items():
-        inputs = (*(given[want] for want in wants), lq, *extra)
-        paths.append(_write(part(model), inputs, [*wants, "lq", *names], list(outputs), folder / f"{name}.onnx"))
+    given = example(model, torch.rand(2, 3, window, window, generator=rng), denoise)
+    ids = given["ids"]
+    given["mask"] = torch.rand(ids.shape, generator=rng) < 0.5
+    paths = []
+    for name, (part, takes, gives) in parts(model, denoise).items():
+        paths.append(_write(part, tuple(given[each] for each in takes), takes, gives, folder / f"{name}.onnx"))
     facts = {
         "model": asdict(model.info),
         "preset": model.config.preset,
@@ -214,6 +208,16 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
     return [*paths, folder / "realsrt.json"]
 
 
+@torch.no_grad()
+def example(model: RealSRT, lq: Tensor, denoise: float) -> dict[str, Tensor]:
+    """What `parts` take, for windows (B,3,n,n): the guide's, ids after one step, and a mask of all positions."""
+    part, _, known = parts(model, denoise)["guide"]
+    ids = next(iter(model.iterate(model.guide(lq), num_steps=1))).ids
+    return {"lq": lq, "ids": ids, "mask": torch.ones_like(ids, dtype=torch.bool)} | dict(
+        zip(known, part(lq), strict=True)
+    )
+
+
 def need_the_extra() -> None:
     """Raises UsageError without it."""
     with needs("onnx", "exporting"):
@@ -223,11 +227,6 @@ def need_the_extra() -> None:
 
 def _plain(model: RealSRT) -> RealSRT:
     return cast(Any, model.cpu()).to(memory_format=torch.contiguous_format).eval()
-
-
-def _guide_names(model: RealSRT) -> list[str]:
-    features = ["features"] if model.trunk is not None else []
-    return ["up", *features, *(["cond_ids"] if model.needs_token_condition else [])]
 
 
 def _write(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str], path: Path) -> Path:

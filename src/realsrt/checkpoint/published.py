@@ -1,6 +1,5 @@
-"""Networks that the Real-ESRGAN project publishes, SRVGGNetCompact and RRDBNet, read from ``.pth`` or safetensors.
-
-To start from, to learn from and to be compared with; the files are BSD-3-Clause, Copyright (c) 2021 Xintao Wang.
+"""Networks that others publish: the Real-ESRGAN project's SRVGGNetCompact and RRDBNet, from ``.pth`` or safetensors, to
+start from, to learn from and to be compared with (BSD-3-Clause, Copyright (c) 2021 Xintao Wang); SqueezeNet's features.
 """
 
 import math
@@ -8,12 +7,12 @@ import os
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from realsrt.checkpoint.official import PICKLE_SUFFIXES, read_pickle
-from realsrt.checkpoint.weights import bounded_building, check_state, read_tensors
+from realsrt.checkpoint.weights import check_state, from_state, read_tensors
 from realsrt.errors import CheckpointError, NoModelError
+from realsrt.models.features import SqueezeFeatures
 from realsrt.models.rrdbnet import RRDBConfig, RRDBNet
 from realsrt.models.srvgg import SRVGGConfig, SRVGGNetCompact
 
@@ -26,25 +25,22 @@ def load_published(path: str | os.PathLike[str]) -> SRVGGNetCompact | RRDBNet:
     """
     path = Path(path)
     state = _read(path)
-    config = _config(state, str(path))
-    try:
-        with torch.device("meta"), bounded_building():
-            network = config.build()
-    except ValueError as error:
-        raise CheckpointError(f"{path} describes a network that can't be built: {error}") from None
-    check_state(state, {key: tuple(value.shape) for key, value in network.state_dict().items()}, str(path))
-    network.load_state_dict({key: value.float() for key, value in state.items()}, strict=True, assign=True)
-    return network.eval().requires_grad_(False)
+    return from_state(_config(state, str(path)).build, state, str(path)).requires_grad_(False)
+
+
+def load_squeeze_features(path: str | os.PathLike[str]) -> SqueezeFeatures:
+    """SqueezeNet 1.1 features from a safetensors file, any float type, kept as float32. Raises CheckpointError."""
+    features, state = SqueezeFeatures(), read_tensors(Path(path))
+    check_state(state, {key: tuple(value.shape) for key, value in features.state_dict().items()}, str(path))
+    features.load_state_dict({key: value.float() for key, value in state.items()})
+    return features
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise NoModelError(f"no file {path}; give a published network, such as realesr-general-x4v3.pth")
     if path.suffix.lower() in PICKLE_SUFFIXES:
-        state = read_pickle(path, ("params_ema", "params"))
-        if not state or not all(isinstance(value, Tensor) for value in state.values()):
-            raise CheckpointError(f"{path} holds no state dict; download it again")
-        return state
+        return read_pickle(path, ("params_ema", "params"))
     return read_tensors(path)
 
 

@@ -8,7 +8,6 @@ the bicubic enlargement, which an estimator finds for each image, in the coarse 
 neither.
 """
 
-import io
 import re
 import subprocess
 import tempfile
@@ -19,7 +18,7 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from realsrt.checkpoint.weights import write_file
+from realsrt.checkpoint.weights import write_file, write_torch
 from realsrt.errors import RealSRTError, UsageError, needs
 from realsrt.model import RealSRT
 from realsrt.models.srvgg import SRVGGNetCompact
@@ -52,10 +51,9 @@ def export_trunk(model: RealSRT, path: Path, *, denoise: float = 0.5) -> list[Pa
     state = {key: value.detach().cpu().float().contiguous() for key, value in network.state_dict().items()}
     suffix = path.suffix.lower()
     if suffix == ".pth":
-        buffer = io.BytesIO()
-        torch.save({"params": state}, buffer)
-        files = {path: buffer.getbuffer()}
-    elif suffix == ".safetensors":
+        write_torch(path, {"params": state})
+        return [path]
+    if suffix == ".safetensors":
         files = {path: serialize(state, {"format": "pt"})}
     elif suffix == ".param":
         param, weights = _to_ncnn(network.config.build().eval(), state)

@@ -3,27 +3,29 @@
 The header's ``realsrt`` entry is JSON: ``format`` (version), ``preset``, ``config`` and ``provenance``.
 """
 
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file as read_safetensors
 from safetensors.torch import save as serialize
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from realsrt.checkpoint.packed import pack, unpack
-from realsrt.config import ModelConfig, from_dict, to_dict
+from realsrt.config import from_dict, to_dict
 from realsrt.errors import CheckpointError, first_line, why
 from realsrt.io.atomic import write_whole
 from realsrt.io.files import file_sha256
 from realsrt.model import CheckpointInfo, RealSRT
 
+Network = TypeVar("Network", bound=nn.Module)
 FORMAT_VERSION = 1
 OPTIONAL = ("critic.knots",)
 """Tensors that a file may lack: the model has values of its own."""
@@ -33,6 +35,10 @@ _LARGEST_SIDE = 256  # of a window: attention's memory grows with its fourth pow
 _MOST_PARAMETERS = 20_000  # tensors; the largest preset has about a thousand
 LARGE = "trunk.deep."  # two thirds of the numbers of `small`
 _LARGEST_TABLE = 4_000_000  # bytes of the list of tensors and the header
+
+
+class ForeignFileError(CheckpointError):
+    """A safetensors file that this package did not write."""
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -47,11 +53,10 @@ def read_header(path: Path) -> dict[str, Any]:
             metadata = file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path} is no weight file, or a damaged one ({first_line(error)}); "
-            "give a safetensors file or download it again"
+            f"{path} is no weight file, or a damaged one ({why(error)}); give a safetensors file or download it again"
         ) from None
     if "realsrt" not in metadata:
-        raise CheckpointError(
+        raise ForeignFileError(
             f"{path} is a safetensors file, but not of this package: its header has no 'realsrt' entry{OTHERS}"
         )
     try:
@@ -71,8 +76,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of any safetensors file, whoever wrote it. Raises CheckpointError."""
     try:
         return read_safetensors(path)
-    except (SafetensorError, OSError):
-        raise CheckpointError(f"{path} is no weight file, or a damaged one; download it again") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is no weight file, or a damaged one ({why(error)}); give a safetensors file or download it again"
+        ) from None
 
 
 def load_file(path: Path, shown: str) -> RealSRT:
@@ -81,14 +88,10 @@ def load_file(path: Path, shown: str) -> RealSRT:
         config = from_dict(header["config"])
     except CheckpointError as error:
         raise CheckpointError(f"{path}: its header's {error}") from None
-    try:
-        with safe_open(path, framework="pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged ({first_line(error)}); download it again") from None
+    state = read_tensors(path)
     _check_size(header["config"], len(state), str(path))
     info = CheckpointInfo(shown, file_sha256(path), header.get("provenance", {}))
-    return from_state(config, unpack(state), info, str(path))
+    return from_state(lambda: RealSRT(config, info), unpack(state), str(path))
 
 
 def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
@@ -104,18 +107,18 @@ def _check_size(config: Mapping[str, Any], tensors: int, where: str) -> None:
             raise CheckpointError(f"{where}: its header's {name} of {value!r:.40} is beyond what the file holds")
 
 
-def from_state(config: ModelConfig, state: Mapping[str, Tensor], info: CheckpointInfo, where: str) -> RealSRT:
-    """A model of ``config`` holding exactly ``state`` (as float32). Raises CheckpointError naming the first key that
-    is missing, unexpected or of the wrong shape."""
+def from_state(build: Callable[[], Network], state: Mapping[str, Tensor], where: str) -> Network:
+    """What ``build`` makes, holding exactly ``state`` (as float32), in eval mode. Raises CheckpointError naming the
+    first key that is missing, unexpected or of the wrong shape."""
     try:
         with torch.device("meta"), bounded_building():
-            model = RealSRT(config, info)
+            network = build()
     except Exception as error:  # whatever a nonsensical size leads to
         raise CheckpointError(f"{where} describes a model that can't be built: {first_line(error)}") from None
-    shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if k in state or k not in OPTIONAL}
+    shapes = {k: tuple(v.shape) for k, v in network.state_dict().items() if k in state or k not in OPTIONAL}
     check_state(state, shapes, where)
-    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
-    return model.eval()
+    network.load_state_dict({k: v.float() for k, v in state.items()}, strict=True, assign=True)
+    return network.eval()
 
 
 @contextmanager
@@ -191,6 +194,13 @@ def save_model(
         k: v.detach().to("cpu", dtype if v.is_floating_point() else v.dtype).contiguous() for k, v in state.items()
     }
     write_file(Path(path), serialize(state, {"realsrt": json.dumps(header, sort_keys=True)}))
+
+
+def write_torch(path: Path, content: object) -> None:
+    """Write a file by torch.save, whole or not at all. Raises CheckpointError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_file(path, buffer.getbuffer())
 
 
 def write_file(path: Path, content: bytes | memoryview) -> None:

@@ -6,9 +6,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from realsrt.batch.outputs import CONFIDENCE
+from realsrt.batch.outputs import CONFIDENCE, left_beside
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, OutputArgs, UpscaleArgs, option
 from realsrt.cli.show import duration, error, note
@@ -48,11 +50,12 @@ def bulk(
     failed (each named on stderr), 2 usage.
     """
     from realsrt.bulk.cluster import ray_running, shares
-    from realsrt.bulk.plan import checked_model, make_work
+    from realsrt.bulk.plan import checked_model, settings_on
     from realsrt.bulk.results import BulkRecord, write_results
     from realsrt.bulk.run import Tally, run
     from realsrt.bulk.sources import plan_items
     from realsrt.bulk.store import open_store
+    from realsrt.bulk.work import BulkRun
 
     began = time.monotonic()
     if num_actors != "auto" and not (num_actors.isdecimal() and int(num_actors)):
@@ -72,10 +75,11 @@ def bulk(
     with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)
         share = shares(ray.cluster_resources(), actors, model.threads, batch, model.device, len(items))
-        work = make_work(
-            dst, model.weights, info, options, files, device=share.device, precision=model.chosen_precision,
-            threads=share.threads,
-            max_tries=max_tries,
+        precision = model.chosen_precision
+        work = BulkRun(
+            output=dst, options=options, files=files, weights=model.weights, model=info.source,
+            model_sha256=info.sha256, settings=settings_on(share.device, precision, info.sha256, options, files),
+            device=share.device, precision=precision, threads=share.threads, max_tries=max_tries,
         )  # fmt: skip
         tally = Tally(len(items))
         started = round(time.monotonic() - began, 3)
@@ -95,6 +99,12 @@ def bulk(
     where = None if stopped else write_results(store, outcomes)
     told = {"pictures": len(items), **tally.counts, "start_seconds": started, "seconds": round(tally.seconds, 3)}
     print(json.dumps({**told, "pictures_per_second": round(tally.rate, 3), "results": where}), flush=True)
+    settled = {outcome.key for outcome in outcomes if outcome.status != "failed"}
+    targets = {item.key: PurePosixPath(item.target) for item in items}
+    made = [target for key, target in targets.items() if key in settled]
+    with suppress(OSError):  # of the store, which has taken all results
+        if left := left_beside(made, files, set(targets.values()), store.listed()):
+            note(f"{store.shown}: {left}")
     if stopped:
         why = f"by {signal.Signals(signals[0]).name}" if signals else "as the disk is full: make room"
         error(f"stopped {why}; {len(items) - tally.settled} left; the same command goes on")

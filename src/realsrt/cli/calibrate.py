@@ -5,9 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, make_folders, option
+from realsrt.cli.options import ModelArgs, SteppedArgs, check_not_read, check_outputs, make_folders, option
 from realsrt.cli.show import Screen, note, table
-from realsrt.errors import ImageError, UsageError
+from realsrt.errors import ImageError, UsageError, one_line
 
 LEVELS = (0.8, 0.9, 0.95)
 
@@ -50,6 +50,7 @@ def calibrate(
     matched = pairing.match({"input": input, "target": target}, tell=note)
     if alone := [path for paths in matched.alone.values() for path in paths]:
         raise UsageError(f"{alone[0]} has no partner ({len(alone)} such files): every pair must count")
+    check_not_read([path for files in matched.groups.values() for path in files.values()], output)
     up = model.load()
     up.check(options)
     found: list[list[float]] = []
@@ -68,7 +69,7 @@ def calibrate(
             found.append(scores(out.confidence, *cell_errors(made, wanted), BOUNDS))
             maps.append(out.confidence)
             screen.advance()
-    made_of = pairs_of(len(found)) + (f": {about}" if about else "")
+    made_of = pairs_of(len(found)) + (f": {one_line(about)}" if about else "")
     means = [mean_confidence(one) for one in maps]
     calibration = Calibration(
         model_sha256=up.model.info.sha256,

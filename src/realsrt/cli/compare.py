@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, UpscaleArgs, check_outputs, make_folders, option
+from realsrt.batch.plan import find_images
+from realsrt.cli.options import ModelArgs, UpscaleArgs, check_not_read, check_outputs, make_folders, option
 from realsrt.cli.show import Screen, note, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import Alpha
@@ -71,9 +71,8 @@ def compare(
     contact_sheet.check(output)
     if rows < 1:
         raise UsageError("--rows must be 1 or more")
-    sources = [job.source for job in plan_batch(input, output.parent / "as upscaled", ext="png", tell=note)]
-    if output.resolve() in {Path(source).resolve() for source in (*sources, *models)}:
-        raise UsageError(f"{output} is read too and would be overwritten; give another name")
+    sources = find_images(input, tell=note)
+    check_not_read([*sources, *models], output)
     names = labels(models)
     if twice := {name for name in names if names.count(name) > 1 or name in ("input", "bicubic")}:
         raise UsageError(f"two are named {twice.pop()}: give each model once, under a name of its own")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from realsrt.batch.report import about
 from realsrt.cli import scores
-from realsrt.cli.options import check_outputs, make_folders, option
+from realsrt.cli.options import check_not_read, check_outputs, make_folders, option
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
 
@@ -87,6 +87,7 @@ def evaluate(
         roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else [],
         tell=note,
     )  # fmt: skip
+    check_not_read([path for files in matched.groups.values() for path in files.values()], csv, json_, sheet)
     _say_alone(matched)
     wanted = registry.build(names, features=features, niqe_model=model, device=pick_device(device))
     table = scores.Scores(wanted, tuple(judged), roles)

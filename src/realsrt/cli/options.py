@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from realsrt.batch.outputs import Files
-from realsrt.batch.plan import FileJob
+from realsrt.batch.plan import FileJob, identity
 from realsrt.batch.resume import NAME
 from realsrt.errors import ImageError, UsageError
 from realsrt.inference.options import UpscaleOptions
@@ -44,6 +45,14 @@ def check_outputs(*paths: Path | None) -> None:
                 check_writable(path)
         except ImageError as problem:
             raise UsageError(str(problem)) from problem
+
+
+def check_not_read(read: Iterable[str | os.PathLike[str]], *paths: Path | None) -> None:
+    """Raises UsageError for a file to be written that is one of those that are read."""
+    known = {identity(Path(path)) for path in read}
+    for path in paths:
+        if path is not None and identity(path) in known:
+            raise UsageError(f"{path} is an input too and would be overwritten; give another name")
 
 
 def check_targets(jobs: Sequence[FileJob], output: Path) -> None:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from realsrt.batch.outputs import CONFIDENCE, left_beside, save
 from realsrt.batch.plan import FileJob, plan_batch
 from realsrt.batch.process import provenance_of, read_image
-from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_outputs, option, parse_box
+from realsrt.cli.options import ModelArgs, OutputArgs, SteppedArgs, check_not_read, check_outputs, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.inference.options import Sampling
@@ -66,8 +66,13 @@ def regenerate(
     if below is not None:
         check_limit(below)
     endings = [f"_{number}" for number in range(2, sampling.candidates + 1)]
-    job = _with_companions(input, output, endings, files.confidence)
-    check_outputs(*(job.beside(ending + job.target.suffix) for ending in endings))
+    job, *more = plan_batch([input], output)
+    if more or Path(input).is_dir():
+        raise UsageError(f"regenerate takes one picture, and {input} is {1 + len(more)}; give a file")
+    others = [job.beside(ending + job.target.suffix) for ending in endings]
+    check_outputs(*others)
+    read = [job.source, mask] if mask else [job.source]
+    check_not_read(read, job.target, *others, job.beside(CONFIDENCE) if files.confidence else None)
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
     for region in regions if box else ():
@@ -91,8 +96,8 @@ def regenerate(
 
     plain = replace(files, confidence=False)
     written = []
-    for ending, other in zip(endings, out.candidates[1:], strict=True):
-        written += save(FileJob(job.source, job.beside(ending + job.target.suffix)), other, plain, made(other))[1]
+    for target, other in zip(others, out.candidates[1:], strict=True):
+        written += save(FileJob(job.source, target), other, plain, made(other))[1]
     notices, last = save(job, out, files, made(out))
     for notice in (*picture.notices, *notices):
         note(notice)
@@ -100,21 +105,6 @@ def regenerate(
     if left := left_beside([job.target], files):
         note(left)
     return 0
-
-
-def one_image(input: str, output: str, companions: list[str], command: str) -> FileJob:
-    """The one image of a command that takes one, and its target. Raises UsageError."""
-    jobs = plan_batch([input], output, companions=companions)
-    if len(jobs) != 1 or Path(input).is_dir():
-        raise UsageError(f"{command} takes one picture, and {input} is {len(jobs)}; give a file")
-    return jobs[0]
-
-
-def _with_companions(input: str, output: str, endings: list[str], confidence: bool) -> FileJob:
-    """The job, none of whose files is an input."""
-    maps = [CONFIDENCE] if confidence else []
-    suffix = one_image(input, output, maps, "regenerate").target.suffix
-    return one_image(input, output, [*(ending + suffix for ending in endings), *maps], "regenerate")
 
 
 def read_mask(path: Path, out_hw: tuple[int, int], lq_hw: tuple[int, int]) -> "np.ndarray":

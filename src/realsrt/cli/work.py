@@ -112,7 +112,12 @@ class BatchLoop:
             started = time.perf_counter()
             out, store = self._compute(job, loaded.picture)
             seconds = time.perf_counter() - started + loaded.seconds
-            self._settle()
+            try:
+                self._settle()
+            except BaseException:  # the one before has ended the batch: this one is not written
+                if store:
+                    store.close()
+                raise
             self._behind = job, io.submit(self._write, job, loaded, out, store, seconds)
 
     def _compute(self, job: FileJob, picture: "Picture") -> "tuple[Upscaled, RowStore | None]":

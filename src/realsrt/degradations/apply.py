@@ -6,7 +6,8 @@ Shape suffixes: B batch, C channels, H W pixels.
 import hashlib
 import io
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from realsrt.imaging.jpeg import jpeg_each
 from realsrt.imaging.noise import add_noise
 from realsrt.imaging.resize import resize_each
 from realsrt.nn.device import exact_float32
+
+P = TypeVar("P")
 
 
 @torch.no_grad()
@@ -71,7 +74,9 @@ def run_plans(images: list[Tensor], plans: list[Plan], rngs: list[torch.Generato
             sizes.append(size if order else tuple(images[i].shape[2:]))
             modes.append(order.filter if order else "area")
         images = resize_each(images, sizes, modes, antialias)
-        images = _add_noise(images, [order.noise if order else None for order in orders], rngs)
+        noises = [order.noise if order else None for order in orders]
+        drawn = [(noise, rng) if noise else None for noise, rng in zip(noises, rngs, strict=True)]
+        images = _changed(images, drawn, _noisy)
         images = _compress(
             images, [order.quality if order and not last else None for order, last in zip(orders, is_last, strict=True)]
         )
@@ -82,14 +87,20 @@ def run_plans(images: list[Tensor], plans: list[Plan], rngs: list[torch.Generato
     return [(image.clamp(0, 1) * 255.0).round() / 255.0 for image in images]
 
 
-def _blur(images: list[Tensor], blurs: Sequence[BlurPlan | None]) -> list[Tensor]:
-    chosen = [i for i, blur in enumerate(blurs) if blur is not None]
+def _changed(
+    images: list[Tensor], plans: Sequence[P | None], change: Callable[[list[Tensor], list[P]], list[Tensor]]
+) -> list[Tensor]:
+    """The images, and in place of those that have a plan what `change` makes of them."""
+    chosen, images = {i: plan for i, plan in enumerate(plans) if plan is not None}, images.copy()
     if chosen:
-        kernels = make_kernels([blur for blur in blurs if blur is not None])
-        images = images.copy()
-        for i, image in zip(chosen, filter_each([images[i] for i in chosen], kernels), strict=True):
+        changed = change([images[i] for i in chosen], list(chosen.values()))
+        for i, image in zip(chosen, changed, strict=True):
             images[i] = image
     return images
+
+
+def _blur(images: list[Tensor], blurs: Sequence[BlurPlan | None]) -> list[Tensor]:
+    return _changed(images, blurs, lambda some, own: filter_each(some, make_kernels(own)))
 
 
 def make_kernels(blurs: Sequence[BlurPlan]) -> Tensor:
@@ -104,30 +115,15 @@ def make_kernels(blurs: Sequence[BlurPlan]) -> Tensor:
     return torch.where(is_sinc, sinc_kernels(column("size"), column("cutoff")), bells)
 
 
-def _add_noise(
-    images: list[Tensor], noises: Sequence[NoisePlan | None], rngs: Sequence[torch.Generator]
-) -> list[Tensor]:
-    chosen = {i: noise for i, noise in enumerate(noises) if noise is not None}
-    if chosen:
-        images = images.copy()
-        poisson = [noise.kind == "poisson" for noise in chosen.values()]
-        strength, gray = ([getattr(noise, name) for noise in chosen.values()] for name in ("strength", "gray"))
-        noisy = add_noise([images[i] for i in chosen], poisson, strength, gray, [rngs[i] for i in chosen])
-        for i, image in zip(chosen, noisy, strict=True):
-            images[i] = image
-    return images
+def _noisy(images: list[Tensor], plans: Sequence[tuple[NoisePlan, torch.Generator]]) -> list[Tensor]:
+    noises, rngs = zip(*plans, strict=True)
+    poisson = [noise.kind == "poisson" for noise in noises]
+    return add_noise(images, poisson, [n.strength for n in noises], [n.gray for n in noises], rngs)
 
 
 def _compress(images: list[Tensor], qualities: Sequence[float | None]) -> list[Tensor]:
-    chosen = {i: quality for i, quality in enumerate(qualities) if quality is not None}
-    if chosen:
-        inputs = [images[i] for i in chosen]
-        on_cpu = inputs[0].device.type == "cpu"
-        outputs = pillow_jpeg(inputs, chosen.values()) if on_cpu else jpeg_each(inputs, list(chosen.values()))
-        images = images.copy()
-        for i, image in zip(chosen, outputs, strict=True):
-            images[i] = image
-    return images
+    jpeg = pillow_jpeg if images[0].device.type == "cpu" else jpeg_each
+    return _changed(images, qualities, jpeg)
 
 
 def pillow_jpeg(images: Iterable[Tensor], qualities: Iterable[float]) -> list[Tensor]:

@@ -111,7 +111,7 @@ def save(path: Path, rows: Sequence[Crop], *, title: str, about: str = "") -> No
     begins with `title` and the line `about`. Raises UsageError without Pillow, ImageError."""
     if path.suffix.lower() == ".html":
         try:
-            write_whole(path, _html(title, about, rows).encode())
+            write_whole(path, _html(title, about, rows).encode(errors="backslashreplace"))  # names may be no text
         except OSError as error:
             raise ImageError(f"{path}: the sheet cannot be written: {why(error)}") from error
         return

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import CheckpointError, UsageError, installing, why
 from realsrt.evaluation import metrics
 from realsrt.evaluation.lite import lite_distance, load_lite
 from realsrt.evaluation.niqe import FEATURES, NiqeModel, gaussian_window, niqe
-from realsrt.losses import load_squeeze_features
-from realsrt.models.features import TAPS, squeeze_distance
+from realsrt.models.features import TAPS, check_taps, squeeze_distance
 
 TRAINED_TAPS = ("conv1", "fire3", "fire5")
 """SqueezeNet layers in the training loss of the shipped weights; `squeeze_held_out` measures on the others."""
@@ -98,8 +98,7 @@ def build(
     is missing, CheckpointError for a bad file.
     """
     simple = {"psnr": metrics.psnr, "psnr_y": metrics.psnr_y, "ssim": metrics.ssim, "ms_ssim": metrics.ms_ssim}
-    if unknown := [tap for tap in trained_taps if tap not in TAPS]:
-        raise UsageError(f"no such feature tap: '{unknown[0]}'; choose from {', '.join(TAPS)}")
+    check_taps(trained_taps)
     held_out = tuple(tap for tap in TAPS if tap not in trained_taps)
     squeezenet = None
     if any(name.startswith("squeeze") for name in names):

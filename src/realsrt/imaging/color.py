@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from realsrt.imaging.luma import BT601
+from realsrt.imaging.luma import luma_of
 
 ADAIN_EPS = 1e-5  # added to the variances (the authors' value)
 WAVELET_LEVELS = 5
@@ -60,9 +60,7 @@ def _smooth(plane: Tensor, reach: int) -> Tensor:
 
 def luma(rgb: Tensor) -> Tensor:
     """BT.601 luma (...,1,H,W) of gamma-encoded RGB (...,3,H,W), same range; equal channels give back their value."""
-    red, green, blue = rgb.unbind(-3)
-    # written around green so that gray is kept to the last bit
-    return (green + BT601[0] * (red - green) + BT601[2] * (blue - green)).unsqueeze(-3)
+    return luma_of(*rgb.unbind(-3)).unsqueeze(-3)
 
 
 def fill_transparent(rgb: Tensor, alpha: Tensor) -> Tensor:

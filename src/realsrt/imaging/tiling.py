@@ -87,14 +87,6 @@ def columns_of(tiles: TilePlan, indices: Sequence[int]) -> range:
     return range(int(seen.min()), int(seen.max()) + 1)
 
 
-def split(image: Tensor, tiles: TilePlan, index: int) -> Tensor:
-    """Window `index` of an image (..., H, W) → (..., window, window), with the border mirrored in."""
-    if image.shape[-2:] != (tiles.height, tiles.width):
-        raise ValueError(f"the plan is for {tiles.height}x{tiles.width}, the image is {tuple(image.shape[-2:])}")
-    rows, columns = (indices.to(image.device) for indices in window_at(tiles, index))
-    return image.index_select(-2, rows).index_select(-1, columns)
-
-
 def gaussian_weight(n: int) -> Tensor:
     """The one-dimensional blending weight of a window of n samples, (n,) float32 in (0,1]; the window's is its outer
     product."""

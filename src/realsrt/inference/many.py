@@ -1,11 +1,11 @@
-"""Many images at once: windows of several share a batch, so that small images fill a GPU too."""
+"""Many images at once: windows of several share a batch, so that small images fill a GPU too. Whatever goes wrong with
+one is that one's."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from realsrt.errors import RealSRTError
 from realsrt.inference.assemble import Assembled, assemble, assemble_base, with_alpha
 from realsrt.inference.request import UpscaleRequest
 from realsrt.inference.runner import Runner, View, WindowResult, Windows
@@ -32,20 +32,20 @@ class _Slot:
 
 
 def run_many(
-    jobs: Iterable[UpscaleRequest | RealSRTError], runner: Runner, pack: Finish, max_minibatch: int | None
+    jobs: Iterable[UpscaleRequest | Exception], runner: Runner, pack: Finish, max_minibatch: int | None
 ) -> Iterator[Any]:
     """What `pack` makes of each job, or the error it came as or ran into, in order. Jobs are drawn as they are needed:
     those that wait are the ones with windows in the batch that is being filled. All must have the same settings."""
     computed = _computed(jobs, runner, max_minibatch)
     for owner in computed:
         assert not isinstance(owner, WindowResult)
-        if isinstance(owner, RealSRTError):
+        if isinstance(owner, Exception):
             yield owner
             continue
         try:
             done = pack(owner.job, _assembled(owner, computed))
-        except RealSRTError as error:
-            done = error
+        except Exception as error:
+            owner.failed, done = True, error  # no more of its windows come
         yield done
 
 
@@ -55,7 +55,7 @@ def _assembled(owner: _UnderWay, computed: Iterator[Any]) -> list[Assembled]:
 
     def windows() -> Iterator[WindowResult]:
         for result in islice(computed, len(job.tiles)):
-            if isinstance(result, RealSRTError):
+            if isinstance(result, Exception):
                 raise result
             yield result
 
@@ -71,15 +71,15 @@ def _assembled(owner: _UnderWay, computed: Iterator[Any]) -> list[Assembled]:
 
 
 def _computed(
-    jobs: Iterable[UpscaleRequest | RealSRTError], runner: Runner, max_minibatch: int | None
-) -> Iterator[_UnderWay | WindowResult | RealSRTError]:
+    jobs: Iterable[UpscaleRequest | Exception], runner: Runner, max_minibatch: int | None
+) -> Iterator[_UnderWay | WindowResult | Exception]:
     """Each job, and after it the results of its windows, up to the first that is an error."""
-    batch: list[_UnderWay | RealSRTError | _Slot] = []
+    batch: list[_UnderWay | Exception | _Slot] = []
     slots = 0
     for job in jobs:
         owner = _under_way(job, runner)
         batch.append(owner)
-        for slot in [] if isinstance(owner, RealSRTError) else _slots(owner):
+        for slot in [] if isinstance(owner, Exception) else _slots(owner):
             batch.append(slot)
             slots += 1
             if slots >= runner.batch_size(max_minibatch):
@@ -91,13 +91,13 @@ def _computed(
     yield from _run(batch, runner)
 
 
-def _under_way(job: UpscaleRequest | RealSRTError, runner: Runner) -> _UnderWay | RealSRTError:
-    if isinstance(job, RealSRTError):
+def _under_way(job: UpscaleRequest | Exception, runner: Runner) -> _UnderWay | Exception:
+    if isinstance(job, Exception):
         return job
     try:
         sources = [source for own in job.inputs for source in own.sources]
         return _UnderWay(job, [runner.view(source, job.tiles, job.settings) for source in sources])
-    except RealSRTError as error:
+    except Exception as error:
         return error
 
 
@@ -107,9 +107,7 @@ def _slots(owner: _UnderWay) -> Iterator[_Slot]:
             yield _Slot(owner, view, index)
 
 
-def _run(
-    batch: list[_UnderWay | RealSRTError | _Slot], runner: Runner
-) -> Iterator[_UnderWay | WindowResult | RealSRTError]:
+def _run(batch: list[_UnderWay | Exception | _Slot], runner: Runner) -> Iterator[_UnderWay | WindowResult | Exception]:
     """The batch with results in place of slots; of a job that fails, its first error only."""
     slots = [item for item in batch if isinstance(item, _Slot) and not item.owner.failed]
     found = dict(zip(slots, _advance(slots, runner), strict=True))
@@ -117,11 +115,11 @@ def _run(
         if not isinstance(item, _Slot):
             yield item
         elif not item.owner.failed:
-            item.owner.failed = isinstance(found[item], RealSRTError)
+            item.owner.failed = isinstance(found[item], Exception)
             yield found[item]
 
 
-def _advance(slots: list[_Slot], runner: Runner) -> list[WindowResult | RealSRTError]:
+def _advance(slots: list[_Slot], runner: Runner) -> list[WindowResult | Exception]:
     """Take windows through all steps. If that fails, one job after another, so that only the guilty one fails."""
     if not slots:
         return []
@@ -132,7 +130,7 @@ def _advance(slots: list[_Slot], runner: Runner) -> list[WindowResult | RealSRTE
         for _ in range(1, settings.num_steps):
             running.advance(decode=False)
         results = running.advance()
-    except RealSRTError as error:
+    except Exception as error:
         owners = list(dict.fromkeys(slot.owner for slot in slots))
         if len(owners) == 1:
             return [error] * len(slots)

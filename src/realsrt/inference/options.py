@@ -1,11 +1,11 @@
-"""The options of upscaling and of regenerating: their meaning, defaults and bounds, for Python, the command line, the
-service and the page.
-
-An option is added by adding a field here: every surface then has it.
+"""The options of upscaling and of regenerating: their meaning, defaults and bounds, for Python, the command line, bulk
+and the service, which have a field that is added here at once. The page has its own form.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from operator import index
 from typing import Any, Literal, Self, get_args
 
 from realsrt.errors import UsageError
@@ -24,6 +24,23 @@ class _Options:
         if unknown := set(changes) - {field.name for field in fields(cls)}:
             raise TypeError(f"unknown option: {', '.join(sorted(unknown))}")
         return replace(options or cls(), **changes)
+
+    def _as(self, kind: Callable[[Any], Any], words: str, *names: str) -> None:
+        """Make these fields, where they are given, of one kind: the same option, however it is written, is the same to
+        the byte. Raises UsageError."""
+        for name in names:
+            value = getattr(self, name)
+            if value is None and getattr(type(self), name) is None:
+                continue
+            try:
+                object.__setattr__(self, name, kind(value))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise UsageError(f"{name} must be {words}, got {value!r}") from error
+
+
+def _pair(size: Any) -> tuple[int, int]:
+    width, height = size
+    return index(width), index(height)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,31 +79,26 @@ class UpscaleOptions(_Options):
     """How the colours of the input are kept: as a window's mean and deviation (adain), as what is coarse to the output
     (wavelet) or to the input (coarse); the model's own if not given."""
     seed: int | None = None
-    """For what is random (nothing is, by default)."""
+    """Changes nothing: upscaling draws no random numbers."""
     alpha: Alpha = "lanczos"
     """What enlarges transparency; the model takes twice the time."""
     confidence: bool = True
     """Whether to compute the confidence map."""
 
     def __post_init__(self) -> None:
-        for name, value in (
-            ("tile", self.tile or None),
-            ("outscale", float(self.outscale)),
-            ("fidelity", float(self.fidelity)),
-            ("strength", float(self.strength)),
-        ):
-            object.__setattr__(self, name, value)  # the same option, however it is written, is the same to the byte
+        self._as(index, "a whole number", "tile", "stride", "steps", "max_minibatch", "seed")
+        self._as(float, "a number", "outscale", "fidelity", "strength", "confidence_exit")
+        self._as(_pair, "a width and a height in whole pixels", "size")
+        object.__setattr__(self, "tile", self.tile or None)
         if not (math.isfinite(self.outscale) and self.outscale > 0):
             raise UsageError(f"outscale must be above 0, got {self.outscale}")
         if self.size is not None and min(self.size) < 1:
             raise UsageError(f"the output size must be at least 1x1, got {self.size[0]}x{self.size[1]}")
-        for name, least, most in (("steps", 0, MAX_STEPS), ("max_minibatch", 1, None)):
+        for name, least, most in (("steps", 0, MAX_STEPS), ("max_minibatch", 1, math.inf)):
             value = getattr(self, name)
-            if value is not None and not isinstance(value, int):
-                raise UsageError(f"{name} must be a whole number, got {value!r}")
             if value is not None and value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")
-            if value is not None and most is not None and value > most:
+            if value is not None and value > most:
                 raise UsageError(f"{name} must be at most {most}, got {value}")
         number = isinstance(self.denoise, int | float) and not isinstance(self.denoise, bool)
         if self.denoise != "auto" and not (number and 0 <= self.denoise <= 1):
@@ -137,6 +149,8 @@ class Sampling(_Options):
     """Make so many; the surest is the result, unless another is picked."""
 
     def __post_init__(self) -> None:
+        self._as(index, "a whole number", "top_k", "seed", "candidates")
+        self._as(float, "a number", "temperature", "max_temperature", "variety")
         if not (math.isfinite(self.temperature) and self.temperature >= 0):
             raise UsageError(f"temperature must be 0 or above, got {self.temperature}")
         if self.top_k is not None and self.top_k < 1:

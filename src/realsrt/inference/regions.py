@@ -34,7 +34,8 @@ def pixel_mask(region: Any, hw: tuple[int, int], confidence: np.ndarray | None) 
         if not array.any():
             raise UsageError("the mask is empty: no pixel of it is True")
         return torch.from_numpy(array.copy())
-    if array.shape != (4,) or array.dtype.kind not in "iuf" or (array != np.floor(array)).any():
+    finite = array.shape == (4,) and array.dtype.kind in "iuf" and np.isfinite(array).all()
+    if not finite or (array != np.floor(array)).any():
         raise UsageError(_what(region))
     x0, y0, x1, y1 = (int(side) for side in array.tolist())
     return _box(x0, y0, x1, y1, hw)

@@ -77,7 +77,6 @@ def make_request(image: Any, options: UpscaleOptions, config: ModelConfig) -> Up
             fidelity=options.fidelity,
             match_color=color_fix == "adain",
             confidence=options.confidence and steps > 0,
-            seed=options.seed,
             sparse=refine == "sparse",
             confidence_exit=leave,
             denoise=None if options.denoise == "auto" else options.denoise,

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,7 +44,6 @@ class WindowSettings:
     fidelity: float = 1.0
     match_color: bool = False  # AdaIN of each window to its low-quality window
     confidence: bool = True
-    seed: int | None = None
     sparse: bool = False
     confidence_exit: float = 1.0
     denoise: float | None = None  # None: as the trunk finds right
@@ -208,13 +206,6 @@ class Runner:
             gc.collect()
             backend.empty_cache()
 
-    def rng(self, settings: WindowSettings, indices: list[int]) -> torch.Generator | None:
-        """The random numbers of a batch: those of its first window, from (seed, window index); None without a seed."""
-        if settings.seed is None:
-            return None
-        state = np.random.SeedSequence([settings.seed & (2**64 - 1), indices[0]]).generate_state(1, np.uint64)
-        return torch.Generator().manual_seed(int(state[0]) & (2**63 - 1))
-
 
 class WindowBatch:
     """A batch of windows between steps."""
@@ -330,13 +321,10 @@ class _SubBatch:
             parts = (to_device(part, runner.device).contiguous(memory_format=torch.channels_last) for part in ground)
             ground = Ground(*parts)
         guide = runner.model.guide(lq) if ground is None else runner.model.guide(lq, ground)
-        rng = runner.rng(settings, self.indices)
-        iterate = runner.model.iterate
-        steps = iterate(
+        steps = runner.model.iterate(
             guide,
             num_steps=settings.num_steps,
             want_confidence=settings.confidence,
-            rng=rng,
             sparse=settings.sparse,
             exit_confidence=settings.confidence_exit if settings.confidence_exit < 1 else None,
             **(self.resume.options(runner.device) if self.resume else {}),

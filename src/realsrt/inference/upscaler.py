@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from realsrt.checkpoint import load_model
-from realsrt.errors import RealSRTError, UsageError
+from realsrt.errors import UsageError
 from realsrt.inference.adapters import Pixels, Planes
 from realsrt.inference.alpha import ModelInput
 from realsrt.inference.assemble import Assembled, Rows, assemble, assemble_base, with_alpha
@@ -170,7 +170,7 @@ class Upscaler:
         *,
         return_errors: bool = False,
         **changes: Any,
-    ) -> Iterator[Upscaled | RealSRTError]:
+    ) -> Iterator[Upscaled | Exception]:
         """What `upscale` gives for each of the images, in order; windows of several share a batch.
 
         Args:
@@ -183,7 +183,7 @@ class Upscaler:
 
         Raises:
             UsageError: For options out of range.
-            RealSRTError: That of the first image that fails, unless errors are returned.
+            Exception: That of the first image that fails, unless errors are returned; RealSRTError as in `upscale`.
             TypeError: For an unknown option.
 
         >>> import numpy as np, realsrt
@@ -196,16 +196,16 @@ class Upscaler:
         jobs = (self._job_or_error(image, options) for image in images)
         pack = lambda job, blended: _pack(job, Origin(job, self.model.config), blended)  # noqa: E731
         for result in run_many(jobs, self._runner, pack, options.max_minibatch):
-            if isinstance(result, RealSRTError) and not return_errors:
+            if isinstance(result, Exception) and not return_errors:
                 raise result
             yield result
 
-    def _job_or_error(self, image: Any, options: UpscaleOptions) -> UpscaleRequest | RealSRTError:
+    def _job_or_error(self, image: Any, options: UpscaleOptions) -> UpscaleRequest | Exception:
         try:
             return make_request(image, options, self.model.config)
         except UsageError:
             raise
-        except RealSRTError as error:
+        except Exception as error:
             return error
 
     def stream(

@@ -65,12 +65,15 @@ FORMATS = (
 )  # fmt: skip
 
 
-def vips_image(pixels: np.ndarray) -> pyvips.Image:
-    """HWC pixels of one of KINDS as libvips has them."""
+def vips_image(pixels: np.ndarray, icc: bytes | None = None) -> pyvips.Image:
+    """HWC pixels of one of KINDS, with an ICC profile if there is one, as libvips has them."""
     height, width, bands = pixels.shape
     name, kind = next((name, kind[1 + (bands > 2)]) for name, kind in KINDS.items() if pixels.dtype == kind[0])
     image = pyvips.Image.new_from_memory(np.ascontiguousarray(pixels).data, width, height, bands, name)
-    return image.copy(interpretation=kind)
+    image = image.copy(interpretation=kind)
+    if icc:
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)  # pyright: ignore[reportArgumentType]
+    return image
 
 
 def output_format(path: str | os.PathLike[str]) -> Format:

@@ -31,7 +31,7 @@ from realsrt.io.metadata.fields import (
 )
 from realsrt.io.metadata.provenance import Provenance
 from realsrt.io.opening import Opened, open_image, unreadable
-from realsrt.io.picture import TOLERATED, Picture, from_float, to_float
+from realsrt.io.picture import Picture, check_floats, from_float, to_float, to_whole
 
 import pyvips  # isort: skip - after formats, which tells libvips to be quiet
 
@@ -125,7 +125,7 @@ def _read(opened: Opened, max_pixels: int) -> Picture:
         raise unreadable(path, error) from error
     except _Refused as error:
         raise ImageError(f"{path}: {error}") from error
-    _check_floats(path, pixels)
+    check_floats(pixels, f"{path}: ")
     pixels = _upright(pixels, orientation)
     told = (*opened.notices, *(f"{path}: {notice}" for notice in notices))
     size = pixels.shape[1], pixels.shape[0]
@@ -240,17 +240,6 @@ def _check_size(path: Path, image: pyvips.Image, max_pixels: int) -> None:
         )
 
 
-def _check_floats(path: Path, pixels: np.ndarray) -> None:
-    """Floats outside [0,1] would be clipped without a word."""
-    if pixels.dtype.kind != "f":
-        return
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ImageError(f"{path}: has values that are not finite (NaN or infinity); mend it first")
-    if low < -TOLERATED or high > 1 + TOLERATED:
-        raise ImageError(f"{path}: float pictures go from 0 to 1, this one from {low:g} to {high:g}; scale it first")
-
-
 def _number(image: pyvips.Image, name: str) -> int:
     value = image.get(name) if image.get_typeof(name) else 1
     return value if isinstance(value, int) else 1
@@ -311,7 +300,7 @@ def write(
         Notices of one line each on what the format could not hold.
 
     Raises:
-        ImageError: The format cannot hold it, or the disk does not take it.
+        ImageError: The format cannot hold it, the disk does not take it, or there are floats outside [0,1].
         UsageError: For another quality.
 
     >>> import tempfile
@@ -321,6 +310,7 @@ def write(
     """
     path = Path(path)
     picture = picture if isinstance(picture, Picture) else Picture.from_array(picture)
+    check_floats(picture.pixels, f"{path}: ")
     format = output_format(path)
     picture = fitted(picture, path)
     depth = min(picture.depth, picture.file_depth or picture.depth)
@@ -403,7 +393,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         del fields["cicp"]
         if code[1] in colour.HDR:
             fields.pop("icc-profile-data", None)
-            image, peak = colour.to_srgb(vips_image(pixels), code, min(bits, picture.depth))
+            image, peak = colour.to_srgb(vips_image(to_whole(pixels)), code, min(bits, picture.depth))
             told = f"{format.name} cannot hold {colour.HDR[code[1]]}: it is sRGB now"
             told += f", its light of up to {peak:,.0f} cd/m² brought down to white" if peak > colour.WHITE else ""
             return replace(picture, metadata=fields), image, [told]
@@ -421,7 +411,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
     if kind and code and not format.profiles:
         del fields["icc-profile-data"]  # which says the same
     elif picture.gray and kind == b"GRAY" and not format.gray:
-        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
+        image = vips_image(to_whole(pixels), profile)
         image = image.icc_transform("srgb", embedded=True, depth=bits if image.format == "ushort" else 8)
         kind = b"RGB "
         del fields["icc-profile-data"]
@@ -434,8 +424,7 @@ def _in_colours_of(format: Format, picture: Picture) -> tuple[Picture, pyvips.Im
         new = colour.same_as(profile)
         if new is None:
             new = 9, colour.SRGB
-            image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)  # pyright: ignore[reportArgumentType]
-            image = colour.into(image, new, 8 if picture.depth == 8 else 16)
+            image = colour.into(vips_image(to_whole(pixels), profile), new, 8 if picture.depth == 8 else 16)
             remarks.append(f"{format.name} is written without ICC profile: it is BT.2020 now, and looks the same")
         fields["cicp"] = (pyvips.GValue.blob_type, bytes(new))
     return replace(picture, metadata=fields), image, remarks

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from realsrt.errors import ImageError
-from realsrt.imaging.luma import BT601
+from realsrt.imaging.luma import luma_of
 
 TOLERATED = 0.01  # how far outside [0,1] a float picture may stray (resampling overshoots); it is clamped
 
@@ -39,16 +39,19 @@ class Picture:
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "Picture":
-        """A picture of a HW or HWC array: uint8, uint16, or floats in [0,1]. Raises ImageError for anything else."""
+        """A picture of a HW or HWC array: uint8, uint16, or floats in [0,1], of any byte order; where nothing is to be
+        converted it shares the array's memory. Raises ImageError for anything else."""
         array = np.asarray(array)
         array = array[..., None] if array.ndim == 2 else array
-        if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4) or 0 in array.shape:
+        if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
             raise ImageError(f"array of shape {array.shape} is not a picture: give HW, or HWC with 1 to 4 channels")
-        if array.dtype.kind == "f":
-            array = array.astype(np.float32)
-        elif array.dtype not in (np.uint8, np.uint16):
+        if 0 in array.shape:
+            raise ImageError(f"an empty array is not a picture: {array.shape[1]}x{array.shape[0]} pixels")
+        dtype = np.dtype(np.float32) if array.dtype.kind == "f" else array.dtype.newbyteorder("=")
+        if dtype not in (np.float32, np.uint8, np.uint16):
             raise ImageError(f"array of {array.dtype} is not a picture: give uint8, uint16 or floats in [0,1]")
-        return cls(np.ascontiguousarray(array))
+        check_floats(array)
+        return cls(np.ascontiguousarray(array, dtype))
 
     @property
     def height(self) -> int:
@@ -114,10 +117,22 @@ class Picture:
             raise ImageError("the new alpha must be there exactly when the picture has one, and be of the new size")
         if rgb.ndim != 3 or rgb.shape[2] != 3:
             raise ImageError(f"new pixels must be HW3, not {rgb.shape}")
-        colour = rgb @ np.array(BT601, rgb.dtype) if self.gray else rgb
-        parts = [colour[..., None] if self.gray else colour, *([] if alpha is None else [alpha[..., None]])]
+        colour = luma_of(*np.split(rgb, 3, axis=2)) if self.gray else rgb
+        parts = [colour, *([] if alpha is None else [alpha[..., None]])]
         pixels = np.concatenate(parts, axis=2, dtype=np.float32) if len(parts) > 1 else parts[0]
         return replace(self, pixels=from_float(pixels, self.pixels.dtype))
+
+
+def check_floats(samples: np.ndarray, told: str = "") -> None:
+    """Raises ImageError, `told` before its words, for floats that are not finite or, beyond TOLERATED, outside [0,1]:
+    they would be clamped without a word."""
+    if samples.dtype.kind != "f":
+        return
+    low, high = float(samples.min()), float(samples.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ImageError(f"{told}there are values that are not finite (NaN or infinity); mend them first")
+    if low < -TOLERATED or high > 1 + TOLERATED:
+        raise ImageError(f"{told}floats go from 0 to 1, these from {low:g} to {high:g}; scale them first")
 
 
 def to_float(samples: np.ndarray) -> np.ndarray:
@@ -125,6 +140,11 @@ def to_float(samples: np.ndarray) -> np.ndarray:
     if samples.dtype.kind == "f":
         return np.clip(np.nan_to_num(samples, nan=0.0), 0.0, 1.0).astype(np.float32)
     return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
+
+
+def to_whole(samples: np.ndarray) -> np.ndarray:
+    """Samples as whole numbers, which is what colours can be transformed in: floats as 16 bit."""
+    return from_float(to_float(samples), np.uint16) if samples.dtype.kind == "f" else samples
 
 
 def from_float(samples: np.ndarray, dtype: Any) -> np.ndarray:

@@ -4,25 +4,27 @@ import numpy as np
 import pyvips
 
 from realsrt.io.formats import vips_image
-from realsrt.io.picture import Picture, from_float, to_float
+from realsrt.io.metadata import colour
+from realsrt.io.picture import Picture, from_float, to_float, to_whole
 
 SIDE = 512  # pixels at most
 _QUALITY = 80
 
 
 def plain(picture: Picture) -> Picture:
-    """The same colours as 8-bit samples of sRGB; an ICC profile that cannot be used is left out."""
+    """The same colours as 8-bit samples of sRGB, HDR brought down to white; an ICC profile that cannot be used is left
+    out."""
     pixels = picture.pixels if picture.depth == 8 else from_float(to_float(picture.pixels), np.uint8)
-    if picture.icc is None:
-        return Picture(pixels)
-    image = vips_image(pixels)
-    image.set_type(pyvips.GValue.blob_type, "icc-profile-data", picture.icc)  # pyright: ignore[reportArgumentType]
     try:
-        shown = image.icc_transform("srgb", embedded=True)
-        made = shown.numpy().reshape(shown.height, shown.width, shown.bands)
+        if picture.code and picture.code[1] in colour.HDR:
+            shown, _ = colour.to_srgb(vips_image(to_whole(picture.pixels)), picture.code, 8)
+        elif picture.icc:
+            shown = vips_image(pixels, picture.icc).icc_transform("srgb", embedded=True)
+        else:
+            return Picture(pixels)
+        return Picture(np.ascontiguousarray(shown.numpy().reshape(shown.height, shown.width, shown.bands)))
     except pyvips.Error:
         return Picture(pixels)
-    return Picture(np.ascontiguousarray(made))
 
 
 def vips(picture: Picture) -> pyvips.Image:

@@ -12,8 +12,8 @@ _UNREAD = {  # what of a folder is passed over, and what to do; training passes 
     "nrw orf pef raf rw2 rwl sr2 srf srw x3f",
     "video (take pictures out of them first)": "3gp avi m2ts m4v mkv mov mp4 mpeg mpg mts webm wmv",
     "of other formats (save them as PNG or TIFF first)": " ".join(IMAGES)
-    + " dds exr fits hdr ico j2k jp2 pcx pgm pnm ppm psb psd svg "
-    "tga xcf",
+    + " dds exr fits hdr ico j2c j2k jp2 jpf jpm jpx pcx pgm pnm ppm "
+    "psb psd svg tga xcf",
 }
 _KINDS = {suffix: kind for kind, suffixes in _UNREAD.items() for suffix in suffixes.split()}
 
@@ -33,6 +33,11 @@ class PassedOver(Counter[str]):
 def is_image(path: PurePath) -> bool:
     """Whether a file is named like an image that can be read."""
     return path.suffix.lower().lstrip(".") in IMAGES
+
+
+def is_picture_name(path: PurePath) -> bool:
+    """Whether a file is named like an image or a video, of a kind that is read or not."""
+    return path.suffix.lower().lstrip(".") in _KINDS
 
 
 def is_kept(suffix: str) -> bool:

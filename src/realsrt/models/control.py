@@ -41,6 +41,14 @@ class FeatureControlConfig:
         return FeatureControl(self)
 
 
+def _zero_conv(cin: int, cout: int) -> nn.Conv2d:
+    """A 1x1 convolution that starts at zero."""
+    conv = nn.Conv2d(cin, cout, 1)
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+    return conv
+
+
 class EncoderControl(nn.Module):
     """cat(z, E'(up)) → residual block → attention → residual block → 1x1 conv that starts at zero."""
 
@@ -51,9 +59,7 @@ class EncoderControl(nn.Module):
         self.fuse_in = ResidualBlock(dim * 2, dim * 2)
         self.fuse_attn = SpatialAttention(dim * 2)
         self.fuse_out = ResidualBlock(dim * 2, dim * 2)
-        self.zero_out = nn.Conv2d(dim * 2, dim, 1)
-        nn.init.zeros_(self.zero_out.weight)
-        nn.init.zeros_(self.zero_out.bias)  # pyright: ignore[reportArgumentType]
+        self.zero_out = _zero_conv(dim * 2, dim)
 
     def forward(self, z_BDhw: Tensor, guide: Guide) -> Tensor:
         """The residual (B, D, h, w) to add to the latents."""
@@ -73,16 +79,11 @@ class FeatureControl(nn.Module):
         self.fold = config.fold
         self.fuse_in = nn.Conv2d(config.latent + config.features * config.fold**2, config.width, 1)
         self.blocks = nn.Sequential(*(PlainResidualBlock(config.width) for _ in range(config.blocks)))
-        self.zero_out = nn.Conv2d(config.width, config.latent, 1)
-        nn.init.zeros_(self.zero_out.weight)
-        nn.init.zeros_(self.zero_out.bias)  # pyright: ignore[reportArgumentType]
+        self.zero_out = _zero_conv(config.width, config.latent)
         self.fine = None
         if config.fine_blocks:
-            blocks = (PlainResidualBlock(config.features) for _ in range(config.fine_blocks))
-            zero = nn.Conv2d(config.features, config.features, 1)
-            nn.init.zeros_(zero.weight)
-            nn.init.zeros_(zero.bias)  # pyright: ignore[reportArgumentType]
-            self.fine = nn.Sequential(*blocks, zero)
+            zero = _zero_conv(config.features, config.features)
+            self.fine = nn.Sequential(*(PlainResidualBlock(config.features) for _ in range(config.fine_blocks)), zero)
 
     def forward(self, z_BDhw: Tensor, guide: Guide) -> Tensor:
         """The residual (B, D, h, w) to add to the latents."""

@@ -3,18 +3,19 @@
 Shape suffixes: B batch, C channels, H W pixels.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Self
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from realsrt.errors import CheckpointError, UsageError
+from realsrt.errors import UsageError
 
 TAPS = ("conv1", "fire3", "fire5", "fire6", "fire7", "fire8", "fire9")
 """Layers that can be tapped, shallow to deep: the ones LPIPS uses for this network."""
 
+LEAST_SIDE = 17
+"""Pixels that images need on either side for all layers."""
 _BGR_MEAN = (104.0, 117.0, 123.0)
 # name: (input channels, squeeze channels, channels of each of the two expansions)
 _FIRES = {
@@ -28,6 +29,12 @@ _FIRES = {
     "fire9": (512, 64, 256),
 }
 _POOL_BEFORE = ("fire2", "fire4", "fire6")
+
+
+def check_taps(taps: Iterable[str]) -> None:
+    """Raises UsageError for a layer that can't be tapped."""
+    if unknown := [tap for tap in taps if tap not in TAPS]:
+        raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
 
 
 class Fire(nn.Module):
@@ -47,7 +54,7 @@ class Fire(nn.Module):
 class SqueezeFeatures(nn.Module):
     """The convolutions of SqueezeNet 1.1 (arXiv:1602.07360), frozen; gradients still flow to the input.
 
-    `SqueezeFeatures()` has random weights; `losses.load_squeeze_features(path)` reads trained ones from a file.
+    Its weights are random; `checkpoint.published.load_squeeze_features` reads trained ones.
     """
 
     mean: Tensor
@@ -60,33 +67,11 @@ class SqueezeFeatures(nn.Module):
         self.register_buffer("mean", torch.tensor(_BGR_MEAN).view(1, 3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, Tensor], source: str) -> Self:
-        """Build from trained weights with keys `conv1.*` and `fire2.*` … `fire9.*`, any float type, kept as float32.
-
-        `source` names them in messages. Raises CheckpointError when keys or shapes are others.
-        """
-        features = cls()
-        own = features.state_dict()
-        if problems := sorted(own.keys() ^ state.keys()):
-            word = "missing" if problems[0] in own else "unexpected"
-            raise CheckpointError(f"{source}: not SqueezeNet 1.1 features: {word} key {problems[0]!r}")
-        for key, tensor in own.items():
-            if tensor.shape != state[key].shape:
-                raise CheckpointError(
-                    f"{source}: not SqueezeNet 1.1 features: {key!r} has shape {tuple(state[key].shape)}, "
-                    f"expected {tuple(tensor.shape)}"
-                )
-        features.load_state_dict({key: tensor.float() for key, tensor in state.items()})
-        return features
-
     def forward(self, x_BCHW: Tensor, taps: Sequence[str] = TAPS) -> list[Tensor]:
         """Activations of the named layers, in the order of `taps`; layers deeper than the deepest tap are not run.
 
-        x_BCHW: RGB in [0,1], sides of at least 17 px. Raises UsageError for a tap that does not exist.
+        x_BCHW: RGB in [0,1], sides of at least LEAST_SIDE.
         """
-        if unknown := [tap for tap in taps if tap not in TAPS]:
-            raise UsageError(f"no such feature tap: {unknown[0]!r}; choose from {', '.join(TAPS)}")
         found: dict[str, Tensor] = {}
         x_BCHW = F.relu(self.conv1(x_BCHW.flip(1) * 255.0 - self.mean))
         if "conv1" in taps:

@@ -9,8 +9,6 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from realsrt.imaging.resize import upscale_bicubic
-
 
 @dataclass(frozen=True)
 class Guide:
@@ -33,11 +31,6 @@ class Ground(NamedTuple):
     def some(self, cut: slice) -> "Ground":
         """These windows of the batch."""
         return Ground(self.features[cut], self.base[cut])
-
-
-def enlarge(lq_BCHW: Tensor, scale: int) -> Tensor:
-    """The bicubic enlargement (align_corners=False, not clamped)."""
-    return upscale_bicubic(lq_BCHW, scale)
 
 
 def tokens_from_map(features_BFHW: Tensor, factor: int) -> Tensor:

@@ -120,10 +120,3 @@ class Quantizer(nn.Module):
         smoothed = (self.cluster_size_ema + cfg.eps) / (total + cfg.codes * cfg.eps) * total
         codes_VD = self.embed_ema / smoothed[:, None]
         self.weight[:-1] = F.normalize(codes_VD, dim=1) if cfg.normalize else codes_VD
-
-
-def hold_codes(module: nn.Module, hold: bool) -> None:
-    """Set ``hold`` of every quantiser inside."""
-    for part in module.modules():
-        if isinstance(part, Quantizer):
-            part.hold = hold

@@ -129,11 +129,7 @@ class ResidualTokenizer(nn.Module):
 
     def lookup(self, ids_Bhw: Tensor) -> Tensor:
         """Latents (B, token_width, h, w) of ids, ready for :meth:`decode`."""
-        return self.post(self.quantizer.lookup(ids_Bhw))
-
-    def post(self, code_BDhw: Tensor) -> Tensor:
-        """Codes → latents the decoder reads."""
-        return self.post_quant_conv(code_BDhw)
+        return self.post_quant_conv(self.quantizer.lookup(ids_Bhw))
 
     def decode(self, z_BDhw: Tensor, guide: Guide | None = None) -> Tensor:
         """Images (B, 3, H, W) of latents, not clamped."""

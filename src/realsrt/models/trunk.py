@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple, Self
 
 import torch
@@ -269,14 +270,11 @@ class Trunk(nn.Module):
         features = network.features(lq_BCHW)
         if way == Way.WHOLE or (way.deep and denoise == 0):
             return features, network.image(features, lq_BCHW)
-        image = self.restore_reduced(lq_BCHW, denoise, way) if way.reduced else self.see(lq_BCHW, denoise, way)
+        see = partial(self.see, denoise=denoise, way=way)
+        image = seen_reduced(lq_BCHW, self.config.network.scale, see) if way.reduced else see(lq_BCHW)
         if way.deep and denoise < 1:
             image = torch.lerp(network.image(features, lq_BCHW), image, denoise)
         return features, image
-
-    def restore_reduced(self, lq_BCHW: Tensor, denoise: float, way: Way) -> Tensor:
-        """The image (B,3,sH,sW) that the network makes which sees the input reduced."""
-        return seen_reduced(lq_BCHW, self.config.network.scale, lambda small: self.see(small, denoise, way))
 
     def seeing(self, denoise: float, way: Way) -> SRVGGNetCompact | RRDBNet:
         """The network of a way."""

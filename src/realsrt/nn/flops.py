@@ -5,13 +5,7 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    flop_registry,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-    shape_wrapper,
-)
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count, shape_wrapper
 
 from realsrt.nn.linear import ONEDNN
 
@@ -29,28 +23,23 @@ def _linear(input: Any, weight: Any, *_args: Any, **_kwargs: Any) -> int:
 
 
 _aten = torch.ops.aten
-_FOR_CPU = {
+FOR_CPU = {  # what torch's own formulas lack: fused attention and oneDNN on the CPU
     _aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     _aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 } | ({torch.ops.mkldnn._linear_pointwise: _linear} if ONEDNN else {})
-
-
-def flop_counter() -> FlopCounterMode:
-    """torch's counter, with the formulas that it lacks for fused attention and oneDNN on the CPU. Not for training
-    steps: it hooks into modules, which ``torch.autograd.grad`` does not bear."""
-    return FlopCounterMode(display=False, custom_mapping=_FOR_CPU)
 
 
 class FlopSum(TorchDispatchMode):
     """Inside this context the FLOPs of all operations, backward passes included, add up in ``total``.
 
     By torch's own formulas. The operations themselves are run as they are, so nothing that is computed changes.
+    Not for inference mode, where torch's linear layers escape it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
-        self._formulas = flop_registry | {op: shape_wrapper(formula) for op, formula in _FOR_CPU.items()}
+        self._formulas = flop_registry | {op: shape_wrapper(formula) for op, formula in FOR_CPU.items()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

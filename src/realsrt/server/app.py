@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
@@ -43,18 +43,21 @@ def create_app(service: Service) -> FastAPI:
     )  # fmt: skip
     problems.install(app)
     owner = _owner(service, visitors)
-    add_routes(app, service, owner)
+    owned = APIRouter(responses=documented(*((401,) if settings.keys or visitors else ()), 422))
+    add_routes(owned, service, owner)
+    _add_models(owned, service, owner)
+    app.router.routes.extend(owned.routes)  # not included as a router: a 405 names the methods of all routes
     if visitors:
         add_page(app, service, owner, visitors)
-    _add_others(app, service, owner)
-    if service.settings.cors_origins:
+    _add_others(app, service)
+    if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(service.settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "X-API-Key", "Content-Type"], expose_headers=["Location", "Retry-After"],
         )  # fmt: skip
-    if service.settings.page or not service.settings.keys:
-        app.add_middleware(Hosts, allowed=service.settings.hosts)
-    app.add_middleware(Guard, metrics=service.metrics, origins=service.settings.cors_origins)
+    if settings.page or not settings.keys:
+        app.add_middleware(Hosts, allowed=settings.hosts)
+    app.add_middleware(Guard, metrics=service.metrics, origins=settings.cors_origins)
     _describe_problems(app)
     return app
 
@@ -84,10 +87,8 @@ def _owner(service: Service, visitors: Visitors | None) -> Callable[..., str]:
     return owner
 
 
-def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> None:
-    refused = (401,) if service.settings.keys else ()
-
-    @app.get("/v1/models", responses=documented(*refused), tags=["service"])
+def _add_models(app: APIRouter, service: Service, owner: Callable[..., str]) -> None:
+    @app.get("/v1/models", tags=["service"])
     def models(_: Annotated[str, Depends(owner)]) -> Models:
         """The model that computes the jobs, and the others inside the package."""
         from realsrt.checkpoint import embedded
@@ -100,6 +101,8 @@ def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> No
             models=[loaded, *others], device=str(service.up.device), precision=str(service.up.precision).split(".")[-1]
         )
 
+
+def _add_others(app: FastAPI, service: Service) -> None:
     @app.get("/", include_in_schema=False)
     def root() -> dict[str, str]:
         """Where to go on."""
@@ -129,20 +132,12 @@ def _add_others(app: FastAPI, service: Service, owner: Callable[..., str]) -> No
 
 
 def _describe_problems(app: FastAPI) -> None:
-    """The schema knows Problem, and does not promise FastAPI's own form of a 422."""
+    """The schema knows Problem."""
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
         made = make()
-        schemas = made.setdefault("components", {}).setdefault("schemas", {})
-        schemas["Problem"] = problems.Problem.model_json_schema()
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        for path in made["paths"].values():
-            for operation in path.values():
-                found = operation.get("responses", {}).get("422", {}).get("content", {})
-                if "application/json" in found:
-                    operation["responses"]["422"] = documented(422)[422]
+        made["components"]["schemas"]["Problem"] = problems.Problem.model_json_schema()
         return made
 
     app.openapi = openapi

@@ -10,6 +10,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from realsrt.server.logs import say
 
 HEAD_SECONDS = 20.0  # until the head of a request is in; also of the next one, on a connection that is kept
+HEAD_BYTES = 2**16  # of the head of a request that is not whole yet; an archive's names a thousand jobs in 28,000
 _PLACES = 1000  # connections at most; one address has the half of them
 AT_ONCE = 64  # connections that are accepted before the first of them is looked at
 _FILES = 4096  # open files that the service asks for, where the system lets it have them

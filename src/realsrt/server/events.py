@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 from fastapi.concurrency import run_in_threadpool
 
+from realsrt.server.records import JobRecord
 from realsrt.server.service import Service
-from realsrt.server.views import view
+from realsrt.server.views import JobView, view
 
 _PAUSE = 0.1  # seconds between two looks at a job, at least
 _QUIET = 15.0  # seconds after which a comment keeps proxies from closing the connection
@@ -20,12 +21,16 @@ async def events(service: Service, id: str, owner: str) -> AsyncIterator[str]:
     def call() -> None:
         loop.call_soon_threadsafe(changed.set)
 
+    def look() -> tuple[JobRecord, JobView]:
+        """Off the event loop: of a job that waits, those before it are asked for."""
+        record = service.job(id, owner)
+        return record, view(record, service)
+
     with service.live.listening(id, call):
         state, progress, shown = "", -1.0, 0
         while True:
             changed.clear()
-            record = await run_in_threadpool(service.job, id, owner)
-            now = view(record, service)
+            record, now = await run_in_threadpool(look)
             for preview in service.live.previews(id)[shown:]:
                 shown += 1
                 yield _event("preview", json.dumps(preview.said()))

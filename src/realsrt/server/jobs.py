@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 
@@ -34,11 +34,10 @@ data: {"progress": 0.5, "eta_seconds": 3.2}
 """
 
 
-def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> None:
-    refused = (401,) if service.settings.keys else ()
+def add_routes(app: APIRouter, service: Service, owner: Callable[..., str]) -> None:
     limits = service.settings.max_bytes, service.settings.max_pixels
     follows: dict[str, Any] = {
-        "status_code": 202, "tags": ["jobs"], "responses": documented(400, *refused, 404, 409, 410, 413, 422, 429, 507),
+        "status_code": 202, "tags": ["jobs"], "responses": documented(400, 404, 409, 410, 413, 429, 507),
     }  # fmt: skip
 
     def accepted(record: JobRecord, response: Response) -> Accepted:
@@ -47,7 +46,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
 
     @app.post(
         SUBMIT, status_code=202, tags=["jobs"], openapi_extra={"requestBody": _request_body()},
-        responses=documented(400, *refused, 408, 413, 415, 422, 429, 507),
+        responses=documented(400, 408, 413, 415, 429, 507),
     )  # fmt: skip
     async def submit(
         request: Request,
@@ -62,7 +61,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
             upload = await receive(request, query.options, query.filename, service.store.incoming, limits)
         return accepted(await run_in_threadpool(service.submit, upload, whose), response)
 
-    @app.get(SUBMIT, response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    @app.get(SUBMIT, response_model_exclude_none=True, tags=["jobs"], responses=documented(404))
     def jobs(
         whose: Annotated[str, Depends(owner)],
         limit: Annotated[int, Query(ge=1, le=100, description="Jobs at most.")] = 20,
@@ -75,7 +74,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         views = [view(record, service) for record in found]
         return JobList(jobs=views, next=found[-1].id if len(found) == limit else None)
 
-    @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    @app.get(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(404))
     def job(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """State, progress and facts of a job."""
         return view(service.job(id, whose), service)
@@ -84,7 +83,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         SUBMIT + "/{id}/events", response_class=StreamingResponse, tags=["jobs"],
         responses={
             200: {"description": "Server-sent events", "content": {"text/event-stream": {"example": _EVENTS}}},
-            **documented(*refused, 404),
+            **documented(404),
         },
     )  # fmt: skip
     async def job_events(id: str, whose: Annotated[str, Depends(owner)]) -> StreamingResponse:
@@ -101,7 +100,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
                 "description": "The picture: the bytes that realsrt upscale writes",
                 "content": {kind: {"schema": _BINARY} for kind in MEDIA.values()},
             },
-            **documented(*refused, 404, 409, 410),
+            **documented(404, 409, 410),
         },
     )  # fmt: skip
     def result(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
@@ -115,7 +114,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         SUBMIT + "/{id}/confidence", response_class=FileResponse, tags=["jobs"],
         responses={
             200: {"description": "A gray PNG", "content": {"image/png": {"schema": _BINARY}}},
-            **documented(*refused, 404, 409, 410),
+            **documented(404, 409, 410),
         },
     )  # fmt: skip
     def confidence(id: str, whose: Annotated[str, Depends(owner)]) -> FileResponse:
@@ -124,7 +123,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         service.need_done(record)
         return _file(service.store.confidence(id), "image/png", download_name(record, "_confidence.png"))
 
-    @app.get(SUBMIT + "/{id}/trust", tags=["jobs"], responses=documented(*refused, 404, 409, 410, 422))
+    @app.get(SUBMIT + "/{id}/trust", tags=["jobs"], responses=documented(404, 409, 410))
     def trust(
         id: str,
         whose: Annotated[str, Depends(owner)],
@@ -135,7 +134,7 @@ def add_routes(app: FastAPI, service: Service, owner: Callable[..., str]) -> Non
         out, and the promise for the rest weaker. 404 says why where nothing is promised."""
         return service.trust(service.job(id, whose), level, error)
 
-    @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(*refused, 404))
+    @app.delete(SUBMIT + "/{id}", response_model_exclude_none=True, tags=["jobs"], responses=documented(404))
     def cancel(id: str, whose: Annotated[str, Depends(owner)]) -> JobView:
         """Cancel a job that has not ended; remove the files of one that has."""
         return view(service.cancel(service.job(id, whose)), service)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preview:
-    """The picture after a step of `steps`, as a small JPEG; `confidence`: its mean."""
+    """Of the job `id`, the picture after a step of `steps`, as a small JPEG; `confidence`: its mean."""
 
+    id: str
     step: int
     steps: int
     jpeg: bytes
@@ -82,10 +83,10 @@ class Live:
         tell(0.0)
         return tell
 
-    def add_preview(self, id: str, preview: Preview) -> None:
+    def add_preview(self, preview: Preview) -> None:
         with self._lock:
-            self._previews[id].append(preview)
-        self.changed(id)
+            self._previews[preview.id].append(preview)
+        self.changed(preview.id)
 
     def forget(self, id: str) -> None:
         """A job has ended. Who listens may still fetch its previews; who comes later finds none."""

@@ -1,13 +1,11 @@
 """Jobs, from their input files to the files of their results: the same bytes that `realsrt upscale` writes."""
 
 import contextlib
-import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from realsrt.batch.outputs import CONFIDENCE
 from realsrt.batch.plan import FileJob
@@ -15,7 +13,7 @@ from realsrt.batch.process import provenance_of, read_image, save_image, upscale
 from realsrt.batch.report import Record, mean_confidence
 from realsrt.batch.resume import remove_leftovers
 from realsrt.config import ModelConfig
-from realsrt.errors import RealSRTError
+from realsrt.errors import RealSRTError, UsageError
 from realsrt.inference.result import Upscaled
 from realsrt.inference.upscaler import Upscaler
 from realsrt.io import preview
@@ -28,7 +26,7 @@ from realsrt.server.records import JobRecord
 from realsrt.server.results import Kept, Results, write_candidates, write_step
 from realsrt.server.trust import first_confidence
 
-PREVIEW_PIXELS = 1_000_000  # larger inputs are computed row by row, without previews: memory stays bounded
+PREVIEW_PIXELS = 1_000_000  # larger inputs are computed alone, row by row, without previews: memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,11 @@ class Task:
     source: Path
     target: Path
 
+    @property
+    def large(self) -> bool:
+        """Whether the image is not held whole."""
+        return self.job.width * self.job.height > PREVIEW_PIXELS
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -46,14 +49,6 @@ class Progress:
 
     id: str
     share: float
-
-
-@dataclass(frozen=True)
-class Step:
-    """The image after a step."""
-
-    id: str
-    preview: Preview
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class Failed:
     trace: str
 
 
-Event = Progress | Step | Made | Failed
+Event = Progress | Preview | Made | Failed
 Tell = Callable[[Event], None]
 Check = Callable[[], None]
 
@@ -94,39 +89,24 @@ class ModelFacts:
     config: ModelConfig
 
 
-class Computes(Protocol):
-    """What computes tasks: here, or in a process of its own."""
-
-    @property
-    def together(self) -> bool:
-        """Whether tasks that ask for the same are best given together."""
-        ...
-
-    def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
-        """Compute tasks that ask for the same. `tell` hears what happens, `check` is called now and then; what they
-        raise ends it."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class Maker:
     """Computes in this process; nothing can end it between two calls of `check`."""
 
     def __init__(self, up: Upscaler, max_pixels: int) -> None:
-        self.up, self._max_pixels = up, max_pixels
+        self.up, self.device, self._max_pixels = up, up.device, max_pixels
         self._results = Results(up)
 
-    @property
-    def together(self) -> bool:
-        """Whether images share batches: where there are batches."""
-        return self.up.device.type != "cpu" and hasattr(self.up, "upscale_many")
-
     def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
+        """Compute tasks that ask for the same. `tell` hears what happens, `check` is called now and then; what they
+        raise ends it."""
         for task in tasks:  # of an attempt that was ended
             remove_leftovers([FileJob(task.target, task.target)], [CONFIDENCE])
-        for task in self._together(tasks, tell, check) if len(tasks) > 1 else tasks:
-            self._alone(task, tell, check)
+        small = [task for task in tasks if not task.large]
+        if together := small if len(small) > 1 else []:
+            self._together(together, tell, check)
+        for task in tasks:
+            if task not in together:
+                self._alone(task, tell, check)
 
     def close(self) -> None:
         pass
@@ -141,7 +121,7 @@ class Maker:
 
         def show(out: Upscaled) -> None:
             mean = mean_confidence(out.confidence)
-            tell(Step(id, Preview(out.step, out.num_steps, preview.jpeg(out.image), mean)))
+            tell(Preview(id, out.step, out.num_steps, preview.jpeg(out.image), mean))
 
         try:
             picture = self._read(task)
@@ -156,8 +136,8 @@ class Maker:
         else:
             tell(Made(id, record, time.monotonic() - started, computed))
 
-    def _together(self, tasks: Sequence[Task], tell: Tell, check: Check) -> list[Task]:
-        """In shared batches; after what goes wrong with one, returns those that are left."""
+    def _together(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
+        """In shared batches; what goes wrong with one is that one's."""
         say("jobs.together", count=len(tasks), ids=[task.job.id for task in tasks])
         ready: list[tuple[Task, Picture]] = []
         for task in tasks:
@@ -165,23 +145,23 @@ class Maker:
                 ready.append((task, self._read(task)))
             except Exception as problem:
                 tell(_failed(task, problem))
-        if not ready:
-            return []
-        up: Any = self.up
-        started = time.monotonic()
-        results: Iterator[Upscaled] = up.upscale_many(iter([p for _, p in ready]), tasks[0].job.options.upscaling)
-        for done, (task, picture) in enumerate(ready):
-            if done:
+        started, options = time.monotonic(), tasks[0].job.options.upscaling
+        results = self.up.upscale_many([picture for _, picture in ready], options, return_errors=True)
+        for done, (task, picture) in enumerate(ready, 1):
+            if done > 1:
                 check()
             try:
-                out = next(results)
+                if isinstance(out := next(results), Exception):
+                    raise out
                 record = self._write(task, picture, Kept(out, first=first_confidence(out.confidence)))
+            except UsageError as problem:  # of the options, which are those of all
+                for left, _ in ready[done - 1 :]:
+                    tell(_failed(left, problem))
+                return
             except Exception as problem:
-                left = [task for task, _ in ready[done:]]
-                say("jobs.apart", logging.WARNING, problem, error=_line(problem), left=len(left))
-                return left
-            tell(Made(task.job.id, record, (time.monotonic() - started) / (done + 1)))
-        return []
+                tell(_failed(task, problem))
+            else:
+                tell(Made(task.job.id, record, (time.monotonic() - started) / done))
 
     def _read(self, task: Task) -> Picture:
         """The input, if its result can be written. Raises ImageError."""
@@ -200,7 +180,7 @@ class Maker:
             if show:
                 show(out)
 
-        if task.job.edits or (show and picture.width * picture.height <= PREVIEW_PIXELS):
+        if task.job.edits or (show and not task.large):
             made, computed = self._results.make(task.job, picture, task.source, progress, shown if show else None)
             write_candidates(folder, made.result)
             return made, computed

@@ -37,12 +37,8 @@ class ProcessMaker:
         self._settings = settings
         self.model, self.device, self.precision, self.window_precision = self._start()
 
-    @property
-    def together(self) -> bool:
-        return self.device.type != "cpu"
-
     def run(self, tasks: Sequence[Task], tell: Tell, check: Check) -> None:
-        """See `Computes`. Raises ProcessEnded."""
+        """See `Maker`. Raises ProcessEnded."""
         if not self._process.is_alive():
             self._start()
         self._pipe.send(list(tasks))

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from realsrt.server.app import create_app
-from realsrt.server.connections import AT_ONCE, Connection, places
+from realsrt.server.connections import AT_ONCE, HEAD_BYTES, Connection, places
 from realsrt.server.logs import say, to_stderr
 from realsrt.server.process import ProcessMaker
 from realsrt.server.service import Service
@@ -48,6 +49,15 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+def uvicorn_config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
+    """How an application is served."""
+    return uvicorn.Config(
+        app, host=settings.host, port=settings.port, log_config=None, access_log=False, ws="none", http=Connection,
+        timeout_graceful_shutdown=_PATIENCE, server_header=False, backlog=AT_ONCE,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+    )  # fmt: skip
+
+
 def serve(settings: ServerSettings, listening: Callable[[str], None] | None = None) -> int:
     """Load the model, listen, and return the exit status once stopped. `listening` is told the address. Raises
     RealSRTError if it cannot start."""
@@ -62,11 +72,7 @@ def serve(settings: ServerSettings, listening: Callable[[str], None] | None = No
         maker.close()
         raise
     Connection.most = places()
-    config = uvicorn.Config(
-        create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False,
-        timeout_graceful_shutdown=_PATIENCE, server_header=False, http=Connection, ws="none", backlog=AT_ONCE,
-    )  # fmt: skip
-    server = _Server(config)
+    server = _Server(uvicorn_config(create_app(service), settings))
     server.service = service
     server.listening = listening or server.listening
     server.run()

@@ -232,8 +232,7 @@ class Service:
             )
 
     def _full(self) -> Exception:
-        running = self.store.ahead()[:1]
-        wait = self.pace.seconds(running)
+        wait = self.pace.seconds(self.store.ahead(most=1))
         seconds = max(1, min(600, round(wait or 1)))
         detail = f"{self.settings.max_queue} jobs are waiting already; try again in {seconds} s"
         return refuse(429, detail, {"Retry-After": str(seconds)})

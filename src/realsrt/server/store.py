@@ -169,12 +169,12 @@ class JobStore:
         with self._lock:
             return self._db.execute(query, [state] if owner is None else [state, owner]).fetchone()[0]
 
-    def ahead(self, id: str | None = None) -> list[JobRecord]:
-        """Jobs that come before this one (before a new one, if None): running and waiting."""
+    def ahead(self, id: str | None = None, most: int = -1) -> list[JobRecord]:
+        """Jobs that come before this one (before a new one, if None): running and waiting; the first `most`."""
         before = "" if id is None else " AND number < (SELECT number FROM jobs WHERE id = ?)"
-        query = f"SELECT * FROM jobs WHERE state IN ('queued', 'running'){before} ORDER BY number"
+        query = f"SELECT * FROM jobs WHERE state IN ('queued', 'running'){before} ORDER BY number LIMIT ?"
         with self._lock:
-            return [_record(row) for row in self._db.execute(query, [] if id is None else [id])]
+            return [_record(row) for row in self._db.execute(query, [most] if id is None else [id, most])]
 
     def take(self, most: int = 1) -> list[JobRecord]:
         """The job that has waited longest, and up to `most` in all that ask for just the same; they are running now."""

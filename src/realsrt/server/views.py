@@ -1,7 +1,6 @@
 """Jobs as clients see them."""
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -65,18 +64,12 @@ def view(record: JobRecord, service: Service) -> JobView:
         ahead = sum(other.owner != WARM_UP for other in before)
         eta = service.pace.seconds([record, *before])
     width, height = record.out_size
-    return JobView(
-        id=record.id, state=record.state, progress=round(share, 4), eta_seconds=None if eta is None else round(eta, 1),
-        ahead=ahead, name=record.name, width=record.width, height=record.height, out_width=width, out_height=height,
-        format=record.suffix[1:], options=record.options, regenerated=list(record.edits), parent=record.parent,
-        created=_time(record.created), started=_time(record.started), finished=_time(record.finished),
-        expires=_time(record.expires) if record.state == "done" else None, seconds=record.seconds,
-        confidence=record.confidence, error=record.error, notices=list(record.notices),
-    )  # fmt: skip
-
-
-def _time(seconds: float | None) -> Any:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    seen = {
+        "progress": round(share, 4), "eta_seconds": None if eta is None else round(eta, 1), "ahead": ahead,
+        "out_width": width, "out_height": height, "format": record.suffix[1:], "regenerated": record.edits,
+        "expires": record.expires if record.state == "done" else None,
+    }  # fmt: skip
+    return JobView(**vars(record) | seen)
 
 
 class Accepted(BaseModel):

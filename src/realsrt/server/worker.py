@@ -7,12 +7,12 @@ import time
 
 from realsrt.errors import first_line, renamed
 from realsrt.io.files import is_full
-from realsrt.server.live import Live
+from realsrt.server.live import Live, Preview
 from realsrt.server.logs import say
-from realsrt.server.maker import Computes, Dropped, Event, Failed, Made, Progress, Step, Task
+from realsrt.server.maker import Dropped, Event, Failed, Made, Maker, Progress, Task
 from realsrt.server.metrics import Metrics
 from realsrt.server.pace import Pace
-from realsrt.server.process import ProcessEnded
+from realsrt.server.process import ProcessEnded, ProcessMaker
 from realsrt.server.records import JobRecord
 from realsrt.server.settings import ServerSettings
 from realsrt.server.store import JobStore
@@ -32,8 +32,9 @@ class Worker(threading.Thread):
     """One at a time. `wake` it after adding a job."""
 
     def __init__(
-        self, maker: Computes, store: JobStore, live: Live, pace: Pace, metrics: Metrics, settings: ServerSettings
-    ) -> None:
+        self, maker: Maker | ProcessMaker, store: JobStore, live: Live, pace: Pace, metrics: Metrics,
+        settings: ServerSettings,
+    ) -> None:  # fmt: skip
         super().__init__(name="worker", daemon=True)
         self._maker, self._store, self._live, self._pace, self._metrics = maker, store, live, pace, metrics
         self._keep, self._max_seconds = settings.keep, settings.max_seconds
@@ -71,7 +72,7 @@ class Worker(threading.Thread):
                     self._swept = time.monotonic()
                     if gone := self._store.expire(self._keep):
                         say("results.expired", count=gone)
-                jobs = [] if self.full else self._store.take(TOGETHER if self._maker.together else 1)
+                jobs = [] if self.full else self._store.take(1 if self._maker.device.type == "cpu" else TOGETHER)
                 if jobs:
                     self._compute([job for job in jobs if self._readable(job)])
                 else:
@@ -101,8 +102,8 @@ class Worker(threading.Thread):
         def tell(event: Event) -> None:
             if isinstance(event, Progress):
                 tell_share[event.id](event.share)
-            elif isinstance(event, Step):
-                self._live.add_preview(event.id, event.preview)
+            elif isinstance(event, Preview):
+                self._live.add_preview(event)
             else:
                 job = jobs_left.pop(event.id)
                 self._live.forget(job.id)

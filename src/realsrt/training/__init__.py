@@ -1,4 +1,4 @@
-"""Training of the five stages. Imported by the command line only, when asked for (extra ``train``)."""
+"""Training, stage by stage. Imported by the command line only, when asked for (extra ``train``)."""
 
 from realsrt.training.config import STAGES, TrainConfig
 from realsrt.training.loop import train

@@ -1,6 +1,7 @@
 """Everything a training run depends on, in one frozen dataclass, and the defaults of each stage."""
 
 import math
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -88,8 +89,9 @@ class LossConfig:
     gan_warmup: int = 0
     """For so many steps from there on the discriminator learns alone, while the model waits: a young discriminator adds
     grit."""
-    discriminator: Literal["patch", "patch_sn", "unet"] = "patch_sn"
-    """Network of the adversarial loss; sn: with spectral normalisation."""
+    discriminator: Literal["patch", "patch_sn", "unet", "projected"] = "patch_sn"
+    """Network of the adversarial loss; sn: with spectral normalisation; projected: heads on the features of the
+    perceptual loss, which need the fewest steps to become of use."""
     discriminator_width: int = 32
     """Channels of its first layer."""
     discriminator_lr: float = 4e-4
@@ -180,6 +182,11 @@ class TrainConfig(StageConfig, LossConfig, DataConfig):
     profile_flops: bool = True
     """Measure the machine's peak at the start, count one step's work, and log the share of peak."""
 
+    @property
+    def begins(self) -> bool:
+        """Whether the run needs no weights of a stage before."""
+        return self.stage == "tokenizer" or (self.stage in ("deep", "strength") and bool(self.trunk))
+
 
 _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
     "deep": {"batch": 1, "crop": 256, "lr": 2e-5, "perceptual": 0.06, "perceptual_views": True, "clean_pixel": 2.0},
@@ -188,6 +195,15 @@ _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
     "generator": {"lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "critic": {"mask_sampling": "paper", "lr": 4e-4, "betas": (0.9, 0.96), "weight_decay": 0.03},
     "control": {"lr": 2e-4, "gan": 0.2, "tune_decoder": True, "batch": 8},
+}
+
+_BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # nan is within none
+    "max_steps max_minutes batch accumulate global_batch tile pool log_every save_steps data_weight lr clip "
+    "discriminator_width discriminator_lr": (lambda x: x > 0, "be more than zero"),
+    "refresh seed perceptual_shift gan_start gan_warmup warmup weight_decay save_minutes pixel perceptual commitment "
+    "gan clean_pixel clean_share": (lambda x: x >= 0, "not be negative"),
+    "lr_end ema reduced_share token_drop control_drop": (lambda x: 0 <= x <= 1, "be from 0 to 1"),
+    "betas": (lambda pair: all(0 <= x < 1 for x in pair), "be from 0 to less than 1"),
 }
 
 
@@ -201,19 +217,16 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         config = replace(config, out=Path(config.out))
     if config.max_steps is None and config.max_minutes is None:
         raise UsageError("give --max-steps or --max-minutes")
-    positive = ("max_steps", "max_minutes", "batch", "accumulate", "global_batch", "tile", "pool", "log_every", "lr")
-    for name in (*positive, "save_steps", "data_weight"):
-        if (value := getattr(config, name)) is not None and value <= 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be more than zero, not {value}")
+    for names, (fits, words) in _BOUNDS.items():
+        for name in names.split():
+            if (value := getattr(config, name)) is not None and not fits(value):
+                raise UsageError(f"--{name.replace('_', '-')} must {words}, not {value}")
     for text in config.pairs:
         pair_source(text)
     if not config.sampler_steps or min(config.sampler_steps) < 1:
         raise UsageError("--sampler-steps must be more than zero")
     if config.gan_warmup and config.gan <= 0:
         raise UsageError("--gan-warmup needs a discriminator: give --gan")
-    for name in ("refresh", "seed", "perceptual_shift", "gan_start", "gan_warmup"):
-        if getattr(config, name) < 0:
-            raise UsageError(f"--{name.replace('_', '-')} must not be negative, not {getattr(config, name)}")
     if len(config.trunk) not in (0, 2, 3):
         raise UsageError(
             "--trunk takes two files, the mild and the strong denoiser, or three, for a deep network the third, not "
@@ -221,8 +234,7 @@ def make_config(stage: str, **options: Any) -> TrainConfig:
         )
     if config.resume and config.overwrite:
         raise UsageError("give --resume or --overwrite, not both")
-    begins = config.stage == "tokenizer" or (config.stage in ("deep", "strength") and config.trunk)
-    if not begins and config.init is None and not config.resume:
+    if not config.begins and config.init is None and not config.resume:
         raise UsageError(f"the {stage} stage builds on the one before: give its weights with --init")
     if config.crop is not None and (config.crop % 32 or not 0 < config.crop <= config.tile):
         raise UsageError(f"--crop must be a multiple of 32 and at most --tile, not {config.crop}")

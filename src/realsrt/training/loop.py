@@ -34,8 +34,7 @@ def train(config: TrainConfig) -> Path:
     if saved is None and not config.overwrite and (there := storage.holds_run()):
         resume = "" if config.resume else "--resume goes on with it, "
         raise UsageError(f"{config.out} holds a run already ({there}): {resume}--overwrite starts anew in its place")
-    begins = config.stage == "tokenizer" or config.trunk
-    if config.resume and saved is None and config.init is None and not begins:
+    if config.resume and saved is None and config.init is None and not config.begins:
         raise UsageError(f"nothing to resume in {config.out} ({state_file.name} is missing); give --init")
     model = initial_model(config, saved)
     crop = crop_side(config, model)
@@ -87,7 +86,8 @@ def train(config: TrainConfig) -> Path:
                     figures = state.learn(parts, progress)
                 step = state.step
                 if not compiled and not waits:  # after the first whole step, in which the work was counted
-                    compile_parts(model, state.adversary)
+                    any_size = config.discriminator == "projected"  # it sees random views
+                    compile_parts(model, None if any_size else state.adversary)
                     work.close()
                     compiled = True
                 means = log.add(step, budget.minutes, figures, show=step % config.log_every == 0)

@@ -1,6 +1,5 @@
 """Networks on several processes: a copy on each (DDP). Checkpoints do not know how many there were."""
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -17,11 +16,6 @@ def prepare(
     decay = config.weight_decay
     made = torch.optim.AdamW(learning(network), lr=lr, betas=config.betas, weight_decay=decay, fused=True)
     return accelerator.prepare(network, made)
-
-
-def no_sync(network: Any) -> AbstractContextManager[Any]:
-    """Gradients are added up, but not exchanged, in this context."""
-    return network.no_sync() if hasattr(network, "no_sync") else nullcontext()
 
 
 def clip(accelerator: Accelerator, network: nn.Module, most: float) -> Tensor:

@@ -12,6 +12,7 @@ from realsrt.checkpoint import load_model
 from realsrt.checkpoint.published import load_published
 from realsrt.errors import UsageError, first_line
 from realsrt.model import RealSRT
+from realsrt.models.features import LEAST_SIDE
 from realsrt.training.config import TrainConfig
 
 
@@ -70,6 +71,10 @@ def crop_side(config: TrainConfig, model: RealSRT) -> int:
     crop = config.crop or grid or 128
     if grid and crop != grid and config.stage != "tokenizer":
         raise UsageError(f"preset {model.config.preset!r} takes crops of {grid} px only, not {crop}")
+    if config.tile % model.config.scale:
+        raise UsageError(f"--tile must be a multiple of {model.config.scale}, the model's scale, not {config.tile}")
+    if config.perceptual_file and crop - config.perceptual_shift < LEAST_SIDE:
+        raise UsageError(f"--perceptual-shift {config.perceptual_shift} leaves too little of crops of {crop} px")
     if crop > config.tile:
         raise UsageError(f"crops of {crop} px need a --tile of at least that, not {config.tile}")
     return crop

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from realsrt.checkpoint import save_model
-from realsrt.checkpoint.weights import write_file
+from realsrt.checkpoint.weights import write_torch
 from realsrt.errors import CheckpointError, UsageError, first_line
 from realsrt.model import RealSRT
 from realsrt.training.config import TrainConfig, pair_source
@@ -45,9 +45,7 @@ def read_state(source: Path | bytes, stage: str, name: str = "") -> dict[str, An
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Atomically. Raises CheckpointError."""
     assert all(key in state for key in _KEYS)
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    write_file(path, buffer.getbuffer())
+    write_torch(path, state)
 
 
 @contextmanager

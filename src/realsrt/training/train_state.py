@@ -8,11 +8,10 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from realsrt.model import RealSRT
-from realsrt.models.quantizer import hold_codes
 from realsrt.training.config import TrainConfig
 from realsrt.training.ema import EMA
 from realsrt.training.pair_pool import PairPool
-from realsrt.training.parallel import clip, load_optimizer, no_sync, prepare
+from realsrt.training.parallel import clip, load_optimizer, prepare
 from realsrt.training.progress import learned_steps, rate
 from realsrt.training.setup import set_rate
 from realsrt.training.stages import BUILDERS
@@ -95,8 +94,8 @@ class TrainState:
             self.model.tokenizer.quantizer.train(not waits)  # the codebook learns inside
         for index, part in enumerate(parts):
             last = index + 1 == len(parts)
-            hold_codes(self.model, not last)
-            with nullcontext() if last else no_sync(self._main):
+            self.model.tokenizer.quantizer.hold = not last
+            with nullcontext() if last else self.accelerator.no_sync(self._main):
                 with self.accelerator.autocast(), torch.set_grad_enabled(not waits):
                     outcome = self._main(part, self.step)
                 if not waits:
@@ -121,7 +120,7 @@ class TrainState:
         assert optimizer is not None
         set_rate(optimizer, self.config.discriminator_lr * factor)
         for index, pair in enumerate(images):
-            with nullcontext() if index + 1 == len(images) else no_sync(network):
+            with nullcontext() if index + 1 == len(images) else self.accelerator.no_sync(network):
                 with self.accelerator.autocast():
                     judged = network(*pair)
                 self.accelerator.backward(judged.loss / len(images))

@@ -19,6 +19,7 @@ import numpy as np
 
 from realsrt.errors import ImageError, UsageError, needs, why
 from realsrt.inference.regions import CELL
+from realsrt.io import preview
 from realsrt.io.atomic import write_whole
 from realsrt.io.picture import to_float
 
@@ -81,7 +82,8 @@ def least_confident_box(confidence: np.ndarray, hw: tuple[int, int]) -> Box:
 
 
 def _shown(picture: Picture) -> np.ndarray:
-    """On white, as 8-bit RGB."""
+    """On white, as 8-bit sRGB."""
+    picture = preview.plain(picture)
     rgb, alpha = picture.rgb_float(), picture.alpha_float()
     if alpha is not None:
         rgb = rgb * alpha[..., None] + 1 - alpha[..., None]
@@ -90,12 +92,8 @@ def _shown(picture: Picture) -> np.ndarray:
 
 def write(path: Path, strips: Sequence[Strip], *, quality: int = 90) -> None:
     """Draw strips into a file; its suffix says how. GIF and HTML take one strip. Raises UsageError, ImageError."""
+    check(path, len(strips))
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{path}: cannot draw a '{suffix}' file; use {', '.join(SUFFIXES)}")
-    if len(strips) != 1 and suffix not in FIGURES:
-        raise UsageError(f"a {suffix} shows one picture, got {len(strips)}; use .png for several")
-    check()
     if suffix == ".html":
         data = _html(strips[0])
     elif suffix == ".gif":
@@ -108,8 +106,13 @@ def write(path: Path, strips: Sequence[Strip], *, quality: int = 90) -> None:
         raise ImageError(f"{path}: could not be written: {why(error)}") from error
 
 
-def check() -> None:
-    """Raises UsageError if the extra is missing."""
+def check(path: Path, count: int) -> None:
+    """Raises UsageError if so many strips cannot be drawn into such a file, or the extra is missing."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path}: cannot draw a '{suffix}' file; use {', '.join(SUFFIXES)}")
+    if count != 1 and suffix not in FIGURES:
+        raise UsageError(f"a {suffix} shows one picture, got {count}; use .png for several")
     with needs("visualize", "drawing"):
         import matplotlib  # noqa: F401
         import PIL  # noqa: F401
@@ -166,8 +169,10 @@ def _figure(strips: Sequence[Strip], kind: str, quality: int) -> bytes:
             scale.tick_params(labelsize=8, length=2)
         top += 2 * h + 4 * gap
     buffer = io.BytesIO()
-    pil = {"quality": quality, "optimize": True, "progressive": True} if kind == "jpg" else None
-    figure.savefig(buffer, format=kind, pil_kwargs=pil, metadata=None if kind == "jpg" else {"Title": "RealSRT"})
+    more: dict[str, Any] = {"metadata": {"Title": "RealSRT"}}
+    if kind == "jpg":
+        more = {"pil_kwargs": {"quality": quality, "optimize": True, "progressive": True}}
+    figure.savefig(buffer, format=kind, **more)
     return buffer.getvalue()
 
 
@@ -265,7 +270,7 @@ def _html(one: Strip) -> bytes:
     }  # fmt: skip
     for mark, text in fill.items():
         page = page.replace(mark, text)
-    return page.encode()
+    return page.encode(errors="backslashreplace")  # a name may be no text
 
 
 def _uri(image: Any, format: str) -> str:

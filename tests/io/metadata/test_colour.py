@@ -17,8 +17,10 @@ import pyvips
 from PIL import Image, ImageCms
 
 from realsrt.io import image as imageio
+from realsrt.io import preview
 from realsrt.io.metadata import colour
 from realsrt.io.picture import Picture
+from realsrt.io.suffixes import jxl_library
 
 SUFFIXES = ("jpg", "png", "webp", "tif", "avif")
 XY = {"709": (0.64, 0.33, 0.3, 0.6, 0.15, 0.06), "p3": (0.68, 0.32, 0.265, 0.69, 0.15, 0.06),
@@ -238,18 +240,57 @@ def test_hdr_in_gray_and_with_alpha(tmp_path):
     np.testing.assert_array_equal(back.pixels[..., 1], pixels[..., 1])
 
 
+GRAY_18 = colour.profile((0.3127, 0.329, *XY["709"]), (1.8,), "Gray Gamma 1.8", gray=True)
+MEANT = {
+    "pq": {"cicp": bytes([9, 16])}, "hlg": {"cicp": bytes([9, 18])}, "gray": {"icc-profile-data": GRAY_18},
+    "linear": {"icc-profile-data": colour.of_code(9, 8).icc},
+}  # fmt: skip
+
+
+def meant(how: str, pixels: np.ndarray) -> Picture:
+    pixels = pixels[..., ::3] if how == "gray" else pixels
+    return Picture(pixels, {name: (pyvips.GValue.blob_type, data) for name, data in MEANT[how].items()})
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "tif", "jxl"])
+@pytest.mark.parametrize("how", MEANT)
+@pytest.mark.parametrize("bands", [3, 4])
+def test_floats_are_written_as_their_16_bits_are(tmp_path, suffix, how, bands):
+    if (suffix == "jxl" and not jxl_library()) or (suffix, bands) == ("jpg", 4):
+        pytest.skip("not written here, or without alpha")
+    looks = []
+    for pixels in (whole := ramps(16)[..., [0, 1, 2, 1][:bands]], whole / np.float32(65535)):
+        path, _ = written(tmp_path, meant(how, pixels), suffix)
+        looks.append(preview.plain(imageio.read(path)).pixels.astype(int))
+    assert np.ptp(looks[0]) > 40
+    assert np.abs(looks[0] - looks[1]).max() <= 1
+
+
+@pytest.mark.parametrize("how", ["pq", "hlg"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("bands", [1, 2, 3, 4])
+def test_hdr_is_shown_as_it_is_written_where_there_is_none(tmp_path, how, kind, bands):
+    pixels = ramps(16)[..., [[1], [1, 0], [0, 1, 2], [0, 1, 2, 1]][bands - 1]]
+    pixels = pixels / np.float32(65535) if kind is np.float32 else (pixels >> 8 if kind is np.uint8 else pixels)
+    picture = meant(how, pixels.astype(kind))
+    imageio.write(tmp_path / "out.tif", picture)
+    shown = preview.plain(picture)
+    assert shown.pixels.shape == pixels.shape
+    assert np.abs(shown.rgb_float() - imageio.read(tmp_path / "out.tif").rgb_float()).max() <= 0.6 / 255
+    assert np.abs(shown.rgb_float() - picture.rgb_float()).max() > 0.1
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("bits", [8, 16])
 def test_gray_profiles(tmp_path, suffix, bits):
     """Gray Gamma 1.8, as scanners have it."""
     gray = ramps(bits)[..., :1]
-    profile = colour.profile((0.3127, 0.329, *XY["709"]), (1.8,), "Gray Gamma 1.8", gray=True)
-    picture = Picture(gray, {"icc-profile-data": (pyvips.GValue.blob_type, profile)})
+    picture = Picture(gray, {"icc-profile-data": (pyvips.GValue.blob_type, GRAY_18)})
     path, notices = written(tmp_path, picture, suffix)
     wanted = srgb_of((gray.repeat(3, 2) / np.iinfo(gray.dtype).max) ** 1.8, XY["709"])
     if (suffix == "png" and bits == 16) or (suffix == "tif" and bits == 16):
         back = imageio.read(path)
-        assert back.icc == profile
+        assert back.icc == GRAY_18
         np.testing.assert_array_equal(back.pixels, gray)
         return
     assert np.abs(shown(path) - wanted).mean() <= 1
@@ -266,8 +307,7 @@ def test_a_png_that_says_the_gamma_of_gray(tmp_path):
 
 
 def test_a_profile_of_another_kind_is_left_out(tmp_path):
-    gray = colour.profile((0.3127, 0.329, *XY["709"]), (1.8,), "Gray", gray=True)
-    picture = Picture(ramps(), {"icc-profile-data": (pyvips.GValue.blob_type, gray)})
+    picture = Picture(ramps(), {"icc-profile-data": (pyvips.GValue.blob_type, GRAY_18)})
     path, notices = written(tmp_path, picture, "png")
     assert "another kind of picture" in notices[0]
     assert imageio.read(path).icc is None

@@ -14,19 +14,13 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from realsrt.checkpoint.published import load_squeeze_features
 from realsrt.errors import UsageError
 from realsrt.imaging.resize import resize, upscale_bicubic
-from realsrt.losses import (
-    SqueezeLoss,
-    adaptive_weight,
-    charbonnier,
-    hinge_d_loss,
-    hinge_g_loss,
-    load_squeeze_features,
-)
+from realsrt.losses import adaptive_weight, charbonnier, hinge_d_loss, hinge_g_loss
 from realsrt.model import RealSRT
 from realsrt.models.discriminator import DiscriminatorConfig
-from realsrt.models.features import SqueezeFeatures
+from realsrt.models.features import LEAST_SIDE, SqueezeFeatures, check_taps, squeeze_distance
 from realsrt.models.guide import Guide
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
@@ -53,15 +47,25 @@ class Stage:
 
 
 class Adversary(nn.Module):
-    """A discriminator with its own hinge loss."""
+    """A discriminator with its own hinge loss. A projected one sees both images as the perceptual loss does: shifted,
+    and in random views, so that no weave is learned that only its features like. Raises UsageError for one without a
+    feature file."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build()
+        self.projected = config.discriminator == "projected"
+        features = squeeze_features(config, "a projected discriminator needs") if self.projected else None
+        self.net = DiscriminatorConfig(config.discriminator, config.discriminator_width).build(features)
+        self._learning = [parameter for parameter in self.net.parameters() if parameter.requires_grad]
+
+    def hold(self, still: bool) -> None:
+        """Whether gradients pass through without reaching the discriminator's own weights."""
+        for parameter in self._learning:
+            parameter.requires_grad_(not still)
 
     def forward(self, real_BCHW: Tensor, fake_BCHW: Tensor) -> Outcome:
-        """Hinge loss on real and (detached) generated images."""
-        real, fake = self.net(torch.cat([real_BCHW, fake_BCHW.detach()])).chunk(2)
+        """Hinge loss on real and generated images; no gradient goes to either."""
+        real, fake = self.net(torch.cat([real_BCHW, fake_BCHW]).detach()).chunk(2)
         loss = hinge_d_loss(real, fake)
         return Outcome(loss, {"d_loss": loss.detach(), "d_real": real.detach().mean(), "d_fake": fake.detach().mean()})
 
@@ -75,13 +79,14 @@ def squeeze_features(config: TrainConfig, who: str) -> SqueezeFeatures:
 
 
 class ImageLoss(nn.Module):
-    """Pixel + perceptual + adversarial loss; the adversarial weight adapts to the gradients at ``last_layer``."""
+    """Pixel + perceptual + adversarial loss; the adversarial weight adapts to the gradients at ``last_layer``. Raises
+    UsageError for a layer that can't be compared, CheckpointError for a bad feature file."""
 
     def __init__(self, config: TrainConfig, adversary: Adversary | None) -> None:
         super().__init__()
         self.config = config
-        file = config.perceptual_file
-        self.perceptual = SqueezeLoss(file, config.perceptual_taps) if file else None
+        check_taps(config.perceptual_taps)
+        self.features = load_squeeze_features(config.perceptual_file) if config.perceptual_file else None
         self._adversary = [adversary]  # in a list: it is trained by its own optimizer, not as part of this module
 
     def _shift(self, step: int) -> tuple[int, int]:
@@ -89,6 +94,15 @@ class ImageLoss(nn.Module):
         rng = torch.Generator().manual_seed(derive_seed(self.config.seed, 6, step))
         top, left = torch.randint(self.config.perceptual_shift + 1, (2,), generator=rng).tolist()
         return top, left
+
+    def _seen(self, image_BCHW: Tensor, gt_BCHW: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Both images as a network of frozen features is shown them in this step."""
+        top, left = self._shift(step)
+        both = torch.cat([image_BCHW, gt_BCHW])[:, :, top:, left:]
+        if self.config.perceptual_views:
+            both = random_view(both, random.Random(derive_seed(self.config.seed, 16, step)))
+        image_BCHW, gt_BCHW = both.chunk(2)
+        return image_BCHW, gt_BCHW
 
     def forward(self, image_BCHW: Tensor, gt_BCHW: Tensor, lq_BCHW: Tensor, last_layer: Tensor, step: int) -> Outcome:
         """Loss of generated images against their targets; perceptual and adversarial parts weigh less, and the pixel
@@ -102,27 +116,27 @@ class ImageLoss(nn.Module):
         share_B = cfg.clean_share + (1 - cfg.clean_share) * severity_B
         pixel_B = pixel_B * (cfg.clean_pixel + (1 - cfg.clean_pixel) * severity_B)
         loss = cfg.pixel * pixel_B.mean()
-        if self.perceptual is not None:
-            top, left = self._shift(step)
-            both = torch.cat([image_BCHW, gt_BCHW])[:, :, top:, left:]
-            if cfg.perceptual_views:
-                both = random_view(both, random.Random(derive_seed(cfg.seed, 16, step)))
-            perceptual_B = self.perceptual(*both.chunk(2))
+        seen = image_BCHW, gt_BCHW
+        if self.features is not None:
+            seen = self._seen(image_BCHW, gt_BCHW, step)
+            perceptual_B = squeeze_distance(self.features, *seen, cfg.perceptual_taps)
             figures["perceptual"] = perceptual_B.detach().mean()
             loss = loss + cfg.perceptual * (share_B * perceptual_B).mean()
         adversary = self._adversary[0]
         if adversary is None or step < cfg.gan_start:
             return Outcome(loss, figures)
-        adversary.requires_grad_(False)
-        logits = adversary.net(image_BCHW)
+        fake_BCHW, real_BCHW = seen if adversary.projected else (image_BCHW, gt_BCHW)
+        adversary.hold(True)
+        logits = adversary.net(fake_BCHW)
         gan = hinge_g_loss(logits * share_B.view(-1, *[1] * (logits.ndim - 1)))
-        adversary.requires_grad_(True)
+        adversary.hold(False)
         figures["gan"] = gan.detach()
-        images = (gt_BCHW, image_BCHW)
+        images = (real_BCHW, fake_BCHW)
         if not torch.is_grad_enabled():
             return Outcome(loss, figures, images)
         # The gradients at the image serve both the adaptive weight and, once weighed, everything below the image.
-        slopes = [torch.autograd.grad(part, image_BCHW)[0] for part in (loss, gan)]
+        # Both parts may have seen the same view of the image.
+        slopes = [torch.autograd.grad(part, image_BCHW, retain_graph=part is loss)[0] for part in (loss, gan)]
         at_last = [torch.autograd.grad(image_BCHW, last_layer, s, retain_graph=True)[0] for s in slopes]
         weight = adaptive_weight(*(mean_over_ranks(g) for g in at_last)) * cfg.gan
         figures["gan_weight"] = weight
@@ -145,7 +159,7 @@ def random_view(images_BCHW: Tensor, rng: random.Random) -> Tensor:
     images_BCHW = (images_BCHW - 0.5) * contrast_C[:, None, None] + 0.5 + rng.uniform(-0.1, 0.1)
     if rng.random() < 0.4:
         factor = rng.uniform(0.6, 1.5)
-        size = [max(17, round(side * factor)) for side in images_BCHW.shape[-2:]]
+        size = [max(LEAST_SIDE, round(side * factor)) for side in images_BCHW.shape[-2:]]
         images_BCHW = F.interpolate(images_BCHW, size, mode="bilinear", antialias=True)
     return images_BCHW
 

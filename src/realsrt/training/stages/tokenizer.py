@@ -1,11 +1,10 @@
 """Stage 1: the tokenizer, on targets alone (paper) or on targets and their low-quality inputs (conditional)."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from realsrt.losses import commitment_loss
 from realsrt.model import RealSRT
-from realsrt.models.guide import Guide, enlarge
 from realsrt.nn.device import to_device
 from realsrt.training.config import TrainConfig
 from realsrt.training.data import derive_seed
@@ -24,7 +23,8 @@ class TokenizerMain(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> Outcome:
         model, cfg = self.model, self.config
-        guide = self._guide(batch.lq)
+        with torch.no_grad():
+            guide = model.guide(batch.lq, want_ids=False)
         rng = torch.Generator().manual_seed(derive_seed(cfg.seed, 4, step))
         target = target_of(batch, cfg)
         quantized = model.tokenizer.quantize(target, guide, rng)
@@ -32,20 +32,12 @@ class TokenizerMain(nn.Module):
         if guide.features is not None:
             keep = to_device((shares(batch.seeds) >= cfg.token_drop).to(code.dtype), code.device)
             code = code * keep[:, None, None, None]
-        image = model.tokenizer.decode(model.tokenizer.post(code), guide)
+        image = model.tokenizer.decode(model.tokenizer.post_quant_conv(code), guide)
         outcome = self.image_loss(image, target, batch.lq, model.tokenizer.decoder.last_layer, step)
         commitment = commitment_loss(quantized.encoded, quantized.code)
         used = (model.tokenizer.quantizer.cluster_size_ema > 0.5).float().mean()
         figures = outcome.figures | {"commitment": commitment.detach(), "codes_used": used}
         return Outcome(outcome.loss + cfg.commitment * commitment, figures, outcome.images)
-
-    @torch.no_grad()
-    def _guide(self, lq_BCHW: Tensor) -> Guide:
-        """Without token ids: nobody needs them here."""
-        if self.model.trunk is None:
-            return Guide(lq_BCHW, enlarge(lq_BCHW, self.model.config.scale))
-        features, base = self.model.trunk(lq_BCHW)
-        return Guide(lq_BCHW, base, features)
 
 
 def tokenizer_stage(model: RealSRT, config: TrainConfig) -> Stage:
