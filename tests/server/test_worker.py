@@ -8,6 +8,7 @@ import torch
 from realsrt.errors import ImageError, RealSRTError
 from realsrt.server import maker
 from realsrt.server import worker as parts
+from realsrt.server.service import Service
 
 
 class Batches:
@@ -75,7 +76,7 @@ def test_jobs_that_ask_for_the_same_are_taken_together(opened, picture, up, brok
 
 def test_options_that_the_model_does_not_allow_any_more(opened, picture, up, monkeypatch):
     """Of jobs that have waited while the service got another model."""
-    monkeypatch.setattr("realsrt.server.service.Service._check_work", lambda *_: None)
+    monkeypatch.setattr(Service, "_check_work", lambda *_: None)
     batches = Batches(up)
     monkeypatch.setattr(batches, "upscale_many", up.upscale_many)
     here = opened(upscaler=batches, working=False)
