@@ -1,6 +1,8 @@
 """Lettering and regular lines on photographs: what few training photographs have, and what a network breaks first.
 
-    python recipes/drawn.py OUT.tar COUNT PHOTOGRAPH… [--fonts FOLDER…] [--seed N]
+    python recipes/drawn.py OUT.tar COUNT DATA… [--fonts FOLDER…] [--seed N]
+
+DATA: photographs as `realsrt train --data` takes them, files, folders and tars.
 
 Writes COUNT images of 1024x1024 pixels as a WebDataset-format tar, to be given to `realsrt train` beside photographs:
 signs with lettering, lettering straight on a photograph, and rulings (windows, blinds, bricks, fences, cables), each
@@ -11,6 +13,7 @@ Fonts: all .ttf and .otf files of FOLDER, by default those of the system.
 """
 
 import io
+import os
 import random
 import sys
 import tarfile
@@ -18,7 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from realsrt.errors import RealSRTError, UsageError
+from realsrt.imaging.luma import luma_of
+from realsrt.io.atomic import whole_or_absent
+from realsrt.training.sources import entries
 
 SIDE = 1024
 FONTS = ("/usr/share/fonts", "/Library/Fonts", "C:/Windows/Fonts")
@@ -45,8 +53,7 @@ def colours(rng: random.Random) -> tuple[Colour, Colour]:
         pair = [(rng.randrange(256), rng.randrange(256), rng.randrange(256)) for _ in range(2)]
         if rng.random() < 0.5:  # gray, nearly
             pair = [tuple(min(255, max(0, c[0] + rng.randint(-12, 12))) for _ in range(3)) for c in pair]
-        light = [0.3 * r + 0.59 * g + 0.11 * b for r, g, b in pair]
-        if abs(light[0] - light[1]) >= 70:
+        if abs(luma_of(*pair[0]) - luma_of(*pair[1])) >= 70:
             return pair[0], pair[1]
 
 
@@ -119,11 +126,9 @@ def drawn(photograph: Image.Image, rng: random.Random, fonts: Sequence[Path]) ->
         layer = layer.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.8)))
     below = np.asarray(photograph, np.float64) / 255
     pixels, alpha = np.split(np.asarray(layer, np.float64) / 255, [3], 2)
-    light = np.asarray(photograph.convert("L"), np.float64)[..., None] / 255
-    # It falls on the sign, more or less.
-    light = 1 + rng.uniform(0, 0.5) * (light / max(light.mean(), 0.05) - 1).clip(
-        -1, 1
-    )  # of the photograph, on the sign
+    light = luma_of(*np.split(below, 3, 2))
+    light = (light / max(light.mean(), 0.05) - 1).clip(-1, 1)
+    light = 1 + rng.uniform(0, 0.5) * light  # it falls on the sign, more or less
     out = below * (1 - alpha) + (pixels * light).clip(0, 1) * alpha
     return Image.fromarray((out * 255).round().astype(np.uint8))
 
@@ -136,44 +141,38 @@ def cut(photograph: Image.Image, rng: random.Random) -> Image.Image:
     return photograph.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS, box=box)
 
 
-def photographs(places: Sequence[str]) -> list[bytes]:
-    """The content of files, and of members of tars."""
-    found = []
-    for place in places:
-        if place.endswith(".tar"):
-            with tarfile.open(place) as tar:
-                found += [tar.extractfile(member).read() for member in tar if member.isfile()]  # type: ignore[union-attr]
-        else:
-            found.append(Path(place).read_bytes())
-    return found
-
-
 def main(words: Sequence[str]) -> int:
     from argparse import ArgumentParser
 
     parser = ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, metavar="OUT.tar")
     parser.add_argument("count", type=int)
-    parser.add_argument("photographs", nargs="+", help="files, or tars of them")
+    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="files, folders and tars of photographs")
     parser.add_argument("--fonts", nargs="+", default=FONTS, help="folders")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(words)
     fonts = sorted(path for place in args.fonts for path in Path(place).rglob("*.[to]tf") if "Emoji" not in path.name)
     if not fonts:
         parser.error("no fonts: give a folder of .ttf or .otf files by --fonts")
-    below, rng, made = photographs(args.photographs), random.Random(args.seed), 0
-    with tarfile.open(args.out, "w") as tar:
-        while made < args.count:
-            try:
-                image = drawn(Image.open(io.BytesIO(rng.choice(below))), rng, fonts)
-            except UnidentifiedImageError:
-                continue
-            image.save(content := io.BytesIO(), "PNG")
-            entry = tarfile.TarInfo(f"drawn{made:04d}.png")
-            entry.size = content.tell()
-            tar.addfile(entry, io.BytesIO(content.getvalue()))
-            made += 1
-    print(f"{made} images with {len(fonts)} fonts: {args.out}")
+    try:
+        below, rng = list(entries(args.data)), random.Random(args.seed)
+        if not below:
+            raise UsageError("no photographs there")
+        with (
+            whole_or_absent(args.out) as descriptor,
+            os.fdopen(os.dup(descriptor), "wb") as file,
+            tarfile.open(fileobj=file, mode="w") as tar,
+        ):
+            for number in range(args.count):
+                photograph = Image.fromarray(rng.choice(below).decode().transpose(1, 2, 0))
+                drawn(photograph, rng, fonts).save(content := io.BytesIO(), "PNG")
+                entry = tarfile.TarInfo(f"drawn{number:04d}.png")
+                entry.size = content.tell()
+                tar.addfile(entry, io.BytesIO(content.getvalue()))
+    except RealSRTError as error:
+        print(f"recipes/drawn.py: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.count} images with {len(fonts)} fonts: {args.out}")
     return 0
 
 

@@ -40,10 +40,10 @@ SMALLER = 4
 TRUNK = ("deep", "strength")
 """Stages of the trunk."""
 STAGES = {
-    "deep": "--crop 256 --lr 5e-5 --pixel 0.2 --clean-pixel 7 --degradation everyday --gan 0.1 "
+    "deep": f"--crop {CROP} --lr 5e-5 --pixel 0.2 --clean-pixel 7 --degradation everyday --gan 0.1 "
     "--discriminator projected --gan-warmup 300",
     "strength": "--crop 256 --degradation everyday",
-    "control": "--crop 256 --lr 2e-4 --perceptual 0.06 --perceptual-views --clean-pixel 6 --clean-share 0.5 "
+    "control": f"--crop {CROP} --lr 2e-4 --perceptual 0.06 --perceptual-views --clean-pixel 6 --clean-share 0.5 "
     "--sampler-steps 1 2 2 4 --gan 0.1 --discriminator unet",
     "generator": "--crop 128",
     "critic": "--crop 128 --critic-labels far --critic-temperatures 0 1 --mask-sampling full",

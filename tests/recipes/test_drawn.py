@@ -69,6 +69,18 @@ def test_ink_can_be_told_from_its_ground_and_words_are_of_one_alphabet():
         assert any(set(text[1:]) <= set(letters) for letters, _ in drawn.ALPHABETS)
 
 
+def test_what_is_no_photograph_is_said_in_a_line_and_leaves_nothing(tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    (tmp_path / "empty").mkdir()
+    for data, words in (("broken.png", "can't be decoded"), ("nowhere", "no such"), ("empty", "no photographs")):
+        given = [tmp_path / "a.tar", 1, tmp_path / data, "--fonts", FONTS]
+        assert drawn.main(list(map(str, given))) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert len(said.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.png", "empty"]
+
+
 def test_no_fonts_is_said_in_a_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         drawn.main([str(tmp_path / "a.tar"), "1", str(PHOTO), "--fonts", str(tmp_path)])
