@@ -61,7 +61,8 @@ def test_reach_is_how_far_a_pixel_looks(config, traces):
 
 
 def test_rows_that_are_enlarged_in_bands_are_the_whole(monkeypatch):
-    monkeypatch.setattr("realsrt.models.rrdbnet._BAND", 5)
+    monkeypatch.setattr("realsrt.models.rrdbnet._BAND", 5 * 9)
+    monkeypatch.setattr("realsrt.models.rrdbnet._BAND_ROWS", 5)
     made, lq = RRDBConfig(8, 1, 4).build(), torch.rand(1, 3, 23, 9)
     whole = made(lq)
     with torch.no_grad():

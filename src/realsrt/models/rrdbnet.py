@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from realsrt.nn.device import autocast_dtype
 
-_BAND = 64  # rows that are computed at once where nothing is learned: what lies between stays small, and in the cache
+# Pixels and rows that are computed at once, at the least, where nothing is learned: what lies between stays small, and
+# in the cache.
+_BAND, _BAND_ROWS = 2**16, 64
 _BLOCK_REACH = 5  # how far a dense block looks
 _IMAGE_REACH = 2  # how far, in input pixels, the enlarging part looks
 
@@ -39,11 +41,11 @@ class RRDBConfig:
         return RRDBNet(self)
 
 
-def _in_bands(make: Callable[[Tensor], Tensor], x_BCHW: Tensor, reach: int, scale: int) -> Tensor:
-    """What ``make`` gives (B,C,sH,sW), of some rows at a time with ``reach`` more above and below."""
+def _in_bands(make: Callable[[Tensor], Tensor], x_BCHW: Tensor, high: int, reach: int, scale: int) -> Tensor:
+    """What ``make`` gives (B,C,sH,sW), of ``high`` rows at a time with ``reach`` more above and below."""
     rows, out = x_BCHW.shape[2], torch.empty(0)
-    for top in range(0, rows, _BAND):
-        first, bottom = max(0, top - reach), min(rows, top + _BAND)
+    for top in range(0, rows, high):
+        first, bottom = max(0, top - reach), min(rows, top + high)
         band = make(x_BCHW[:, :, first : bottom + reach])
         if not top:  # one place for all bands: to join them in the end would take them twice
             shape = (*band.shape[:2], rows * scale, band.shape[3])
@@ -63,9 +65,10 @@ class DenseBlock(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Same shape out. The sum keeps the precision of ``x_BCHW`` where convolutions compute at half of it."""
-        if torch.is_grad_enabled() or x_BCHW.shape[2] <= _BAND + 2 * _BLOCK_REACH:
+        high = max(_BAND_ROWS, _BAND // x_BCHW.shape[3])
+        if torch.is_grad_enabled() or x_BCHW.shape[2] <= high + 2 * _BLOCK_REACH:
             return self._dense(x_BCHW)
-        return _in_bands(self._dense, x_BCHW, _BLOCK_REACH, 1)
+        return _in_bands(self._dense, x_BCHW, high, _BLOCK_REACH, 1)
 
     def _dense(self, x_BCHW: Tensor) -> Tensor:
         seen = [lowered(x_BCHW)]
@@ -115,7 +118,7 @@ class RRDBNet(nn.Module):
         hidden = hidden + self.conv_body(self.body(hidden))
         if torch.is_grad_enabled():
             return self.image(hidden)
-        return _in_bands(self.image, hidden, _IMAGE_REACH, self.config.scale)
+        return _in_bands(self.image, hidden, _BAND_ROWS, _IMAGE_REACH, self.config.scale)
 
     def image(self, hidden_BCHW: Tensor) -> Tensor:
         """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped; under autocast, too, in single precision: half of
