@@ -40,7 +40,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, TypeError):
         return False
-    from_system = mallopt(_MMAP_THRESHOLD, 2**30) or mallopt(_MMAP_MAX, 0)  # some refuse more than 32 MB
+    from_system = mallopt(_MMAP_THRESHOLD, 2**27) or mallopt(_MMAP_MAX, 0)  # some refuse more than 32 MB
     return bool(from_system and mallopt(_TRIM_THRESHOLD, 2**27))
 
 
