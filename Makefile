@@ -49,8 +49,9 @@ demo: $(VENV)/.core
 	@echo "The picture and how sure the model is of each part of it (brighter = surer):"
 	@for f in "$(DEMO_DIR)/$(basename $(notdir $(DEMO_INPUT)))"*.png; do echo "  $$(pwd)/$$f"; done
 
+# A process a core: most tests compute with one thread. ARGS=-n0: in this one, as a debugger needs.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -31,6 +31,7 @@ NOT_RUN = {  # the beginning or a part of an example → where it is tried inste
     "realsrt calibrate": "tests/cli/test_trust.py; needs fifty pairs",
     "--calibration calibration.json": "likewise",
     "realsrt export": "tests/checkpoint; needs other engines",
+    "realsrt compare": "tests/cli/test_compare.py; needs files of other networks",
     "net_g_80000.pth": "tests/test_parity.py; the authors' file is not here",
     "net_g.pth": "likewise",
 }

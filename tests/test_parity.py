@@ -119,8 +119,8 @@ def test_a_whole_picture_through_the_command_line(tmp_path, monkeypatch):
     torch.save({"params_ema": official_state(7)}, tmp_path / "net_g.pth")
     original, calls, tied, recorded_choice = Generator.forward, [], [9, 160], 9
 
-    def forward(self, ids_BN, cond, mask_BN):
-        logits = original(self, ids_BN, cond, mask_BN)
+    def forward(self, ids_BN, cond, mask_BN, **some):
+        logits = original(self, ids_BN, cond, mask_BN, **some)
         calls.append(len(ids_BN))
         if len(calls) == 5:  # the first of four steps of the second window
             best = logits[0, 585].topk(2)

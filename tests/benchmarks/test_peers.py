@@ -144,8 +144,11 @@ def test_memory_is_the_peak_of_the_call_beyond_what_was_held():
         torch.ones(40_000_000, dtype=torch.uint8)  # freed at once
         torch.ones(80_000_000, dtype=torch.uint8)
 
-    assert memory.peak_growth(call, CPU) == pytest.approx(80, abs=8)
-    assert memory.peak_growth(lambda: None, CPU) == pytest.approx(0, abs=8)
+    def least(call):  # threads that earlier tests left behind only add to it
+        return min(memory.peak_growth(call, CPU) for _ in range(3))
+
+    assert least(call) == pytest.approx(80, abs=8)
+    assert least(lambda: None) == pytest.approx(0, abs=8)
     assert len(held)
 
 

@@ -60,9 +60,10 @@ def test_reach_is_how_far_a_pixel_looks(config, traces):
     assert config.reach - traces <= (moved - 31).abs().max() <= config.reach
 
 
-def test_rows_that_are_enlarged_in_bands_are_the_whole(monkeypatch):
-    monkeypatch.setattr("realsrt.models.rrdbnet._BAND", 5)
-    made, lq = RRDBConfig(8, 1, 4).build(), torch.rand(1, 3, 23, 9)
+def test_bands_in_memory_that_is_used_again_are_the_whole(monkeypatch):
+    monkeypatch.setattr("realsrt.models.rrdbnet._BAND", 5 * 9)
+    monkeypatch.setattr("realsrt.models.rrdbnet._BAND_ROWS", 5)
+    made, lq = RRDBConfig(8, 4, 4).build(), torch.rand(1, 3, 23, 9)
     whole = made(lq)
     with torch.no_grad():
         torch.testing.assert_close(made(lq), whole)

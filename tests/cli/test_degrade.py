@@ -56,3 +56,7 @@ def test_protocols_and_usage(tmp_path, capsys):
     assert main(["degrade", str(tmp_path / "hr"), str(tmp_path / "lq2"), "--protocol", "nosuch"]) == 2
     assert "nosuch" in capsys.readouterr().err
     assert main(["degrade", str(tmp_path / "hr"), str(tmp_path / "hr")]) == 2
+    capsys.readouterr()
+    assert main(["degrade", str(tmp_path / "hr/a.png"), str(tmp_path / "a.jpg")]) == 2
+    assert "a.jpg: low-quality images are written as PNG" in capsys.readouterr().err
+    assert main(["degrade", str(tmp_path / "hr/a.png"), str(tmp_path / "a.png")]) == 0

@@ -31,8 +31,8 @@ def test_the_parts_are_the_heavy_ones_and_keep_their_names():
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 def test_the_same_pictures():
-    plain = Upscaler(load_model("small"), "cpu")
-    compiled = Upscaler(load_model("small"), "cpu", compile=True)
+    plain = Upscaler(load_model("small"), "cpu", "fp32")  # half of it tips codes by rounding alone
+    compiled = Upscaler(load_model("small"), "cpu", "fp32", compile=True)
     for size, options in (
         ((64, 64), {"steps": 4, "refine": "dense"}),
         ((100, 80), {"steps": 4, "refine": "sparse"}),

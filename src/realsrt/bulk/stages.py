@@ -89,6 +89,9 @@ class Compute:
 
         torch.set_num_threads(work.threads)
         from realsrt.inference.upscaler import Upscaler
+        from realsrt.nn.device import keep_freed_memory
+
+        keep_freed_memory()
 
         self._work = work
         self._up = Upscaler.from_pretrained(work.weights, device=work.device, precision=work.precision)

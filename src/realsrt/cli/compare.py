@@ -66,6 +66,7 @@ def compare(
     from realsrt.checkpoint.foreign import labels
     from realsrt.evaluation import contact_sheet, pairing
     from realsrt.inference.threads import use_threads
+    from realsrt.nn.device import keep_freed_memory
 
     check_outputs(output)
     contact_sheet.check(output)
@@ -76,6 +77,7 @@ def compare(
     names = labels(models)
     if twice := {name for name in names if names.count(name) > 1 or name in ("input", "bicubic")}:
         raise UsageError(f"two are named {twice.pop()}: give each model once, under a name of its own")
+    keep_freed_memory()
     use_threads(model.threads)
     screen = Screen(len(sources))
     runs = {label: _contestant(name, options, model, screen) for label, name in zip(names, models, strict=True)}

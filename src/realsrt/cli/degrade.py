@@ -12,6 +12,7 @@ from realsrt.batch.report import Record, Report, about
 from realsrt.cli.options import check_targets
 from realsrt.cli.show import Screen, error, note
 from realsrt.errors import ImageError, UsageError
+from realsrt.io.suffixes import is_image
 
 if TYPE_CHECKING:
     from realsrt.degradations import DegradationConfig, Mixture
@@ -39,6 +40,8 @@ def degrade(
     config = degradations.protocol(protocol)
     if scale < 1:
         raise UsageError(f"--scale must be at least 1, got {scale}")
+    if is_image(Path(lq_dir)) and Path(lq_dir).suffix.lower() != ".png" and not Path(lq_dir).is_dir():
+        raise UsageError(f"{lq_dir}: low-quality images are written as PNG, which loses nothing; give a name in .png")
     jobs = plan_batch([hr_dir], lq_dir, ext="png", recursive=recursive, tell=note)
     check_targets(jobs, Path(lq_dir))
     root = Path(hr_dir) if Path(hr_dir).is_dir() else None

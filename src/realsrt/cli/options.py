@@ -158,7 +158,9 @@ class ModelArgs:
         """Raises UsageError, CheckpointError."""
         from realsrt.inference.threads import use_threads
         from realsrt.inference.upscaler import Upscaler
+        from realsrt.nn.device import keep_freed_memory
 
+        keep_freed_memory()
         use_threads(self.threads)
         return Upscaler.from_pretrained(
             self.weights, device=self.device, precision=self.chosen_precision, compile=compile

@@ -25,7 +25,7 @@ from realsrt.nn.device import to_device
 
 PIECE = 512  # side of a piece without its halo, twice that of the deep ways; halved where memory does not take it
 LEAST_PIECE = 32
-STRIP_PIXELS = 2**20  # a strip of rows has about so many, and is 64 to PIECE rows high
+STRIP_PIXELS = 2**19  # a strip of rows has about so many, and is 64 to PIECE rows high; twice that of the deep ways
 _BICUBIC = 2  # how far bicubic enlarging looks
 _DEEP_REACH = 80  # of the deep network, in pixels that it sees: what lies further away changes no pixel by a level
 _ROWS = 16  # a strip's rows are a multiple of
@@ -66,7 +66,7 @@ class TrunkImage:
         self.own, self.amounts = self._estimate(denoise, variation, deep)
         larger = 2 if self.amounts.way.deep else 1  # its halo is much work
         self._piece *= larger
-        self._rows = max(window, min(larger * PIECE, STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
+        self._rows = max(window, min(larger * PIECE, larger * STRIP_PIXELS // width)) // _ROWS * _ROWS or _ROWS
         self.strips = -(-height // self._rows)
         self._reduced = tuple(Reduction(side, self.scale) for side in source.hw)
 
@@ -111,8 +111,8 @@ class TrunkImage:
             line = [
                 self._run(make, y, min(y + piece, bottom), x, min(x + piece, right)) for x in range(left, right, piece)
             ]
-            lines.append([torch.cat(parts, 2) for parts in zip(*line, strict=True)])
-        return tuple(torch.cat(parts, 1) for parts in zip(*lines, strict=True))
+            lines.append(_joined(line, 2))
+        return _joined(lines, 1)
 
     def _both(self, top: int, bottom: int, left: int, right: int) -> tuple[Tensor, Tensor]:
         """Features (F,h,w) and base (3,sh,sw) of a part."""
@@ -188,10 +188,10 @@ class TrunkImage:
         if number in self._found:
             self._found.move_to_end(number)
             return self._found[number]
+        while len(self._found) >= _KEPT:  # before there is one more
+            self._found.popitem(last=False)
         features, base = self._made(self._both, number)
         self._found[number] = found = (features, base)
-        while len(self._found) > _KEPT:
-            self._found.popitem(last=False)
         return found
 
     def base_strips(self) -> Iterator[Tensor]:
@@ -205,22 +205,32 @@ class TrunkImage:
         """What is made of a strip, its base last. Raises as `strip`."""
         height, top = self._source.hw[0], number * self._rows
         found = self._parts(make, top, min(top + self._rows, height), self._columns.start, self._columns.stop)
-        if not bool(found[-1].isfinite().all()):
+        if not bool(found[-1].sum().isfinite()):  # of each pixel would take as much memory again
             raise RealSRTError("the model fails on this image: its base image is not finite; try --fp32")
         return found
 
     def window(self, tiles: TilePlan, index: int) -> Ground:
         """Features (1,F,n,n) and base (1,3,sn,sn) of a window, its border mirrored in."""
         rows, columns = window_at(tiles, index)
-        s, low, high = self.scale, int(rows.min()), int(rows.max())
-        numbers = range(low // self._rows, high // self._rows + 1)
-        features, base = (torch.cat(parts, 1) for parts in zip(*(self.strip(n) for n in numbers), strict=True))
-        rows, columns = rows - numbers[0] * self._rows, columns - self._columns.start
+        columns = columns - self._columns.start
+        (low, stop), (west, east) = ((int(places.min()), int(places.max()) + 1) for places in (rows, columns))
+        s, parts = self.scale, []
+        for first in range(low // self._rows * self._rows, stop, self._rows):
+            top, bottom = max(0, low - first), min(self._rows, stop - first)
+            features, base = self.strip(first // self._rows)
+            parts.append((features[:, top:bottom, west:east], base[:, top * s : bottom * s, west * s : east * s]))
+        features, base = _joined(parts, 1)
+        rows, columns = rows - low, columns - west
         fine_rows, fine_columns = _fine(rows, s), _fine(columns, s)
         return Ground(
             features.index_select(1, rows).index_select(2, columns)[None],
             base.index_select(1, fine_rows).index_select(2, fine_columns)[None],
         )
+
+
+def _joined(parts: list[tuple[Tensor, ...]], dim: int) -> tuple[Tensor, ...]:
+    """The first tensors of all parts as one, and so on; of a single part without a copy."""
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(found, dim) for found in zip(*parts, strict=True))
 
 
 def _fine(places: Tensor, scale: int) -> Tensor:

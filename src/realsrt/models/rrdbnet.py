@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from realsrt.nn.device import autocast_dtype
 
-_BAND = 64  # rows that are computed at once where nothing is learned: what lies between stays small, and in the cache
+# Pixels and rows that are computed at once, at the least, where nothing is learned: what lies between stays small, and
+# in the cache.
+_BAND, _BAND_ROWS = 2**16, 64
 _BLOCK_REACH = 5  # how far a dense block looks
 _IMAGE_REACH = 2  # how far, in input pixels, the enlarging part looks
 
@@ -39,16 +41,20 @@ class RRDBConfig:
         return RRDBNet(self)
 
 
-def _in_bands(make: Callable[[Tensor], Tensor], x_BCHW: Tensor, reach: int, scale: int) -> Tensor:
-    """What ``make`` gives (B,C,sH,sW), of some rows at a time with ``reach`` more above and below."""
-    rows, out = x_BCHW.shape[2], torch.empty(0)
-    for top in range(0, rows, _BAND):
-        first, bottom = max(0, top - reach), min(rows, top + _BAND)
+def _in_bands(
+    make: Callable[[Tensor], Tensor], x_BCHW: Tensor, high: int, reach: int, scale: int, out: Tensor | None = None
+) -> Tensor:
+    """What ``make`` gives (B,C,sH,sW), of ``high`` rows at a time with ``reach`` more above and below; in ``out``, if
+    given."""
+    rows = x_BCHW.shape[2]
+    for top in range(0, rows, high):
+        first, bottom = max(0, top - reach), min(rows, top + high)
         band = make(x_BCHW[:, :, first : bottom + reach])
-        if not top:  # one place for all bands: to join them in the end would take them twice
+        if out is None:  # one place for all bands: to join them in the end would take them twice
             shape = (*band.shape[:2], rows * scale, band.shape[3])
             out = torch.empty(shape, dtype=band.dtype, device=band.device, memory_format=torch.channels_last)
         out[:, :, top * scale : bottom * scale] = band[:, :, (top - first) * scale : (bottom - first) * scale]
+    assert out is not None
     return out
 
 
@@ -61,11 +67,13 @@ class DenseBlock(nn.Module):
             setattr(self, f"conv{number}", nn.Conv2d(channels + (number - 1) * growth, growth, 3, padding=1))
         self.conv5 = nn.Conv2d(channels + 4 * growth, channels, 3, padding=1)
 
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        """Same shape out. The sum keeps the precision of ``x_BCHW`` where convolutions compute at half of it."""
-        if torch.is_grad_enabled() or x_BCHW.shape[2] <= _BAND + 2 * _BLOCK_REACH:
+    def forward(self, x_BCHW: Tensor, out: Tensor | None = None) -> Tensor:
+        """Same shape out. The sum keeps the precision of ``x_BCHW`` where convolutions compute at half of it. ``out``:
+        where the result may be written."""
+        high = max(_BAND_ROWS, _BAND // x_BCHW.shape[3])
+        if torch.is_grad_enabled() or x_BCHW.shape[2] <= high + 2 * _BLOCK_REACH:
             return self._dense(x_BCHW)
-        return _in_bands(self._dense, x_BCHW, _BLOCK_REACH, 1)
+        return _in_bands(self._dense, x_BCHW, high, _BLOCK_REACH, 1, out)
 
     def _dense(self, x_BCHW: Tensor) -> Tensor:
         seen = [lowered(x_BCHW)]
@@ -92,6 +100,11 @@ class RRDB(nn.Module):
         """Same shape out."""
         return x_BCHW + 0.2 * self.rdb3(self.rdb2(self.rdb1(x_BCHW)))
 
+    def into(self, x_BCHW: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """As :meth:`forward`, where nothing is learned, in the memory of ``first`` and by way of that of ``second``."""
+        hidden = self.rdb3(self.rdb2(self.rdb1(x_BCHW, first), second), first)
+        return hidden.mul_(0.2).add_(x_BCHW)
+
 
 class RRDBNet(nn.Module):
     """Residual-in-residual dense blocks at the input's resolution, then x2 twice. Tensors are named as in the published
@@ -112,10 +125,22 @@ class RRDBNet(nn.Module):
     def forward(self, lq_BCHW: Tensor) -> Tensor:
         """(B,3,H,W) in [0,1] → (B,3,4H,4W), not clamped."""
         hidden = self.conv_first(lq_BCHW).to(lq_BCHW.dtype)
-        hidden = hidden + self.conv_body(self.body(hidden))
         if torch.is_grad_enabled():
-            return self.image(hidden)
-        return _in_bands(self.image, hidden, _IMAGE_REACH, self.config.scale)
+            return self.image(hidden + self.conv_body(self.body(hidden)))
+        if hidden.device.type == "cpu":
+            x = self._body_in_place(hidden)
+        else:
+            x = self.body(hidden)
+        hidden = hidden + self.conv_body(x)
+        return _in_bands(self.image, hidden, _BAND_ROWS, _IMAGE_REACH, self.config.scale)
+
+    def _body_in_place(self, hidden_BCHW: Tensor) -> Tensor:
+        """What the body makes, in memory that is used again: asking for it anew takes longer than reading it."""
+        x, free, second = hidden_BCHW, torch.empty_like(hidden_BCHW), torch.empty_like(hidden_BCHW)
+        for block in self.body:
+            made = block.into(x, free, second)  # pyright: ignore[reportCallIssue]
+            x, free = made, torch.empty_like(x) if x is hidden_BCHW else x  # the first is read again afterwards
+        return x
 
     def image(self, hidden_BCHW: Tensor) -> Tensor:
         """What the body found (B,C,H,W) → (B,3,4H,4W), not clamped; under autocast, too, in single precision: half of

@@ -15,6 +15,7 @@ import torch
 from realsrt.errors import RealSRTError, UsageError, shown
 from realsrt.inference.threads import use_threads
 from realsrt.inference.upscaler import Upscaler
+from realsrt.nn.device import keep_freed_memory
 from realsrt.server.logs import say, to_stderr
 from realsrt.server.maker import Check, Dropped, Event, Maker, ModelFacts, Task, Tell
 from realsrt.server.settings import ServerSettings
@@ -105,6 +106,7 @@ def _compute(pipe: Connection, settings: ServerSettings) -> None:
         file.write("500")
     to_stderr(settings.log_level)
     try:
+        keep_freed_memory()
         use_threads(settings.threads)
         up = Upscaler.from_pretrained(settings.model, device=settings.device, precision=settings.precision)
     except RealSRTError as problem:

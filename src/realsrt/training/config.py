@@ -200,8 +200,9 @@ _STAGE_DEFAULTS: dict[str, dict[str, Any]] = {
 _BOUNDS: dict[str, tuple[Callable[[Any], bool], str]] = {  # nan is within none
     "max_steps max_minutes batch accumulate global_batch tile pool log_every save_steps data_weight lr clip "
     "discriminator_width discriminator_lr": (lambda x: x > 0, "be more than zero"),
-    "refresh seed perceptual_shift gan_start gan_warmup warmup weight_decay save_minutes pixel perceptual commitment "
+    "refresh perceptual_shift gan_start gan_warmup warmup weight_decay save_minutes pixel perceptual commitment "
     "gan clean_pixel clean_share": (lambda x: x >= 0, "not be negative"),
+    "seed": (lambda x: 0 <= x < 2**63, "be from 0 to 2**63 - 1"),
     "lr_end ema reduced_share token_drop control_drop": (lambda x: 0 <= x <= 1, "be from 0 to 1"),
     "betas": (lambda pair: all(0 <= x < 1 for x in pair), "be from 0 to less than 1"),
 }

@@ -5,13 +5,17 @@ import torch.distributed as dist
 from torch import nn
 
 from realsrt.model import RealSRT
+from realsrt.nn.device import keep_freed_memory
 
 
 def prepare_device(device: torch.device) -> None:
-    """On a GPU: TF32 for what is left in float32, and the fastest convolutions for the (fixed) shapes."""
+    """On a GPU: TF32 for what is left in float32, and the fastest convolutions for the (fixed) shapes; on a CPU freed
+    memory is kept."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
+    elif device.type == "cpu":
+        keep_freed_memory()
 
 
 def compile_parts(model: RealSRT, adversary: nn.Module | None = None, **options: object) -> list[nn.Module]:
