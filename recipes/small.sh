@@ -55,7 +55,10 @@ stage() { # name [option…]
   local name=$1 budget=() count=${steps[number]:-} time=${minutes[number]:-}
   shift
   number=$((number + 1))
-  [ "$count" != 0 ] && [ "$time" != 0 ] || { echo "$name: passed over"; return; }
+  if [ "$count" = 0 ] || [ "$time" = 0 ]; then
+    echo "$name: passed over"
+    return
+  fi
   [ -z "$count" ] || budget+=(--max-steps "$count")
   [ -z "$time" ] || budget+=(--max-minutes "$time")
   [[ " $* " == *" --pool "* ]] || set -- --pool 240 "$@"
