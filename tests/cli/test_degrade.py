@@ -60,3 +60,5 @@ def test_protocols_and_usage(tmp_path, capsys):
     assert main(["degrade", str(tmp_path / "hr/a.png"), str(tmp_path / "a.jpg")]) == 2
     assert "a.jpg: low-quality images are written as PNG" in capsys.readouterr().err
     assert main(["degrade", str(tmp_path / "hr/a.png"), str(tmp_path / "a.png")]) == 0
+    assert main(["degrade", str(tmp_path / "hr/a.png"), str(tmp_path / "folder.jpg") + "/"]) == 0
+    assert imageio.read(tmp_path / "folder.jpg/a.png").width == 16

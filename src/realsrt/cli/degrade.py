@@ -1,5 +1,6 @@
 """`realsrt degrade`: the degradation that models are trained on, to files."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -40,7 +41,8 @@ def degrade(
     config = degradations.protocol(protocol)
     if scale < 1:
         raise UsageError(f"--scale must be at least 1, got {scale}")
-    if is_image(Path(lq_dir)) and Path(lq_dir).suffix.lower() != ".png" and not Path(lq_dir).is_dir():
+    means_folder = lq_dir.endswith(("/", os.sep)) or Path(lq_dir).is_dir()
+    if not means_folder and is_image(Path(lq_dir)) and Path(lq_dir).suffix.lower() != ".png":
         raise UsageError(f"{lq_dir}: low-quality images are written as PNG, which loses nothing; give a name in .png")
     jobs = plan_batch([hr_dir], lq_dir, ext="png", recursive=recursive, tell=note)
     check_targets(jobs, Path(lq_dir))
