@@ -43,6 +43,21 @@ def test_python_m_realsrt():
     assert ran.stdout.strip() == realsrt.__version__
 
 
+@pytest.mark.parametrize(
+    ("own", "policy", "spins"),
+    [
+        ({}, "PASSIVE", "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "PASSIVE", "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", "None"),  # a count would go before the policy that was asked for
+    ],
+)
+def test_threads_wait_a_moment_and_then_sleep_unless_told_otherwise(own, policy, spins):
+    environment = {key: value for key, value in os.environ.items() if "OMP_" not in key} | own
+    asked = "import realsrt.cli, os; print(*map(os.environ.get, ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')))"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, env=environment, check=True)
+    assert told.stdout.split() == [policy, spins]
+
+
 def test_both_spellings():
     assert spelled(["--model_path", "a_b", "--max_pixels=1_0", "-o", "x_y"]) == [
         "--model-path", "a_b", "--max-pixels=1_0", "-o", "x_y",

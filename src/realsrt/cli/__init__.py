@@ -11,7 +11,9 @@ from typing import Any, get_args
 
 from cyclopts import App, ArgumentCollection, CoercionError, CycloptsError, Group, UnknownCommandError
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read as torch loads: threads that wait leave the CPU to others
+if "OMP_WAIT_POLICY" not in os.environ:  # read as torch loads
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads that wait leave the CPU to others,
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # but after ten microseconds: to wake them takes longer
 
 import realsrt
 from realsrt.batch.report import abandon

@@ -152,4 +152,9 @@ class RRDBNet(nn.Module):
         if autocast_dtype(hidden.device) is None:
             return self.conv_last(hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.conv_last(hidden.float())
+            if torch.is_grad_enabled():
+                return self.conv_last(hidden.float())
+            return _in_bands(self._last, hidden, _BAND_ROWS, 1, 1)
+
+    def _last(self, hidden_BCHW: Tensor) -> Tensor:
+        return self.conv_last(hidden_BCHW.float())
