@@ -9,9 +9,14 @@ from realsrt.io.atomic import whole_or_absent, write_whole
 def test_a_file_appears_whole_or_stays_as_it_was(tmp_path):
     path = tmp_path / "a"
     write_whole(path, b"old")
-    with pytest.raises(OSError, match="Bad file"), whole_or_absent(path) as descriptor:
-        os.write(descriptor, b"half")
-        os.write(-1, b"the rest")
+
+    def half() -> None:
+        with whole_or_absent(path) as descriptor:
+            os.write(descriptor, b"half")
+            os.write(-1, b"the rest")
+
+    with pytest.raises(OSError, match="Bad file"):
+        half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
