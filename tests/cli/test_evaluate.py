@@ -139,6 +139,18 @@ def test_few_pairs_have_no_verdict_and_a_failure_names_its_file(folders, capsys)
     assert "note: passed over: 1 raw" in err
 
 
+def test_nothing_that_is_read_or_written_is_written_over(folders, capsys):
+    (folders / "f.safetensors").write_text("features")
+    argv = ["good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr"]
+    _, err = run(capsys, 2, *argv, "--features", "f.safetensors", "--csv", "f.safetensors")
+    assert "is an input too" in err
+    assert (folders / "f.safetensors").read_text() == "features"
+    for first, second in (("--csv", "--json"), ("--csv", "--sheet")):
+        _, err = run(capsys, 2, *argv, first, "out.png", second, "./out.png")
+        assert "out.png would be written twice" in err
+    assert not (folders / "out.png").exists()
+
+
 @pytest.mark.parametrize("option", ["--csv=out.csv", "--json=out.json", "--sheet=out.png", "--sheet=out.html"])
 def test_a_disk_that_fills_leaves_the_old_file(folders, capsys, monkeypatch, option):
     file = folders / option.partition("=")[2]
