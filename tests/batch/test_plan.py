@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from realsrt.batch.plan import FileJob, find_images, plan_batch, take_shard
 from realsrt.errors import UsageError
+from realsrt.io.files import file_sha256
 
 
 @pytest.fixture
@@ -45,6 +46,19 @@ def test_a_folder_takes_what_is_named_like_a_picture(files):
         ("in/b.PNG", "out/b.PNG"),
         ("in/folder.png", "out/folder.png"),  # it will fail by name, and the rest goes on
     ]
+
+
+def test_results_of_before_are_no_inputs_while_they_are_as_they_were(files):
+    files("ph/a.png", "ph/b.png")
+    Path("ph/a.png").write_bytes(b"made")
+    made = {os.path.realpath("ph/a.png"): file_sha256(Path("ph/a.png"))}
+    told = []
+    assert pairs(["ph"], "ph", suffix="_x4", made=made, tell=told.append) == [("ph/b.png", "ph/b_x4.png")]
+    assert told == ["1 file(s) passed over: results of an earlier run into ph"]
+    Path("ph/a.png").write_bytes(b"an image of that name, put there since")
+    assert pairs(["ph"], "ph", suffix="_x4", made=made) == [
+        ("ph/a.png", "ph/a_x4.png"), ("ph/b.png", "ph/b_x4.png"),
+    ]  # fmt: skip
 
 
 def test_what_of_a_folder_is_passed_over_is_counted(files):

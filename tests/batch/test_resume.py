@@ -167,7 +167,7 @@ def test_a_manifest_that_has_no_end_is_not_read(tmp_path, device):
         (tmp_path / NAME).symlink_to("/dev/zero")
     else:
         os.mkfifo(tmp_path / NAME)
-    assert listed_outputs(tmp_path) == set()
+    assert listed_outputs(tmp_path) == {}
     with pytest.raises(ImageError, match="is a pipe or a device"):
         Manifest(tmp_path)
 

@@ -17,6 +17,17 @@ def test_the_first_signal_is_noted_and_the_handlers_come_back():
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == usual
 
 
+def test_what_is_ignored_stays_ignored():
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with stop_signals() as caught:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert caught == []
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
 def test_other_threads_leave_signals_alone():
     handlers = []
 

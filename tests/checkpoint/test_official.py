@@ -189,6 +189,14 @@ def test_code_in_a_file_is_not_run(tmp_path, form):
     assert sprung.exists()  # the trap works
 
 
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(tmp_path, recwarn):
+    path = tmp_path / "net_g.pth"
+    path.write_bytes(pickle.dumps({"params_ema": Trap(tmp_path / "sprung")}, protocol=4))
+    with pytest.raises(CheckpointError):
+        realsrt.load_model(path)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-2000])
 

@@ -54,6 +54,10 @@ def test_a_calibration_is_of_these_weights_options_and_pairs(folder):
 def test_no_pair_is_overwritten_and_odd_words_are_kept(folder, capsys):
     assert main(calibrating(folder, output="hr/0.png")) == 2
     assert "is an input too" in capsys.readouterr().err
+    before = (folder / "tiny.safetensors").read_bytes()
+    assert main(calibrating(folder, output="tiny.safetensors")) == 2
+    assert "is an input too" in capsys.readouterr().err
+    assert (folder / "tiny.safetensors").read_bytes() == before
     assert main([*calibrating(folder, output="odd.json"), "--about", "a\udcff\nb"]) == 0
     assert load_calibration(folder / "odd.json").about == r"10 pairs: a\udcff\nb"
 

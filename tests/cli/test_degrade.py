@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from realsrt.cli import main
+from realsrt.degradations import PROTOCOLS
 from realsrt.io import image as imageio
 from realsrt.io.picture import Picture
 
@@ -27,6 +28,15 @@ def test_sizes_names_and_bad_files(tmp_path, capsys):
     assert [json.loads(line)["status"] for line in captured.out.splitlines()] == ["done", "done", "failed"]
     assert sorted(path.name for path in (tmp_path / "lq").iterdir()) == ["a.png", "b.png"]
     assert imageio.read(tmp_path / "lq/a.png").pixels.shape == (17, 24, 3)
+
+
+@pytest.mark.parametrize("command", [["degrade"], ["train"]])
+def test_the_help_names_every_protocol(capsys, command):
+    if command == ["train"]:
+        pytest.importorskip("accelerate")
+    assert main([*command, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert [name for name in PROTOCOLS if name not in told] == []
 
 
 def test_a_file_depends_on_its_name_and_the_seed_alone(tmp_path):

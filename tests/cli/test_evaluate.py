@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import os
 
@@ -136,6 +137,34 @@ def test_few_pairs_have_no_verdict_and_a_failure_names_its_file(folders, capsys)
     assert lines[-1]["metrics"]["psnr"]["verdict"] == "too few pairs"
     assert "note: 1 pair(s) are too few for a verdict, which takes 6" in err
     assert "note: passed over: 1 raw" in err
+
+
+def test_nothing_that_is_read_or_written_is_written_over(folders, capsys):
+    (folders / "f.safetensors").write_text("features")
+    argv = ["good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr"]
+    _, err = run(capsys, 2, *argv, "--features", "f.safetensors", "--csv", "f.safetensors")
+    assert "is an input too" in err
+    assert (folders / "f.safetensors").read_text() == "features"
+    for first, second in (("--csv", "--json"), ("--csv", "--sheet")):
+        _, err = run(capsys, 2, *argv, first, "out.png", second, "./out.png")
+        assert "out.png would be written twice" in err
+    assert not (folders / "out.png").exists()
+
+
+@pytest.mark.parametrize("option", ["--csv=out.csv", "--json=out.json", "--sheet=out.png", "--sheet=out.html"])
+def test_a_disk_that_fills_leaves_the_old_file(folders, capsys, monkeypatch, option):
+    file = folders / option.partition("=")[2]
+    file.write_text("old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    _, err = run(capsys, 1, "good", "--target", "hr", "--suffix", "_x4", "--metrics", "psnr", option)
+    assert f"{file.name}: " in err
+    assert err.endswith("No space left on device\n")
+    assert file.read_text() == "old"
+    assert [path.name for path in folders.iterdir() if path.name.startswith(".")] == []
 
 
 def test_equal_pictures_are_valid_json(folders, capsys):

@@ -65,6 +65,24 @@ def test_both_spellings():
     assert spelled(["a", "--", "--b_c"]) == ["a", "--", "--b_c"]
 
 
+@pytest.mark.parametrize("given", [["-o", "-"], ["-o-"], ["-o=-"], ["--output=-"], ["--output", "-"]])
+def test_a_hyphen_is_a_pipe_of_upscale(given):
+    assert spelled(["upscale", *given])[-1].removeprefix("--output=").removeprefix("-o=") == "/dev/stdout"
+    other = [word.replace("output", "input").replace("-o", "-i") for word in given]
+    assert spelled(["upscale", *other])[-1].removeprefix("--input=").removeprefix("-i=") == "/dev/stdin"
+    assert spelled(["upscale", "--", "-"]) == ["upscale", "--", "-"]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["evaluate a --target b --json -", "calibrate a b -o -", "export - --format pth", "compare a.png -o -"],
+)
+def test_a_hyphen_is_no_file_of_other_commands(capsys, monkeypatch, tmp_path, argv):
+    monkeypatch.chdir(tmp_path)
+    assert f"realsrt {argv.split()[0]} takes no -" in fails(capsys, 2, *argv.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("argv", "word"),
     [
@@ -87,7 +105,9 @@ def test_ctrl_c(capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("realsrt.cli.upscale.plan_batch", interrupted)
-    assert "interrupted" in fails(capsys, 130, "upscale", "a.png", "-o", "b.png")
+    assert "--resume goes on" in fails(capsys, 130, "upscale", "a.png", "-o", "b.png")
+    monkeypatch.setattr("realsrt.cli.degrade.plan_batch", interrupted)
+    assert "resume" not in fails(capsys, 130, "degrade", "a", "b")  # which has none
 
 
 def test_info_knows_every_extra_and_all_that_is_imported_is_in_one():

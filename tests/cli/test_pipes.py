@@ -90,6 +90,7 @@ def test_what_shells_open_for_a_command(piped, tmp_path, capsysbinary):
     ("argv", "word"),
     [
         (["-", "-", "-o", "out"], "once only"), (["-", "a.png", "-o", "-"], "one picture"),
+        (["-", "-o", "a.png", "--report", "-"], "a file, not -"),
         (["-", "-o", "-", "--confidence"], "alone"), (["-", "-o", "-", "-f", "bmp"], "cannot write"),
     ],
 )  # fmt: skip

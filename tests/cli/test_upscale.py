@@ -105,6 +105,14 @@ def test_a_folder_with_bad_files_among_the_good(fake, tmp_path, capsys):
     assert (first["out_width"], first["out_height"], first["confidence"]) == (36, 48, 0.25)
 
 
+def test_a_report_takes_the_place_of_no_output(fake, tmp_path, capsys):
+    picture(tmp_path / "a.png")
+    for report in ("out/a.png", "out/a_confidence.png", f"out/{NAME}", "./out/../out/a.png"):
+        assert main(["upscale", "a.png", "-o", "out/", "--confidence", "--report", report]) == 2
+        assert capsys.readouterr().err.endswith("would be written twice; give the report another name\n")
+    assert not (tmp_path / "out").exists()
+
+
 def test_every_flag_reaches_the_pipeline(fake, tmp_path, capsys):
     picture(tmp_path / "a.png")
     argv = "upscale -i a.png --output out.tif --model_path w.pth -r 50x60 -t 96 --stride 32 --timesteps 3"

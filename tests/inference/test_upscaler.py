@@ -1,3 +1,4 @@
+import io
 import itertools
 import json
 from types import SimpleNamespace
@@ -188,6 +189,34 @@ def test_gray_stays_gray():
     out = make().upscale(gray).image
     colour = make().upscale(np.dstack([gray] * 3)).image
     assert np.array_equal(np.dstack([out] * 3), colour)
+
+
+@pytest.mark.parametrize("exif", [b"junk", b"Exif\0\0MM\0*"])
+@pytest.mark.parametrize("format", ["PNG", "WEBP"])
+def test_a_pil_image_whose_exif_is_none_is_taken_upright(exif, format):
+    file = io.BytesIO()
+    Image.new("RGB", (12, 9), (200, 30, 40)).save(file, format, exif=exif)
+    assert make().upscale(Image.open(file)).image.size == (48, 36)
+
+
+def test_what_cannot_be_decoded_or_has_no_numbers_is_refused_in_one_line():
+    file = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(file, "PNG")
+    cut = Image.open(io.BytesIO(file.getvalue()[:900]))
+    zeros = torch.zeros(1, 3, 8, 8)
+    for image in (cut, zeros.to_sparse(), zeros.to("meta"), "a\0b.png", "\ud800.png"):
+        with pytest.raises(ImageError) as caught:
+            make().upscale(image)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="quality goes from 1 to 100, got 'high'"):
+        make().upscale(noise(8, 8, 3)).save("a.jpg", quality="high")  # pyright: ignore[reportArgumentType]
+
+
+def test_a_view_of_the_negative_is_taken_for_what_it_is():
+    complex_numbers = torch.complex(torch.zeros(1, 3, 8, 8), torch.full((1, 3, 8, 8), -0.5))
+    view = complex_numbers.conj().imag
+    assert view.is_neg()
+    assert torch.equal(make().upscale(view).image, make().upscale(torch.full((1, 3, 8, 8), 0.5)).image)
 
 
 @pytest.mark.parametrize("steps", [0, 2])

@@ -9,11 +9,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
 
+import realsrt
 from realsrt import presets, save_model
 from realsrt.cli import build_app
 
@@ -38,8 +40,10 @@ def test_the_files_fit_one_another():
     assert "USER user" in docker
     for line in docker.splitlines():
         if line.startswith("COPY"):
-            assert (FOLDER / line.split()[2]).is_file()
-    assert (FOLDER / "requirements.txt").read_text("utf-8").startswith("realsrt[serve]")
+            assert all((FOLDER / name).is_file() for name in line.split()[2:-1] if "*" not in name)
+    wheel = f"realsrt-{realsrt.__version__}-py3-none-any.whl"
+    assert (FOLDER / "requirements.txt").read_text("utf-8") == f"./{wheel}[serve]\n"
+    assert any(fnmatch(wheel, name) for line in docker.splitlines() if line.startswith("COPY") for name in line.split())
 
 
 @pytest.mark.parametrize("environment", [{}, {"SPACE_HOST": NAME}])

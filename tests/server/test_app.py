@@ -214,6 +214,13 @@ def test_cancelling_waiting_running_and_finished_jobs(opened, picture):
     assert not list((here.service.store.root / "jobs").iterdir())
 
 
+def test_a_job_of_no_steps_has_no_confidence(opened, picture):
+    here = opened()
+    answer = here.post(picture(), steps=0)
+    assert here.ended(answer.json()["id"])["state"] == "done"
+    assert "no confidence" in problem(here.http.get(f"{answer.headers['location']}/confidence"), 404)
+
+
 def test_owners_see_their_own_jobs_only(opened, picture):
     here = opened(keys=Keys({ONE: "one", TWO: "two"}))
     first, second = {"Authorization": f"Bearer {ONE}"}, {"X-API-Key": TWO}

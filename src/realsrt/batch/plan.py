@@ -6,12 +6,14 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from realsrt.errors import UsageError, why
+from realsrt.io.files import file_sha256
 from realsrt.io.suffixes import IMAGES, WRITABLE, PassedOver, is_image, is_kept, is_picture_name
 
 STEP = re.compile(r"_step\d+(?=(_confidence)?\.[^.]*$)")  # in the name of an image, or of a map, after a step
@@ -49,7 +51,7 @@ def plan_batch(
     recursive: bool = False,
     companions: Sequence[str] = (),
     steps: int = 0,
-    made: Collection[str] = (),
+    made: Mapping[str, str] = MappingProxyType({}),
     tell: Callable[[str], None] | None = None,
 ) -> list[FileJob]:
     """Which file becomes which: inputs are files, folders and globs; output a file (for one file) or a folder.
@@ -57,9 +59,9 @@ def plan_batch(
     `suffix` goes after the stem; `ext` "auto" keeps the input's format where it can be written, else PNG. Folders
     inside a recursive input are kept in the output. Names starting with a dot are left alone in folders. `companions`
     are the endings of files written beside each target, which must not collide either, nor those of so many
-    `steps`. `made`: real paths of what earlier runs into this output wrote, which is no input, unless it is the only
-    one and named itself. `tell` is told, in one line, how many files of folders are passed over as images or videos of
-    kinds that are not read.
+    `steps`. `made`: real paths of what earlier runs into this output wrote, and the sha256 of each; while it is as it
+    was written, it is no input, unless it is the only one and named itself. `tell` is told, a line each, how many
+    files are passed over for that, and how many of folders as images or videos of kinds that are not read.
     Raises UsageError, before any work, for missing or empty inputs and for targets that collide or are inputs.
     """
     means_folder = os.fspath(output).endswith(("/", os.sep))
@@ -68,7 +70,10 @@ def plan_batch(
     passed = PassedOver()
     found = list(_find([os.fspath(text) for text in inputs], output, recursive, passed))
     if made and not (len(found) == 1 and found[0][1] is None):
-        found = [entry for entry in found if os.path.realpath(entry[0]) not in made]
+        kept = [entry for entry in found if not _is_as_made(entry[0], made)]
+        if tell and 0 < len(kept) < len(found):
+            tell(f"{len(found) - len(kept)} file(s) passed over: results of an earlier run into {output}")
+        found = kept
         if not found:
             raise UsageError(f"all that was found is what an earlier run wrote into {output}: name one file to go on")
     one = len(found) == 1 and found[0][1] is None
@@ -92,10 +97,22 @@ def plan_batch(
             for source, folder, problem in found
         ]
     jobs = list(dict.fromkeys(jobs))
-    _refuse_collisions(jobs, companions, steps)
+    files = files_of(jobs, companions, steps)
+    refuse_collisions(
+        {identity(job.source) for job in jobs if not job.problem},
+        ((job.source, path, identity(path)) for job, path in files),
+    )
     if tell and passed:
         tell(str(passed))
     return jobs
+
+
+def _is_as_made(path: Path, made: Mapping[str, str]) -> bool:
+    digest = made.get(os.path.realpath(path))
+    try:
+        return digest is not None and file_sha256(path) == digest
+    except OSError:  # told when it is read
+        return False
 
 
 def take_shard(jobs: Sequence[FileJob], output: str | os.PathLike[str], shard: str) -> list[FileJob]:
@@ -197,19 +214,13 @@ def images_in(
             passed.see(path)
 
 
-def _refuse_collisions(jobs: Iterable[FileJob], companions: Sequence[str], steps: int) -> None:
+def files_of(jobs: Iterable[FileJob], companions: Sequence[str], steps: int) -> Iterator[tuple[FileJob, Path]]:
+    """Every file that the jobs write: images and companions, of the result and of as many `steps` as could be meant."""
     jobs = [job for job in jobs if not job.problem]
     named = {found[0] for job in jobs for path in (job.source, job.target) if (found := STEP.search(path.name))}
     marks = ["", *(mark for number in range(1, steps + 1) if (mark := f"_step{number}") in named)]
-    refuse_collisions(
-        {identity(job.source) for job in jobs},
-        (
-            (job.source, path, identity(path))
-            for job in jobs
-            for mark in marks
-            for path in map(job.beside, (mark + ending for ending in (job.target.suffix, *companions)))
-        ),
-    )
+    for job in jobs:
+        yield from ((job, job.beside(mark + ending)) for mark in marks for ending in (job.target.suffix, *companions))
 
 
 def refuse_collisions(inputs: Container[str], made: Iterable[tuple[object, object, str]]) -> None:

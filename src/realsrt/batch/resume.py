@@ -111,14 +111,14 @@ def outdated(
     return ""
 
 
-def listed_outputs(root: Path) -> set[str]:
-    """The real paths of all files that the manifest of an output folder lists."""
-    found: set[str] = set()
+def listed_outputs(root: Path) -> dict[str, str]:
+    """The real paths of all files that the manifest of an output folder lists, and their sha256."""
+    found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for target, entry in _entries(root / NAME):
-            for name in entry["outputs"]:
+            for name, digest in entry["outputs"].items():
                 with contextlib.suppress(ValueError):  # a name that can be none
-                    found.add(os.path.realpath((root / target).parent / Path(name).name))
+                    found[os.path.realpath((root / target).parent / Path(name).name)] = digest
     return found
 
 

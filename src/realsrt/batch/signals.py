@@ -10,13 +10,15 @@ from contextlib import contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Inside, the first SIGINT or SIGTERM is put into the list that is given; a second one does what it always does.
 
-    Outside the main thread signals are left alone.
+    Outside the main thread signals are left alone, and one that is ignored stays so, as SIGINT by what a script runs
+    with &.
     """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: handler for number, handler in usual.items() if handler != signal.SIG_IGN}
 
     def note(number: int, _frame: object) -> None:
         caught.append(number)

@@ -6,6 +6,7 @@ order; only names differ, two tensors have leading axes of size one, and theirs 
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -137,7 +138,9 @@ def unpickle(path: Path) -> Any:
     """What a pickled file holds, by torch's weights-only reader: no code in it is run. Raises CheckpointError."""
     try:
         _refuse_inflating(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on pickles of other protocols: what matters is raised
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except CheckpointError:
         raise
     except Exception as error:  # torch raises nearly anything on damaged files

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from realsrt.errors import RealSRTError, needs
+from realsrt.io.atomic import rename, temporary_beside, write_whole
 from realsrt.io.files import file_sha256
 from realsrt.model import RealSRT
 from realsrt.models.guide import Ground, Guide
@@ -204,7 +205,7 @@ def export(model: RealSRT, folder: Path, *, denoise: float = 0.5) -> list[Path]:
         "color_fix": model.config.color_fix,
         "sha256": {path.name: file_sha256(path) for path in paths},
     }
-    (folder / "realsrt.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_whole(folder / "realsrt.json", (json.dumps(facts, indent=2) + "\n").encode())
     return [*paths, folder / "realsrt.json"]
 
 
@@ -259,7 +260,12 @@ def _save(
         for number, name in enumerate(reversed(axes.get(value.name or "", ()))):
             assert value.shape is not None
             value.shape[-1 - number] = name
-    program.save(str(path))
+    temporary = temporary_beside(path)
+    try:
+        program.save(str(temporary))
+        rename(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _compare(part: nn.Module, inputs: tuple[Tensor, ...], names: list[str], path: Path) -> None:

@@ -36,6 +36,11 @@ from realsrt.cli.pipes import STDIN, STDOUT
 from realsrt.cli.show import error
 from realsrt.errors import RealSRTError, UsageError
 
+_GOES_ON: dict[str, str] = {
+    **dict.fromkeys(("upscale", "train"), ", and --resume goes on from it"),
+    **dict.fromkeys(("bulk", "teach"), ", and the same command goes on from it"),
+}
+
 
 def _whole_numbers(arguments: ArgumentCollection) -> None:
     """Refuse 1.5 where a count is meant: cyclopts would round it."""
@@ -92,15 +97,22 @@ def build_app(tokens: Sequence[str] = ()) -> App:
 
 
 def spelled(tokens: Sequence[str]) -> list[str]:
-    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b. A lone hyphen
-    is stdout as the output, else stdin."""
+    """Option names with underscores as with hyphens: --model_path=a_b becomes --model-path=a_b. A lone hyphen is
+    stdout as the output of `upscale`, else stdin. Raises UsageError for one of another command."""
     end = tokens.index("--") if "--" in tokens else len(tokens)
     out = []
     for token in tokens[:end]:
-        if token == "-":
-            token = STDOUT if out and out[-1] in ("-o", "--output") else STDIN
         name, equals, value = token.partition("=")
-        out.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
+        if name in ("-o-", "-i-"):
+            name, equals, value = name[:2], "=", "-"
+        name = name.replace("_", "-") if name.startswith("--") else name
+        if "-" in (token, value):
+            if tokens[0] != "upscale":
+                raise UsageError(f"realsrt {tokens[0]} takes no - for stdin or stdout, as upscale does; give a file")
+            option = name if equals else out[-1]
+            pipe = STDOUT if option in ("-o", "--output") else STDIN
+            name, value = (name, pipe) if equals else (pipe, value)
+        out.append(name + equals + value)
     return out + list(tokens[end:])
 
 
@@ -123,8 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    tokens = spelled(sys.argv[1:] if argv is None else list(argv))
+    tokens = list(sys.argv[1:] if argv is None else argv)
     try:
+        tokens = spelled(tokens)
         app = build_app(tokens)
         status = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         return status if isinstance(status, int) else 0
@@ -138,5 +151,5 @@ def _run(argv: Sequence[str] | None) -> int:
         error(str(problem))
         return 2 if isinstance(problem, UsageError) else 1
     except KeyboardInterrupt:
-        error("interrupted; finished pictures are whole, and --resume goes on from them")
+        error(f"interrupted; what was finished is whole{_GOES_ON.get(tokens[0], '')}")
         return 130

@@ -50,7 +50,8 @@ def calibrate(
     matched = pairing.match({"input": input, "target": target}, tell=note)
     if alone := [path for paths in matched.alone.values() for path in paths]:
         raise UsageError(f"{alone[0]} has no partner ({len(alone)} such files): every pair must count")
-    check_not_read([path for files in matched.groups.values() for path in files.values()], output)
+    read = [path for files in matched.groups.values() for path in files.values()]
+    check_not_read([*read, *([model.model_path] if model.model_path else [])], output)
     up = model.load()
     up.check(options)
     found: list[list[float]] = []

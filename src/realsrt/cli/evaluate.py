@@ -87,7 +87,8 @@ def evaluate(
         roles, suffixes=dict.fromkeys(judged, suffix), recursive=recursive, optional=["input"] if input else [],
         tell=note,
     )  # fmt: skip
-    check_not_read([path for files in matched.groups.values() for path in files.values()], csv, json_, sheet)
+    read = [path for files in matched.groups.values() for path in files.values()]
+    check_not_read([*read, *(path for path in (features, niqe_params) if path)], csv, json_, sheet)
     _say_alone(matched)
     wanted = registry.build(names, features=features, niqe_model=model, device=pick_device(device))
     table = scores.Scores(wanted, tuple(judged), roles)

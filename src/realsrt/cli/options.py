@@ -38,8 +38,13 @@ def _size(_: Any, tokens: Any) -> tuple[int, int]:
 
 
 def check_outputs(*paths: Path | None) -> None:
-    """Raises UsageError for a file that could not be written at the end; `make_folders` makes what is missing."""
+    """Raises UsageError for a file that could not be written at the end, or one that is asked for twice; `make_folders`
+    makes what is missing."""
+    known: set[str] = set()
     for path in paths:
+        if path is not None and identity(path) in known:
+            raise UsageError(f"{path} would be written twice; give each its own name")
+        known |= {identity(path)} if path is not None else set()
         try:
             if path is not None:
                 check_writable(path)

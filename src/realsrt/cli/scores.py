@@ -1,6 +1,7 @@
 """What `realsrt evaluate` found: shown as tables or JSON lines, and written as CSV and JSON."""
 
 import csv
+import io
 import json
 import math
 import sys
@@ -11,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from realsrt.cli.show import table
 from realsrt.errors import ImageError, why
+from realsrt.io.atomic import write_whole
 
 if TYPE_CHECKING:
     from realsrt.evaluation.registry import Metric
@@ -136,13 +138,11 @@ def write_csv(scores: Scores, path: Path) -> None:
     """A line a picture, a column a metric (metric_A, metric_B with two folders), numbers in full."""
     ends = [("", scores.judged[0])] if len(scores.judged) == 1 else [(f"_{role}", role) for role in scores.judged]
     columns = [(role, metric.name, metric.name + end) for metric in scores.metrics for end, role in ends]
-    try:
-        with open(path, "w", encoding="utf-8", errors=ODD, newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["picture", *(title for *_, title in columns)])
-            writer.writerows([row.name, *(row.values[role][name] for role, name, _ in columns)] for row in scores.done)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {why(error)}") from error
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["picture", *(title for *_, title in columns)])
+    writer.writerows([row.name, *(row.values[role][name] for role, name, _ in columns)] for row in scores.done)
+    _write(path, text.getvalue())
 
 
 def write_json(scores: Scores, path: Path) -> None:
@@ -150,7 +150,11 @@ def write_json(scores: Scores, path: Path) -> None:
     document = scores.summary() | {"roles": {role: str(folder) for role, folder in scores.roles.items()}}
     document["pictures"] = [scores.record(row) for row in scores.rows]
     del document["status"]
+    _write(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=ODD)
+        write_whole(path, text.encode(errors=ODD))
     except OSError as error:
         raise ImageError(f"{path}: cannot be written: {why(error)}") from error

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from realsrt.batch.outputs import CONFIDENCE, TRUST, left_beside, settings_of
-from realsrt.batch.plan import FileJob, plan_batch, take_shard
+from realsrt.batch.plan import FileJob, files_of, identity, plan_batch, take_shard
 from realsrt.batch.report import Report, check_report
-from realsrt.batch.resume import Manifest, listed_outputs, remove_leftovers
+from realsrt.batch.resume import NAME, Manifest, listed_outputs, remove_leftovers
 from realsrt.batch.signals import stop_signals
 from realsrt.cli.options import NO_STEPS, ModelArgs, StepOutputArgs, UpscaleArgs, check_targets, flag, option
-from realsrt.cli.pipes import Pipes
+from realsrt.cli.pipes import STDIN, Pipes
 from realsrt.cli.show import Screen, error, note
 from realsrt.cli.work import BatchLoop, Past
 from realsrt.errors import ImageError, UsageError, shown
@@ -133,14 +133,20 @@ def upscale(
                 "a pipe takes one image alone: no --confidence, --save-steps, --trust, --resume or --shard"
             )
         output = pipes.output
-        listed = listed_outputs(Path(output))
+        steps = (options.steps or MAX_STEPS) if files.save_steps else 0
         jobs = plan_batch(
-            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions,
-            steps=(options.steps or MAX_STEPS) if files.save_steps else 0, made=listed, tell=note,
+            pipes.inputs, output, suffix=suffix, ext=ext, recursive=recursive, companions=companions, steps=steps,
+            made=listed_outputs(Path(output)), tell=note,
         )  # fmt: skip
         _check_formats(jobs)
         check_targets(jobs, Path(output))
         if report:
+            if str(report) == STDIN:
+                raise UsageError("--report takes a file, not -")
+            others = [path for _, path in files_of(jobs, companions, steps)]
+            others += [folder / NAME for folder in (Path(output), Path(output).parent)]
+            if identity(report) in map(identity, others):
+                raise UsageError(f"{report} would be written twice; give the report another name")
             check_report(report)
         jobs = jobs if shard is None else take_shard(jobs, output, shard)
         options = replace(options, confidence=files.confidence or report is not None or masked)

@@ -5,6 +5,7 @@ Shape suffixes: B batch, C channels, H W pixels.
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from realsrt.errors import ImageError, UsageError, needs, why
 from realsrt.evaluation.metrics import luma
-from realsrt.io.atomic import write_whole
+from realsrt.io.atomic import whole_or_absent, write_whole
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".html")
 SIDE = 96
@@ -132,8 +133,9 @@ def save(path: Path, rows: Sequence[Crop], *, title: str, about: str = "") -> No
             sheet.paste(image.resize(size, Image.Resampling.NEAREST), (left, top + 2 * _LINE))
         top += _CELL + 2 * _LINE + _GAP
     try:
-        sheet.save(path)
-    except (OSError, ValueError) as error:  # ValueError: an extension that Pillow does not know
+        with whole_or_absent(path) as descriptor, os.fdopen(os.dup(descriptor), "w+b") as file:
+            sheet.save(file, Image.registered_extensions()[path.suffix.lower()])
+    except (OSError, ValueError, KeyError) as error:  # KeyError: an extension that Pillow does not know
         raise ImageError(f"{path}: the sheet cannot be written: {why(error)}") from error
 
 

@@ -1,9 +1,9 @@
-"""Whole images through a fixed window: plan → split → blend, each a separate step that knows nothing of the others'
+"""Whole images through a fixed window: plan → window_at → blend, each a separate step that knows nothing of the others'
 state.
 
-A plan lays a regular grid of windows over the image plus a mirrored border. `split` cuts one window without building
-the padded image. `blend` takes the windows' results one by one, at any whole multiple or fraction of the resolution
-(pixels of the output, or tokens).
+A plan lays a regular grid of windows over the image plus a mirrored border. `window_at` cuts one window without
+building the padded image. `blend` takes the windows' results one by one, at any whole multiple or fraction of the
+resolution (pixels of the output, or tokens).
 
 Legend: C channels, H W image, n window side in the units of what is blended.
 """

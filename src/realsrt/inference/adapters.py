@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from realsrt.errors import ImageError
+from realsrt.errors import ImageError, first_line
 from realsrt.io.picture import Picture
 
 
@@ -147,10 +147,12 @@ def _of_tensor(tensor: Tensor) -> tuple[list[Picture], _Back]:
         raise ImageError(
             f"expected a tensor of shape batch, 1, 3 or 4 channels, height, width; got {tuple(tensor.shape)}"
         )
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise ImageError("cannot take a sparse tensor, or one without numbers; give a dense one")
     if not (tensor.is_floating_point() or tensor.dtype == torch.uint8):
         raise ImageError(f"cannot take a tensor of {tensor.dtype}; give uint8 or floats from 0 to 1")
     kind = torch.float32 if tensor.is_floating_point() else torch.uint8  # NumPy has no bfloat16
-    arrays = tensor.detach().to("cpu", kind).permute(0, 2, 3, 1).numpy()
+    arrays = tensor.detach().to("cpu", kind).resolve_neg().permute(0, 2, 3, 1).numpy()
 
     def back(made: list[Picture]) -> Tensor:
         hwc = torch.from_numpy(np.stack([picture.pixels for picture in made]))
@@ -167,7 +169,15 @@ def _of_pil(image: Any) -> tuple[list[Picture], _Back]:
 
     if 0 in image.size:
         raise ImageError(f"the image is empty: {image.width}x{image.height}")
-    upright, icc = ImageOps.exif_transpose(image), image.info.get("icc_profile") or b""
+    try:
+        image.load()
+    except Exception as problem:  # Pillow raises whatever damage leads to
+        raise ImageError(f"the PIL image can't be decoded ({first_line(problem)}); open the file anew") from problem
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception:  # EXIF that is no EXIF turns nothing
+        upright = image
+    icc = image.info.get("icc_profile") or b""
     if upright.mode.startswith("I"):
         array = np.asarray(upright)
         if array.min() < 0 or array.max() > 65535:

@@ -31,7 +31,12 @@ def temporary_beside(path: Path) -> Path:
 @contextlib.contextmanager
 def whole_or_absent(path: Path, *, temporary: Path | None = None, durable: bool = True) -> Iterator[int]:
     """A descriptor of a temporary file, by default beside `path`, that becomes `path` at the end, or vanishes on any
-    error. `durable`: also if the power fails. Raises OSError."""
+    error. `durable`: also if the power fails. What exists and is no regular file, as a pipe or /dev/stdout, is written
+    itself: nothing takes its place. Raises OSError."""
+    if path.exists() and not path.is_file():
+        with open(path, "wb", buffering=0) as file:
+            yield file.fileno()
+        return
     temporary = temporary or temporary_beside(path)
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | BINARY, 0o666)
     try:

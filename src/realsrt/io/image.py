@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -316,8 +317,8 @@ def write(
     depth = min(picture.depth, picture.file_depth or picture.depth)
     notices = check_output(path, picture.width, picture.height, picture.has_alpha, depth)
     options = {**format.options, "keep": _kept(format, picture) if strip else "all"}
-    if quality is not None and not 1 <= quality <= 100:
-        raise UsageError(f"quality goes from 1 to 100, got {quality}")
+    if quality is not None and not (isinstance(quality, Real) and 1 <= quality <= 100):
+        raise UsageError(f"quality goes from 1 to 100, got {quality!r}")
     if quality is not None and "Q" in options:
         options["Q"] = int(quality)
     if picture.depth not in format.depths and max(format.depths) == 12:

@@ -118,6 +118,8 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
         if isinstance(error, PermissionError):
             raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
         raise ImageError(f"{path}: cannot be opened: {why(error)}") from error
+    except ValueError as error:
+        raise ImageError(f"{str(path)!a}: is no name that a file could have ({why(error)})") from error
     except pyvips.Error as error:
         raise unreadable(path, error) from error
 
@@ -260,15 +262,17 @@ def _blank(width: int, height: int, bands: int, sample: str, metadata: Mapping[s
 
 def unreadable(path: Path, error: Exception | None) -> ImageError:
     """What to tell of a file that a loader refused, None: that no loader is for."""
-    lines = [line.strip() for line in str(error or "").splitlines() if ":" in line]
-    reason = lines[0].split(":", 1)[1].strip() if lines else ""
     if error is None or "not in a known format" in str(error):
         known = ", ".join(supported_formats()["read"])
         return ImageError(f"{path}: is not a picture that can be read here ({known}); convert it first")
     if any(word in str(error).lower() for word in _UNSUPPORTED):
-        return ImageError(f"{path}: holds what cannot be read here ({reason or _line(error)}); convert it first")
-    return ImageError(f"{path}: is damaged or cut short ({reason or _line(error)}); copy or download it again")
+        return ImageError(f"{path}: holds what cannot be read here ({reason(error)}); convert it first")
+    return ImageError(f"{path}: is damaged or cut short ({reason(error)}); copy or download it again")
 
 
-def _line(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What a loader says is wrong: libvips puts that first, and what it led to below."""
+    for line in str(error).splitlines():
+        if ":" in line and (said := line.split(":", 1)[1].strip()):
+            return said
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
+from realsrt.checkpoint import embedded
 from realsrt.server import problems
 from realsrt.server.guard import Guard, Hosts
 from realsrt.server.jobs import add_routes
@@ -91,8 +92,6 @@ def _add_models(app: APIRouter, service: Service, owner: Callable[..., str]) -> 
     @app.get("/v1/models", tags=["service"])
     def models(_: Annotated[str, Depends(owner)]) -> Models:
         """The model that computes the jobs, and the others inside the package."""
-        from realsrt.checkpoint import embedded
-
         info, config = service.up.model.info, service.up.model.config
         name = info.source.rpartition("/")[2] if not info.source.startswith("hf:") else info.source
         loaded = Model(name=name, sha256=info.sha256, loaded=True, steps=config.num_steps, tile=config.window)

@@ -121,6 +121,8 @@ def add_routes(app: APIRouter, service: Service, owner: Callable[..., str]) -> N
         """How sure the model is, as a gray picture of the result's size; brighter = surer."""
         record = service.job(id, whose)
         service.need_done(record)
+        if record.options.upscaling.steps == 0:
+            raise refuse(404, "there is no confidence of this job: it took 0 steps")
         return _file(service.store.confidence(id), "image/png", download_name(record, "_confidence.png"))
 
     @app.get(SUBMIT + "/{id}/trust", tags=["jobs"], responses=documented(404, 409, 410))

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from realsrt.io.atomic import write_whole
 from realsrt.training.config import TrainConfig
 from realsrt.training.throughput import StepWork
 
@@ -56,7 +57,7 @@ class Log:
         self.steps, self.since = 0, time.monotonic()
         if accelerator.is_main_process and self.path.exists():
             lines = [line for line in self.path.read_text("utf-8").splitlines(keepends=True) if _step(line) <= step]
-            self.path.write_text("".join(lines), "utf-8")
+            write_whole(self.path, "".join(lines).encode(), durable=False)
 
     def add(self, step: int, minutes: float, figures: dict[str, Any], *, show: bool) -> dict[str, float]:
         """Take in a step's figures; with ``show`` write a line and return its means. Only that reads the device."""

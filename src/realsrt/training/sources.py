@@ -10,6 +10,7 @@ import numpy as np
 import pyvips
 
 from realsrt.errors import UsageError, first_line
+from realsrt.io.opening import reason
 from realsrt.io.suffixes import PassedOver
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
@@ -55,7 +56,7 @@ class Entry:
             return file.read(-1 if self.length is None else self.length)
 
     def _unusable(self, error: Exception) -> UsageError:
-        return UsageError(f"{self.name} can't be decoded ({first_line(error)}); remove it from the training data")
+        return UsageError(f"{self.name} can't be decoded ({reason(error)}); remove it from the training data")
 
 
 def entries(sources: Iterable[Path], passed: PassedOver | None = None) -> Iterator[Entry]:
