@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from realsrt.errors import ImageError, why
-from realsrt.io import jxl
+from realsrt.io import jxl, tiff
 from realsrt.io.formats import KINDS, LOADERS, heif_library, supported_formats
 from realsrt.io.metadata import colour, exif, gif, heif, jpeg, png
 from realsrt.io.signature import ADVICE, HEAD, identify
@@ -100,6 +100,7 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
                 format = "RAW"
             if format == "TIFF" and exif.has_more_pages(file, _PAGES):
                 raise _crowded(path, _PAGES, "pages")
+            ycbcr = tiff.colours(path, file) if format == "TIFF" else None
         if format == "HEIC":
             return _heic(path)
         if format == "JPEG XL" and jxl_library():
@@ -113,6 +114,7 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
         if format == "GIF":
             return _gif(path)
         image = _load(LOADERS[format], _source(path))
+        image = ycbcr.rgb(image) if ycbcr else image
         return _of_boxes(Opened(path, format, image), _boxes(path)) if format == "AVIF" else Opened(path, format, image)
     except OSError as error:
         if isinstance(error, PermissionError):

@@ -16,6 +16,7 @@ import numpy as np
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 18: 8}
 _SWAP = {**_SIZES, 5: 4, 10: 4}  # rationals are pairs
+_NUMBERS = {1: "u1", 3: "<u2", 4: "<u4", 5: "<u4", 11: "<f4", 12: "<f8", 16: "<u8"}
 _IPTC = 0x83BB  # written by libvips at a quarter of its length, hence here
 _EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005
 _POINTERS = {_EXIF, _GPS, _INTEROP}
@@ -65,6 +66,18 @@ def is_raw(file: BinaryIO) -> bool:
     places = [int.from_bytes(below.value[i : i + size], "little") for i in range(0, 16 * size, size)] if below else []
     found = [first, *(reader.entries({_PHOTOMETRIC}, place) for place in places if place)]
     return any(_PHOTOMETRIC in one and one[_PHOTOMETRIC].value in _OF_SENSORS for one in found)
+
+
+def numbers(file: BinaryIO, tags: set[int]) -> dict[int, tuple[float, ...]]:
+    """Those of these tags in an open TIFF or BigTIFF file's first directory that are unsigned numbers or floats."""
+    found = {}
+    for tag, entry in _Reader(file).entries(tags).items():
+        values = np.frombuffer(entry.value, _NUMBERS.get(entry.kind, "u1")).astype(float)
+        if entry.kind == 5:
+            values = values[::2] / np.maximum(values[1::2], 1)
+        if entry.kind in _NUMBERS:
+            found[tag] = tuple(values.tolist())
+    return found
 
 
 def has_more_pages(file: BinaryIO, most: int) -> bool:
