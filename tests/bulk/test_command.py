@@ -29,10 +29,10 @@ def test_maps_left_from_before_are_named_in_one_line(bulk, make, tmp_path, capsy
     for name in ("a.png", "x/b.png", "x/b_trust.png", "c.png"):
         make(tmp_path / "in" / name)
     assert bulk(tmp_path / "in", out, "--confidence") == 0
-    assert "left from before" not in capsys.readouterr().err
+    assert "made before" not in capsys.readouterr().err
     (tmp_path / "in" / "c.png").write_text("words")  # fails: nothing beside it is of another image
     assert bulk(tmp_path / "in", out) == 1
     assert (
-        f"realsrt: note: {out}: left from before, not of what was made now, by their names: "
+        f"realsrt: note: {out}: named like files of these images, but made before: "
         "3 confidence maps (a_confidence.png, …)\n"
     ) in capsys.readouterr().err
