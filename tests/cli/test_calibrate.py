@@ -119,7 +119,7 @@ def test_what_is_of_an_earlier_result_is_said_in_one_line(folder, tmp_path, caps
     assert before == {path: path.read_bytes() for path in out.glob("*_*.png")}
     (out / "1_trust.png").unlink()
     assert main([*argv, "--resume", *trust, "--save-steps"]) == 0
-    assert "names: 2 confidence maps (" in capsys.readouterr().err
+    assert "made before: 2 confidence maps (" in capsys.readouterr().err
 
 
 def test_images_of_such_names_are_no_maps_and_masks(folder, tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_of_a_regenerated_image_no_mask_is_left_unsaid(folder, tmp_path, capsys)
     assert main([*argv, "--trust", "0.9", "--calibration", str(folder / "c.json")]) == 0
     capsys.readouterr()
     assert main(["regenerate", *argv[1:], "--box", "0,0,16,16"]) == 0
-    assert f"by their names: 1 mask of trust ({tmp_path / 'a_trust.png'})" in capsys.readouterr().err
+    assert f"made before: 1 mask of trust ({tmp_path / 'a_trust.png'})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
