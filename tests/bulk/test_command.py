@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from realsrt.cli import main
+from realsrt.errors import UsageError
 from support.bulk import QUICK_FLAGS, run_here
 
 fsspec = pytest.importorskip("fsspec")
@@ -21,6 +22,16 @@ def bulk(tiny, monkeypatch):
     return lambda source, out, *flags: main(
         ["bulk", str(source), str(out), "--model-path", str(tiny), "-g", "cpu", *QUICK_FLAGS, *flags]
     )
+
+
+def test_without_its_extra_no_folder_is_left(bulk, make, tmp_path, monkeypatch, capsys):
+    def missing(*_):
+        raise UsageError("bulk needs ray")
+
+    monkeypatch.setattr("realsrt.bulk.cluster.ray_running", missing)
+    make(tmp_path / "in" / "a.png")
+    assert bulk(tmp_path / "in", tmp_path / "out") == 2
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("where", ["disk", "memory"])
