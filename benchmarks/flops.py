@@ -47,27 +47,38 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
     return parts | {"condition and rest": total - sum(parts.values()), "total": total}
 
 
-def deep_flops(trunk: Trunk, side: int, way: Way) -> float:
-    """GFLOP that a deep way takes of a window, beyond the whole way's."""
-    found = []
-    for each in (Way.WHOLE, way):
-        counter = flop_counter()
-        with torch.no_grad(), counter:
-            trunk.restore(torch.zeros(1, 3, side, side), 1.0, each)
-        found.append(counter.get_total_flops() / 1e9)
-    return found[1] - found[0]
+def estimator_flops(trunk: Trunk, side: int) -> float:
+    """GFLOP of looking at one window."""
+    counter = flop_counter()
+    with torch.no_grad(), counter:
+        trunk.costs(torch.zeros(1, 3, side, side))
+    return counter.get_total_flops() / 1e9
+
+
+def way_flops(trunk: Trunk, side: int, way: Way) -> float:
+    """GFLOP of restoring a window: the base image."""
+    counter = flop_counter()
+    with torch.no_grad(), counter:
+        trunk.restore(torch.zeros(1, 3, side, side), 1.0, way)
+    return counter.get_total_flops() / 1e9
 
 
 def main() -> None:
     for name in sys.argv[1:] or ("base", "small"):
-        model = presets.build(name)
+        model, looking = presets.build(name), 0.0
+        if model.trunk is not None:
+            looking, whole = estimator_flops(model.trunk, 64), way_flops(model.trunk, 64, Way.WHOLE)
+            print(f"{name}, the estimator's look, once an image: {looking:.1f} GFLOP; not counted below")
+            print(f"{name}, T=0: {whole:.1f} GFLOP")
         for steps in (1, 2, 4):
             parts = window_flops(model, num_steps=steps)
+            parts |= {part: parts[part] - looking for part in ("trunk", "total") if part in parts}
             shown = ", ".join(f"{part} {gflop:.1f}" for part, gflop in parts.items())
             print(f"{name}, T={steps}, without the last confidence: {shown} GFLOP")
         if model.trunk is not None and model.trunk.deep is not None:
             for way in (Way.DEEP_REDUCED, Way.DEEP):
-                print(f"{name}, on top, {way.name.lower()}: {deep_flops(model.trunk, 64, way):.1f} GFLOP")
+                more = way_flops(model.trunk, 64, way) - way_flops(model.trunk, 64, Way.WHOLE)
+                print(f"{name}, on top, {way.name.lower()}: {more:.1f} GFLOP")
 
 
 if __name__ == "__main__":

@@ -248,6 +248,7 @@ def test_names_of_nothing(tmp_path, monkeypatch, name):
 
 def test_a_folder_is_no_model(tmp_path):
     assert "neither a file" in message(tmp_path)
+    assert "no weights of 'base' are in this package" in message("base")
 
 
 def test_embedded_models_load_by_name():

@@ -107,19 +107,19 @@ def test_what_is_of_an_earlier_result_is_said_in_one_line(folder, tmp_path, caps
     argv[1:2] = [str(folder / "lq" / f"{number}.png") for number in range(2)]
     trust = "--trust", "0.9", "--calibration", str(folder / "c.json")
     assert main([*argv, *trust, "--confidence", "--save-steps"]) == 0
-    assert "left from before" not in capsys.readouterr().err
+    assert "made before" not in capsys.readouterr().err
     before = {path: path.read_bytes() for path in out.glob("*_*.png")}
     assert main([*argv, "--steps", "1"]) == 0
     told = capsys.readouterr().err.splitlines()
     assert told == [
-        "realsrt: note: left from before, not of what was made now, by their names: "
+        "realsrt: note: named like files of these images, but made before: "
         f"2 masks of trust ({out / '0_trust.png'}, …), 2 confidence maps ({out / '0_confidence.png'}, …), "
         f"2 images of a first step ({out / '0_step1.png'}, …)"
     ]
     assert before == {path: path.read_bytes() for path in out.glob("*_*.png")}
     (out / "1_trust.png").unlink()
     assert main([*argv, "--resume", *trust, "--save-steps"]) == 0
-    assert "names: 2 confidence maps (" in capsys.readouterr().err
+    assert "made before: 2 confidence maps (" in capsys.readouterr().err
 
 
 def test_images_of_such_names_are_no_maps_and_masks(folder, tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_images_of_such_names_are_no_maps_and_masks(folder, tmp_path, capsys):
     argv = upscaling(folder, tmp_path / "out")
     for images in (own[:2], own[2:], own[:3:2]):  # both now, or one in an earlier run
         assert main([argv[0], *map(str, images), *argv[2:]]) == 0
-        assert "left from before" not in capsys.readouterr().err
+        assert "made before" not in capsys.readouterr().err
 
 
 def test_of_a_regenerated_image_no_mask_is_left_unsaid(folder, tmp_path, capsys):
@@ -137,7 +137,7 @@ def test_of_a_regenerated_image_no_mask_is_left_unsaid(folder, tmp_path, capsys)
     assert main([*argv, "--trust", "0.9", "--calibration", str(folder / "c.json")]) == 0
     capsys.readouterr()
     assert main(["regenerate", *argv[1:], "--box", "0,0,16,16"]) == 0
-    assert f"by their names: 1 mask of trust ({tmp_path / 'a_trust.png'})" in capsys.readouterr().err
+    assert f"made before: 1 mask of trust ({tmp_path / 'a_trust.png'})" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

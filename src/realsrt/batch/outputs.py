@@ -127,7 +127,7 @@ def left_beside(
         for kind, paths in found.items()
         if paths
     ]
-    return f"left from before, not of what was made now, by their names: {', '.join(told)}" if told else ""
+    return f"named like files of these images, but made before: {', '.join(told)}" if told else ""
 
 
 def trusted(confidence_hw: "np.ndarray | None", files: Files) -> "np.ndarray | None":

@@ -11,6 +11,7 @@ from realsrt.checkpoint.official import PICKLE_SUFFIXES, load_official
 from realsrt.checkpoint.weights import load_file
 from realsrt.errors import NoModelError
 from realsrt.model import RealSRT
+from realsrt.presets import PRESETS
 
 
 def embedded() -> list[str]:
@@ -56,6 +57,8 @@ def load_model(source: str | os.PathLike[str], *, device: str | torch.device = "
     else:
         path, shown = Path(name), name
     if not path.is_file():
+        if name in PRESETS:
+            raise NoModelError(f"no weights of {name!r} are in this package: give a file that has some (--model-path)")
         known = ", ".join(embedded()) or "none"
         hub = "; a repository of the hub is written hf:org/repo" if name.count("/") == 1 else ""
         raise NoModelError(f"no model {shown!r}: neither a file nor one of the embedded models ({known}){hub}")

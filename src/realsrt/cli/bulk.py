@@ -72,7 +72,7 @@ def bulk(
     info = checked_model(model.weights, options, model.chosen_precision)
     outcomes: list[BulkRecord] = []
     full: list[str] = []
-    with store.alone(), ray_running(address, object_store_mb) as ray, stop_signals() as signals:
+    with ray_running(address, object_store_mb) as ray, store.alone(), stop_signals() as signals:
         actors = None if num_actors == "auto" else int(num_actors)
         share = shares(ray.cluster_resources(), actors, model.threads, batch, model.device, len(items))
         precision = model.chosen_precision

@@ -277,7 +277,7 @@ async function showPicture(picture) {
   const nothing = Boolean(picture.undecodable && !picture.version && !step);
   $("viewer").classList.toggle("nothing", nothing);
   $("no-preview").hidden = !nothing;
-  $("no-preview").textContent = picture.error ? sentence(picture.error) : "This browser cannot show the file itself; it will once it is upscaled.";
+  $("no-preview").textContent = picture.error ? sentence(picture.error) : "This browser cannot show the file itself; if it is an image, it will once it is upscaled.";
   renderSteps(picture, job);
   if (looking === stamp) return;
   looking = stamp;
