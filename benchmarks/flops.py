@@ -5,8 +5,10 @@ A multiply-add is two FLOPs.
 
 import copy
 import sys
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from realsrt import presets
@@ -47,38 +49,40 @@ def window_flops(model: RealSRT, *, num_steps: int | None = None, want_confidenc
     return parts | {"condition and rest": total - sum(parts.values()), "total": total}
 
 
-def estimator_flops(trunk: Trunk, side: int) -> float:
-    """GFLOP of looking at one window."""
+def gflop(run: Callable[[], object]) -> float:
+    """GFLOP of a call."""
     counter = flop_counter()
     with torch.no_grad(), counter:
-        trunk.costs(torch.zeros(1, 3, side, side))
+        run()
     return counter.get_total_flops() / 1e9
 
 
-def way_flops(trunk: Trunk, side: int, way: Way) -> float:
-    """GFLOP of restoring a window: the base image."""
-    counter = flop_counter()
-    with torch.no_grad(), counter:
-        trunk.restore(torch.zeros(1, 3, side, side), 1.0, way)
-    return counter.get_total_flops() / 1e9
+def estimator_flops(trunk: Trunk, lq_BCHW: Tensor) -> float:
+    """GFLOP of the estimator's look at a window."""
+    return gflop(lambda: trunk.costs(lq_BCHW))
+
+
+def way_flops(trunk: Trunk, lq_BCHW: Tensor, way: Way) -> float:
+    """GFLOP of a window's base image."""
+    return gflop(lambda: trunk.restore(lq_BCHW, 1.0, way))
 
 
 def main() -> None:
     for name in sys.argv[1:] or ("base", "small"):
-        model, looking = presets.build(name), 0.0
-        if model.trunk is not None:
-            looking, whole = estimator_flops(model.trunk, 64), way_flops(model.trunk, 64, Way.WHOLE)
+        model, looking, whole = presets.build(name), 0.0, 0.0
+        trunk, lq = model.trunk, torch.zeros(1, 3, 64, 64)
+        if trunk is not None:
+            looking, whole = estimator_flops(trunk, lq), way_flops(trunk, lq, Way.WHOLE)
             print(f"{name}, the estimator's look, once an image: {looking:.1f} GFLOP; not counted below")
             print(f"{name}, T=0: {whole:.1f} GFLOP")
         for steps in (1, 2, 4):
             parts = window_flops(model, num_steps=steps)
             parts |= {part: parts[part] - looking for part in ("trunk", "total") if part in parts}
-            shown = ", ".join(f"{part} {gflop:.1f}" for part, gflop in parts.items())
+            shown = ", ".join(f"{part} {count:.1f}" for part, count in parts.items())
             print(f"{name}, T={steps}, without the last confidence: {shown} GFLOP")
-        if model.trunk is not None and model.trunk.deep is not None:
+        if trunk is not None and trunk.deep is not None:
             for way in (Way.DEEP_REDUCED, Way.DEEP):
-                more = way_flops(model.trunk, 64, way) - way_flops(model.trunk, 64, Way.WHOLE)
-                print(f"{name}, on top, {way.name.lower()}: {more:.1f} GFLOP")
+                print(f"{name}, on top, {way.name.lower()}: {way_flops(trunk, lq, way) - whole:.1f} GFLOP")
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ def test_a_hyphen_is_a_pipe_of_upscale(given):
     other = [word.replace("output", "input").replace("-o", "-i") for word in given]
     assert spelled(["upscale", *other])[-1].removeprefix("--input=").removeprefix("-i=") == "/dev/stdin"
     assert spelled(["upscale", "--", "-"]) == ["upscale", "--", "-"]
+    assert spelled(["upscale", "--suffix=-"]) == ["upscale", "--suffix=-"]  # of other options it is itself
+    assert spelled(["evaluate", "--suffix=-"]) == ["evaluate", "--suffix=-"]
 
 
 @pytest.mark.parametrize(

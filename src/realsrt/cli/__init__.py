@@ -42,6 +42,11 @@ _GOES_ON: dict[str, str] = {
 }
 
 
+_PIPES = {f"{output}-": f"--output={STDOUT}" for output in ("-o", "-o=", "--output=")} | {
+    f"{input}-": f"--input={STDIN}" for input in ("-i", "-i=", "--input=")
+}
+
+
 def _whole_numbers(arguments: ArgumentCollection) -> None:
     """Refuse 1.5 where a count is meant: cyclopts would round it."""
     for argument in arguments:
@@ -102,17 +107,14 @@ def spelled(tokens: Sequence[str]) -> list[str]:
     end = tokens.index("--") if "--" in tokens else len(tokens)
     out = []
     for token in tokens[:end]:
+        if token == "-" and tokens[0] != "upscale":
+            raise UsageError(f"realsrt {tokens[0]} takes no - for stdin or stdout, as upscale does; give a file")
+        if token == "-":
+            token = STDOUT if out[-1] in ("-o", "--output") else STDIN
+        elif tokens[0] == "upscale":
+            token = _PIPES.get(token, token)
         name, equals, value = token.partition("=")
-        if name in ("-o-", "-i-"):
-            name, equals, value = name[:2], "=", "-"
-        name = name.replace("_", "-") if name.startswith("--") else name
-        if "-" in (token, value):
-            if tokens[0] != "upscale":
-                raise UsageError(f"realsrt {tokens[0]} takes no - for stdin or stdout, as upscale does; give a file")
-            option = name if equals else out[-1]
-            pipe = STDOUT if option in ("-o", "--output") else STDIN
-            name, value = (name, pipe) if equals else (pipe, value)
-        out.append(name + equals + value)
+        out.append((name.replace("_", "-") if name.startswith("--") else name) + equals + value)
     return out + list(tokens[end:])
 
 

@@ -51,7 +51,7 @@ def calibrate(
     if alone := [path for paths in matched.alone.values() for path in paths]:
         raise UsageError(f"{alone[0]} has no partner ({len(alone)} such files): every pair must count")
     read = [path for files in matched.groups.values() for path in files.values()]
-    check_not_read([*read, *([model.model_path] if model.model_path else [])], output)
+    check_not_read([*read, model.model_path], output)
     up = model.load()
     up.check(options)
     found: list[list[float]] = []

@@ -88,7 +88,7 @@ def evaluate(
         tell=note,
     )  # fmt: skip
     read = [path for files in matched.groups.values() for path in files.values()]
-    check_not_read([*read, *(path for path in (features, niqe_params) if path)], csv, json_, sheet)
+    check_not_read([*read, features, niqe_params], csv, json_, sheet)
     _say_alone(matched)
     wanted = registry.build(names, features=features, niqe_model=model, device=pick_device(device))
     table = scores.Scores(wanted, tuple(judged), roles)

@@ -41,20 +41,19 @@ def check_outputs(*paths: Path | None) -> None:
     """Raises UsageError for a file that could not be written at the end, or one that is asked for twice; `make_folders`
     makes what is missing."""
     known: set[str] = set()
-    for path in paths:
-        if path is not None and identity(path) in known:
+    for path in filter(None, paths):
+        if (own := identity(path)) in known:
             raise UsageError(f"{path} would be written twice; give each its own name")
-        known |= {identity(path)} if path is not None else set()
+        known.add(own)
         try:
-            if path is not None:
-                check_writable(path)
+            check_writable(path)
         except ImageError as problem:
             raise UsageError(str(problem)) from problem
 
 
-def check_not_read(read: Iterable[str | os.PathLike[str]], *paths: Path | None) -> None:
+def check_not_read(read: Iterable[str | os.PathLike[str] | None], *paths: Path | None) -> None:
     """Raises UsageError for a file to be written that is one of those that are read."""
-    known = {identity(Path(path)) for path in read}
+    known = {identity(Path(path)) for path in read if path}
     for path in paths:
         if path is not None and identity(path) in known:
             raise UsageError(f"{path} is an input too and would be overwritten; give another name")

@@ -71,8 +71,7 @@ def regenerate(
         raise UsageError(f"regenerate takes one picture, and {input} is {1 + len(more)}; give a file")
     others = [job.beside(ending + job.target.suffix) for ending in endings]
     check_outputs(*others)
-    read = [job.source, mask] if mask else [job.source]
-    check_not_read(read, job.target, *others, job.beside(CONFIDENCE) if files.confidence else None)
+    check_not_read([job.source, mask], job.target, *others, job.beside(CONFIDENCE) if files.confidence else None)
     picture = read_image(job.source, job.target, options, files)
     width, height = options.out_size(picture.width, picture.height)
     for region in regions if box else ():

@@ -97,7 +97,7 @@ def export(
         else [target]
     )
     check_outputs(*outs)
-    check_not_read([model_path] if model_path else [], *outs)
+    check_not_read([model_path], *outs)
     if steps is not None and kind != "onnx":
         raise UsageError("--steps is for one ONNX file: the parts take any number, the trunk has none")
     if kind in ("onnx", "parts"):

@@ -92,7 +92,7 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
             raise ImageError(f"{path}: is a folder, not a picture; give the folder without a file's name, or a file")
         if not path.is_file() and path.exists():
             raise ImageError(f"{path}: is not a regular file; give a picture file")
-        if path.stat().st_size == 0:
+        if _size(path) == 0:
             raise ImageError(f"{path}: is empty (0 bytes); copy or download it again")
         with path.open("rb") as file:
             format = identify(file.read(HEAD))
@@ -120,10 +120,15 @@ def open_image(path: Path, *, strict: bool = False) -> Opened:
         if isinstance(error, PermissionError):
             raise ImageError(f"{path}: cannot be opened: no permission to read it") from error
         raise ImageError(f"{path}: cannot be opened: {why(error)}") from error
-    except ValueError as error:
-        raise ImageError(f"{str(path)!a}: is no name that a file could have ({why(error)})") from error
     except pyvips.Error as error:
         raise unreadable(path, error) from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except ValueError as error:
+        raise ImageError(f"{str(path)!a}: is no name that a file could have ({why(error)})") from error
 
 
 def _crowded(path: Path, most: int, what: str) -> ImageError:
